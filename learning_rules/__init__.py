@@ -1,0 +1,22 @@
+"""Learning rules for predictive layers and stacks, one a file, behind one protocol.
+
+>>> import learning_rules
+>>> rule = learning_rules.make("local", credit="top")
+"""
+
+from typing import Any
+
+from learning_rules.bptt import BPTT as BPTT
+from learning_rules.local import Local as Local
+from learning_rules.local import LocalCarry as LocalCarry
+from learning_rules.rule import Result as Result
+from learning_rules.rule import Rule as Rule
+
+RULES: dict[str, type[Local] | type[BPTT]] = {"local": Local, "bptt": BPTT}
+
+
+def make(name: str, **options: Any) -> Local | BPTT:
+    """The rule of that name with these options; ValueError for a name or an option it does not have."""
+    if name not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}; got {name!r}")
+    return RULES[name](**options)

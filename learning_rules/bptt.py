@@ -1,0 +1,56 @@
+"""Backpropagation through time: the reference every local rule is measured against.
+
+    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - Q r_{t-1}|^2 / N   (r held constant in the last)
+
+The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
+detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
+state surprise keeps its meaning. The update of a layer reads everything: activities of all layers at all steps of
+the chunk. Source: Werbos, "Backpropagation through time" (1990); Williams & Peng (1990) for the truncation.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
+from pcrnn.layer import shifted
+from pcrnn.stack import Chunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPTT:
+    """Truncated backpropagation through time on the loss of the top level.
+
+    Args:
+        auxiliary: weight of the sum of every layer's own surprise, added to the loss.
+    """
+
+    auxiliary: float = 0.0
+
+    def init(self, learner: Learner, batch_size: int) -> tuple[()]:
+        """BPTT carries nothing but the state."""
+        return ()
+
+    @torch.enable_grad()
+    def accumulate(
+        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: tuple[()]
+    ) -> tuple[Result, LearnerState, tuple[()]]:
+        """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
+        stack, stack_state = as_stack(learner, state)
+        activity, after = stack.observe(chunk.observations, stack_state)
+        outcome = stack.outcome(activity, chunk)
+        per_level = (outcome.surprise * chunk.weight).sum((1, 2))
+        loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
+        for layer, seen in zip(stack.layers, activity.layers, strict=True):
+            previous = shifted(seen.previous.output, seen.output).detach()
+            predicted = torch.nn.functional.linear(previous, layer.predictor)
+            loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
+        loss.backward()
+        stack.adapt(activity, chunk)
+        result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise)
+        return result, like(learner, after.detach()), carry
+
+    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+        """One group: BPTT's gradient is one vector."""
+        return {"stack": list(learner.parameters())}

@@ -1,0 +1,148 @@
+"""One layer's share of the local rule: turn errors into learning signals, learn, and hand signals one layer down.
+
+Sign: every quantity here is a gradient of the mean loss (minus the error), so `.grad` can be handed to an optimiser.
+Shapes: B batch, T time, N hidden units, D natural parameters, M message width, K delay line, G traced gate blocks.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pcrnn.layer import LayerActivity, PredictiveLayer, shifted
+from pcrnn.ops import reference
+
+
+class Handed(NamedTuple):
+    """What a layer tells the one below, computed from one learning signal of its own."""
+
+    expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
+    error: Tensor | None  # gradient in the message's e_t, [B, T, D]
+    state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
+
+
+class Signal(NamedTuple):
+    """A learning signal: gradients of the loss in what the layer put out."""
+
+    expectation: Tensor  # in eta_t through every path counted, [B, T, D]
+    beyond: Tensor | None  # the part of it that is not the broadcast error
+    difference: Tensor | None  # in r_t - Q r_{t-1}, [B, T, N]
+    output: Tensor  # in r_t, [B, T, N]
+
+
+class Credit(NamedTuple):
+    """Gradient of the loss in the gate preactivations."""
+
+    traced: Tensor  # blocks that act through the state, [B, T, G N]
+    gate: Tensor  # the output gate, [B, T, N]
+
+
+def reaches(reach: int, index: int, depth: int) -> list[int]:
+    """How far up the signals see that layer `index` (0 = bottom) of `depth` computes; the one it learns from first.
+
+    A layer learns from paths that cross at most `reach` layer borders. What it hands down may cross one fewer, and
+    what the layer below hands on one fewer again; no path crosses more borders than there are layers above.
+    """
+    above = depth - 1 - index
+    return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    """`.grad`, made when missing; a throw-away buffer for a frozen parameter."""
+    if not parameter.requires_grad:
+        return torch.zeros_like(parameter)
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+class LayerBackward:
+    """The backward pass of one layer over one chunk, shared by every learning signal routed through it."""
+
+    def __init__(
+        self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
+    ) -> None:
+        self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
+        previous = activity.previous
+        self.previous_output = shifted(previous.output, activity.output)
+        self.immediate = layer.cell.immediate(activity.cell, shifted(previous.cell, activity.cell.state))
+
+    def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
+        """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
+        if handed is None:
+            return Signal(direct, None, None, direct @ self.feedback)
+        beyond = handed.expectation
+        if handed.error is not None:
+            beyond = self._through_error(handed.error, beyond)
+        expectation = direct if beyond is None else direct + beyond
+        output = expectation @ self.feedback
+        difference = reference.normalise_backward(
+            handed.state_error, self.activity.state_error, self.activity.inverse_rms
+        )
+        output += difference
+        output[:, :-1] -= difference[:, 1:] @ self.layer.predictor
+        return Signal(expectation, beyond, difference, output)
+
+    def learn(self, signal: Signal, trace: tuple[Tensor, Tensor] | None, memory: bool) -> Credit:
+        """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
+        layer, activity = self.layer, self.activity
+        _add_product(layer.readout, signal.expectation, activity.output)
+        delta = activity.difference / activity.difference.numel()
+        if signal.difference is not None:
+            delta += signal.difference
+        _add_product(layer.predictor, delta.neg_(), self.previous_output)
+        state_signal, gate = layer.cell.output_credit(activity.cell, signal.output)
+        rows = layer.cell.traced_blocks * layer.hidden_size
+        weight, bias = gradient_of(layer.weight), gradient_of(layer.bias)
+        weight[rows:].addmm_(gate.flatten(0, 1).t(), activity.window.flatten(0, 1))
+        bias[rows:].add_(gate.sum((0, 1)))
+        traced = reference.eligibility_update_(
+            weight[:rows],
+            bias[:rows],
+            *(trace or (None, None)),
+            self._decay(memory),
+            self.immediate,
+            activity.window,
+            state_signal,
+        )
+        return Credit(traced, gate)
+
+    def credit(self, signal: Signal, memory: bool) -> Credit:
+        """Credit of the gate preactivations under a signal the layer does not learn from."""
+        state_signal, gate = self.layer.cell.output_credit(self.activity.cell, signal.output)
+        return Credit(
+            reference.credited(self.immediate, reference.credit_scan(self._decay(memory), state_signal)), gate
+        )
+
+    def hand_down(self, signal: Signal, credit: Credit) -> Handed:
+        """What a signal says about the message that came in and the expectation it came with."""
+        layer = self.layer
+        rows = layer.cell.traced_blocks * layer.hidden_size
+        window = credit.traced.flatten(0, 1) @ layer.weight[:rows]
+        window = window.addmm_(credit.gate.flatten(0, 1), layer.weight[rows:]).unflatten(0, credit.gate.shape[:2])
+        message, *delayed = window.split(layer.input_size, -1)
+        for steps, late in enumerate(delayed, 1):
+            message[:, :-steps] += late[:, steps:]
+        if self.observed is None:
+            return Handed(signal.beyond, None, message)
+        size = layer.observation.size
+        return Handed(signal.beyond, message[..., :size], message[..., size:])
+
+    def _through_error(self, gradient: Tensor, beyond: Tensor | None) -> Tensor:
+        """Gradient in eta_{t-1} of a gradient in e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
+        observation, error = self.layer.observation, self.activity.error
+        assert self.observed is not None and error is not None
+        mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
+        beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
+        beyond[:, :-1] -= observation.mean_jvp(mean, gradient[:, 1:])
+        return beyond
+
+    def _decay(self, memory: bool) -> Tensor:
+        """The cell's decays; zeros, so that credit stays at its own step, without memory."""
+        decay = self.activity.cell.decay
+        return decay if memory else decay.new_zeros(()).expand_as(decay)
+
+
+def _add_product(parameter: nn.Parameter, left: Tensor, right: Tensor) -> None:
+    """parameter.grad += sum_{b,t} left_t outer right_t."""
+    gradient_of(parameter).addmm_(left.flatten(0, 1).t(), right.flatten(0, 1))

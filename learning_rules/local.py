@@ -1,0 +1,170 @@
+"""Local learning: every layer learns from prediction errors with its own eligibility traces.
+
+Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state predictor, W gates, r output, u message):
+
+    dP = sum_t e_{t+1} r_t'          dQ = sum_t (r_t - Q r_{t-1}) r_{t-1}' / N          (two factors)
+    dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
+    E_t = a_t E_{t-1} + m_t outer u_t
+
+computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
+does not grow with the sequence. Because the recurrence is elementwise, the traces are exact real-time recurrent
+learning: with frozen weights and spatial credit `layer` or `top` the sum over chunks equals the gradient over the
+whole sequence, however it is cut.
+
+Locality: what the update of layer l reads, besides its own activity, message and trace,
+
+    layer       its own prediction error e[l]
+    top         e[L], one broadcast D-vector a step
+    neighbour   e[L], and from layer l + 1 what that layer's own learning signal says about its message (one hop)
+    hops = n    as neighbour, from up to n layers above, handed from layer to layer; n = 0 is top, n = L - 1 is
+                backpropagation through the whole stack inside the chunk
+    hierarchy   e[L], and errors handed down the whole stack at the same time step, not through upper layers' memory
+
+The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
+dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
+learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from learning_rules.credit import Handed, LayerBackward, reaches
+from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
+from pcrnn.stack import Chunk, Outcome, PredictiveStack, StackActivity
+
+Credit = Literal["layer", "top", "neighbour", "hierarchy"]
+TraceKind = Literal["exact", "chunk", "none"]
+Feedback = Literal["symmetric", "random"]
+
+
+class Trace(NamedTuple):
+    """Eligibility trace of one layer's traced gate blocks: ds/dW and ds/db of every sequence of the batch."""
+
+    weight: Tensor  # [B, G N, K M]
+    bias: Tensor  # [B, G N]
+
+
+class LocalCarry(NamedTuple):
+    """What the local rule carries between chunks."""
+
+    traces: tuple[Trace, ...]  # one a layer; none unless traces are exact
+    feedback: tuple[Tensor, ...]  # fixed random [D, N] matrices in place of P; none when symmetric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """The local rule; what its options mean is at the top of this module.
+
+    Args:
+        credit: where the learning signal of a layer comes from.
+        hops: how many layers above a layer hears from, with credit `top` or `neighbour`; overrides both.
+        trace: `exact` carries eligibility traces across chunks, `chunk` drops them at chunk borders (credit limited
+            to the chunk), `none` gives credit to the present step only.
+        feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
+        seed: of the random feedback matrices.
+    """
+
+    credit: Credit = "neighbour"
+    hops: int | None = None
+    trace: TraceKind = "exact"
+    feedback: Feedback = "symmetric"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, kinds in (("credit", Credit), ("trace", TraceKind), ("feedback", Feedback)):
+            if getattr(self, name) not in kinds.__args__:
+                raise ValueError(
+                    f"Local: {name} must be one of {', '.join(kinds.__args__)}; got {getattr(self, name)!r}"
+                )
+        if self.hops is not None and (self.hops < 0 or self.credit not in ("top", "neighbour")):
+            raise ValueError(
+                f"Local: hops must be 0 or more and goes with credit top or neighbour, got hops={self.hops} with "
+                f"credit={self.credit!r}"
+            )
+
+    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+        """Zero traces and, if asked for, the random feedback matrices."""
+        stack, _ = as_stack(learner, None)
+        traces = []
+        for layer in stack.layers if self.trace == "exact" else ():
+            rows = layer.cell.traced_blocks * layer.hidden_size
+            zeros = layer.weight.new_zeros(batch_size, rows, layer.weight.shape[1])
+            traces.append(Trace(zeros, zeros.new_zeros(batch_size, rows)))
+        feedback = []
+        generator = torch.Generator().manual_seed(self.seed)
+        for layer in stack.layers if self.feedback == "random" else ():
+            draw = torch.rand(layer.readout.shape, generator=generator) * 2 - 1
+            feedback.append((draw / layer.hidden_size**0.5).to(layer.readout))
+        return LocalCarry(tuple(traces), tuple(feedback))
+
+    @torch.no_grad()
+    def accumulate(
+        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: LocalCarry
+    ) -> tuple[Result, LearnerState, LocalCarry]:
+        """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
+        stack, stack_state = as_stack(learner, state)
+        activity, after = stack.observe(chunk.observations, stack_state)
+        outcome = stack.outcome(activity, chunk)
+        self.learn(stack, activity, outcome, chunk, carry)
+        stack.adapt(activity, chunk)
+        loss = (outcome.surprise[-1] * chunk.weight).sum()
+        return Result(loss, outcome.surprise, activity.state_surprise), like(learner, after), carry
+
+    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+        """A group a layer, since no layer knows another's gradient; the base rates are the last."""
+        stack, _ = as_stack(learner, None)
+        groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
+        inside = {id(p) for group in groups.values() for p in group}
+        base = [p for p in learner.parameters() if id(p) not in inside]
+        return groups | ({"base rate": base} if base else {})
+
+    def learn(
+        self, stack: PredictiveStack, activity: StackActivity, outcome: Outcome, chunk: Chunk, carry: LocalCarry
+    ) -> None:
+        """The learning half of `accumulate`, for an activity and an outcome that are already there."""
+        depth = len(stack.layers)
+        weight = chunk.weight.unsqueeze(-1).to(outcome.surprise.dtype)
+        self._learn_base_rates(stack, activity, outcome, weight)
+        reach = self._reach(depth)
+        top = -weight * outcome.error[-1]
+        learns_through_time = self.trace != "none"
+        hands_through_time = learns_through_time and self.credit != "hierarchy"
+        handed: dict[int, Handed] = {}
+        for index in reversed(range(depth)):
+            direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
+            backward = LayerBackward(
+                stack.layers[index],
+                activity.layers[index],
+                carry.feedback[index] if carry.feedback else stack.layers[index].readout,
+                observed=chunk.observations if stack.prior is None else None,
+            )
+            learned, *others = reaches(reach, index, depth)
+            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (learned, *others)}
+            trace = carry.traces[index] if carry.traces else None
+            credit = backward.learn(signals[learned], trace, learns_through_time)
+            wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
+            handed = {}
+            for n in wanted:
+                same = n == learned and learns_through_time == hands_through_time
+                passed = credit if same else backward.credit(signals[n], hands_through_time)
+                handed[n] = backward.hand_down(signals[n], passed)
+
+    def _reach(self, depth: int) -> int:
+        """How many layers above, at most, a layer hears from."""
+        if self.hops is not None:
+            return self.hops
+        return {"layer": 0, "top": 0, "neighbour": 1, "hierarchy": depth - 1}[self.credit]
+
+    @staticmethod
+    def _learn_base_rates(
+        stack: PredictiveStack, activity: StackActivity, outcome: Outcome, weight: Tensor
+    ) -> None:
+        errors = [(stack.base.eta, -(weight * outcome.error[0]).sum((0, 1)))]
+        if stack.prior is not None and isinstance(getattr(stack.sensory, "eta", None), nn.Parameter):
+            errors.append((stack.sensory.eta, -activity.base_error.mean((0, 1))))
+        for parameter, gradient in errors:
+            if parameter.requires_grad:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)

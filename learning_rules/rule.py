@@ -1,0 +1,61 @@
+"""What every learning rule provides: one chunk in, gradients added to `.grad`, the surprise of every layer out.
+
+Shapes: B batch, T time, L layers.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from pcrnn.layer import LayerState, PredictiveLayer
+from pcrnn.stack import Chunk, PredictiveStack, StackState
+
+Learner = PredictiveStack | PredictiveLayer
+LearnerState = StackState | LayerState
+
+
+class Result(NamedTuple):
+    """What a rule saw while it learned from one chunk; everything detached."""
+
+    loss: Tensor  # mean surprise of the top level where targets count, nats per step, scalar
+    surprise: Tensor  # surprise[l]_t of the targets, level 0 first, nats, [L + 1, B, T]
+    state_surprise: Tensor  # nats, [L, B, T]
+
+
+class Rule(Protocol):
+    """A learning rule. It knows stacks and layers, never data, files or flags."""
+
+    def init(self, learner: Learner, batch_size: int) -> Any:
+        """What the rule carries between chunks (eligibility traces; nothing for BPTT)."""
+        ...
+
+    def accumulate(
+        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any
+    ) -> tuple[Result, LearnerState, Any]:
+        """Add the gradient of the mean loss over one chunk to `.grad` of the learner's parameters.
+
+        Returns the result, the state after the chunk and the carry after it, which may be the one passed in,
+        advanced in place. Any torch.optim optimiser then makes the step.
+        """
+        ...
+
+    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+        """Parameters whose gradients are clipped together, by name."""
+        ...
+
+
+def as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveStack, StackState | None]:
+    """See a single layer, and its state, as a stack of one."""
+    if isinstance(learner, PredictiveStack):
+        return learner, state
+    if isinstance(learner, PredictiveLayer):
+        return PredictiveStack.of_layer(learner), None if state is None else StackState((state,))
+    raise TypeError(
+        f"expected a PredictiveStack or a PredictiveLayer, got {type(learner).__name__}; for layers inside another "
+        "model wrap each with learning_rules.learns_locally(model)"
+    )
+
+
+def like(learner: Learner, state: StackState) -> LearnerState:
+    """The state of a stack of one as the state of its layer, where the learner is a layer."""
+    return state.layers[0] if isinstance(learner, PredictiveLayer) else state

@@ -1,0 +1,20 @@
+"""Predictive-coding stacked RNNs with local learning rules.
+
+>>> from pcrnn import Categorical, PredictiveStack
+>>> stack = PredictiveStack(Categorical(27), hidden_sizes=(64, 64))
+"""
+
+from pcrnn.layer import LayerActivity as LayerActivity
+from pcrnn.layer import LayerState as LayerState
+from pcrnn.layer import PredictiveLayer as PredictiveLayer
+from pcrnn.observations import Bernoulli as Bernoulli
+from pcrnn.observations import Categorical as Categorical
+from pcrnn.observations import Gaussian as Gaussian
+from pcrnn.observations import Observation as Observation
+from pcrnn.observations import Poisson as Poisson
+from pcrnn.stack import Chunk as Chunk
+from pcrnn.stack import PredictiveStack as PredictiveStack
+from pcrnn.stack import StackActivity as StackActivity
+from pcrnn.stack import StackState as StackState
+
+__version__ = "0.1.0"

@@ -1,0 +1,34 @@
+"""Errors a person can act on. Each says what was expected, what came and how to mend it.
+
+The command line turns `exit_code` into the exit status and prints the message without a traceback.
+"""
+
+
+class PcrnnError(Exception):
+    """Base of every error that pcrnn raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(PcrnnError, ValueError):
+    """A flag, option or argument that cannot be used as given."""
+
+    exit_code = 2
+
+
+class DataError(PcrnnError, ValueError):
+    """A file or array that cannot be learned from."""
+
+    exit_code = 3
+
+
+class CheckpointError(PcrnnError, ValueError):
+    """A run folder or checkpoint that cannot be loaded or written."""
+
+    exit_code = 4
+
+
+class DivergedError(PcrnnError, ValueError):
+    """Training produced a number that is not finite; nothing was updated with it."""
+
+    exit_code = 5

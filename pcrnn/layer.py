@@ -1,0 +1,229 @@
+"""One predictive layer: a recurrent cell that predicts its own next state and corrects an expectation.
+
+Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D natural parameters.
+
+    k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
+    r_t   = cell(k_t, s_{t-1})                     pcrnn.cells
+    eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state
+    eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
+    e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcrnn.cells import CellActivity, GatedCell
+from pcrnn.observations import Gaussian, Observation
+from pcrnn.ops import reference
+
+
+class LayerState(NamedTuple):
+    """What a layer remembers between chunks."""
+
+    cell: Tensor  # s, [B, N]
+    output: Tensor  # r, [B, N]
+    messages: Tensor  # the last K - 1 messages, oldest first, [B, K - 1, M]
+    expectation: Tensor  # eta, [B, D], of the observation that comes next
+
+
+class LayerActivity(NamedTuple):
+    """Everything a layer did over one chunk of T steps.
+
+    `error` and `surprise` compare the observation x_t with the expectation formed one step before; they are None
+    where the layer was not told what was observed.
+    """
+
+    output: Tensor  # r_t, [B, T, N]
+    expectation: Tensor  # eta_t, [B, T, D]
+    state_error: Tensor  # eps_t, [B, T, N], root mean square 1
+    state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
+    error: Tensor | None  # e_t, [B, T, D]
+    surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
+    window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
+    cell: CellActivity
+    difference: Tensor  # r_t - Q r_{t-1}, [B, T, N]
+    inverse_rms: Tensor  # of the difference, [B, T, 1]
+    previous: LayerState  # the state before the chunk
+
+    @property
+    def message(self) -> Tensor:
+        """What goes up: the two prediction errors, concat(e_t, eps_t)."""
+        return self.state_error if self.error is None else torch.cat([self.error, self.state_error], -1)
+
+    @property
+    def known_surprise(self) -> Tensor:
+        """The surprise; ValueError where the layer was not told what was observed."""
+        if self.surprise is None:
+            raise ValueError("surprise: this stack has a target, compare with it through stack.outcome(...)")
+        return self.surprise
+
+
+def shifted(first: Tensor, series: Tensor) -> Tensor:
+    """Series one step late: [first, series_1, ..., series_{T-1}]; first [B, N], series [B, T, N]."""
+    return torch.cat([first.unsqueeze(1), series[:, :-1]], 1)
+
+
+class PredictiveLayer(nn.Module):
+    """A recurrent layer that predicts its own next state and corrects an expectation of the next observation.
+
+    Called like torch.nn.LSTM with batch_first: `output, state = layer(x)`, `output, state = layer(x, state)`, with x
+    [B, T, input_size] or, unbatched, [T, input_size]. `observe` returns everything the layer computed.
+
+    Args:
+        input_size: width M of the incoming message.
+        hidden_size: number of units N.
+        observation: the family whose natural parameters the layer corrects; by default a Gaussian over the
+            layer's own input, so a layer on its own learns to predict its next input.
+        delay: length K of the delay line.
+        longest: longest initial time constant, in steps; decays are spread between 1 and this.
+
+    Raises ValueError or TypeError, as torch.nn.LSTM does, for input of a wrong shape or dtype.
+
+    >>> layer = PredictiveLayer(3, 8)
+    >>> output, state = layer(torch.zeros(2, 5, 3))
+    >>> output.shape, state.cell.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 8]))
+    """
+
+    state_variance: Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        observation: Observation | None = None,
+        delay: int = 2,
+        longest: float = 64.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
+            if value < 1:
+                raise ValueError(f"PredictiveLayer: {name} must be at least 1, got {value}")
+        self.input_size, self.hidden_size, self.delay, self.longest = input_size, hidden_size, delay, longest
+        self.cell = GatedCell()
+        self.observation = Gaussian(input_size) if observation is None else observation
+        self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
+        self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
+        self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
+        self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
+        self.register_buffer("state_variance", torch.ones(hidden_size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new initial weights from torch's global generator."""
+        for matrix in (self.weight, self.predictor, self.readout):
+            bound = 1 / math.sqrt(matrix.shape[1])
+            nn.init.uniform_(matrix, -bound, bound)
+        with torch.no_grad():
+            self.bias.copy_(self.cell.initial_bias(self.hidden_size, self.longest))
+            self.state_variance.fill_(1.0)
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """State before the first observation: all zeros."""
+
+        def zeros(*shape: int) -> Tensor:
+            return self.weight.new_zeros(batch_size, *shape)
+
+        n, d = self.hidden_size, self.observation.size
+        return LayerState(zeros(n), zeros(n), zeros(self.delay - 1, self.input_size), zeros(d))
+
+    def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
+        """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
+        if x.dim() not in (2, 3):
+            raise ValueError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}")
+        if x.dim() == 3:
+            activity, state = self.observe(x, state)
+            return activity.output, state
+        batched = None if state is None else LayerState(*(part.unsqueeze(0) for part in state))
+        activity, state = self.observe(x.unsqueeze(0), batched)
+        return activity.output.squeeze(0), LayerState(*(part.squeeze(0) for part in state))
+
+    def observe(
+        self,
+        message: Tensor,
+        state: LayerState | None = None,
+        *,
+        observed: Tensor | None = None,
+        below: Tensor | None = None,
+    ) -> tuple[LayerActivity, LayerState]:
+        """Run over one chunk and return everything that happened.
+
+        Args:
+            message: incoming message u, [B, T, M].
+            state: state before the chunk; zeros when None.
+            observed: x, to be compared with what the layer expected one step before.
+            below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
+        """
+        self._check(message, state)
+        state = self.initial_state(message.shape[0]) if state is None else state
+        history = torch.cat([state.messages, message], 1)
+        steps = message.shape[1]
+        window = torch.cat([history[:, self.delay - 1 - k :][:, :steps] for k in range(self.delay)], -1)
+        cell = self.cell.forward(F.linear(window, self.weight, self.bias), state.cell)
+        difference = cell.output - F.linear(shifted(state.output, cell.output), self.predictor)
+        state_error, inverse_rms = reference.normalise(difference)
+        expectation = F.linear(cell.output, self.readout)
+        if below is not None:
+            expectation = expectation + below
+        error = surprise = None
+        if observed is not None:
+            error, surprise = self.observation.prediction_error(
+                shifted(state.expectation, expectation), observed
+            )
+        activity = LayerActivity(
+            output=cell.output,
+            expectation=expectation,
+            state_error=state_error,
+            state_surprise=self._state_surprise(difference),
+            error=error,
+            surprise=surprise,
+            window=window,
+            cell=cell,
+            difference=difference,
+            inverse_rms=inverse_rms,
+            previous=state,
+        )
+        last = LayerState(cell.state[:, -1], cell.output[:, -1], history[:, steps:], expectation[:, -1])
+        return activity, last
+
+    @torch.no_grad()
+    def adapt(self, difference: Tensor, rate: float = 0.01) -> None:
+        """Move the running variance sigma^2 of the state predictor's error towards that of one chunk."""
+        self.state_variance.lerp_(difference.square().mean((0, 1)).to(self.state_variance.dtype), rate)
+
+    @torch.no_grad()
+    def _state_surprise(self, difference: Tensor) -> Tensor:
+        variance = self.state_variance.clamp_min(1e-8)
+        constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
+        return 0.5 * (difference.square() @ variance.reciprocal() + constant)
+
+    def _check(self, message: Tensor, state: LayerState | None) -> None:
+        if message.dim() != 3 or message.shape[-1] != self.input_size:
+            raise ValueError(
+                f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}"
+            )
+        if message.shape[1] == 0:
+            raise ValueError("PredictiveLayer: expected at least 1 time step, got 0")
+        if message.dtype != self.weight.dtype:
+            raise ValueError(
+                f"PredictiveLayer: input has dtype {message.dtype}, the weights {self.weight.dtype}; "
+                f"convert one with .to({self.weight.dtype})"
+            )
+        if state is None:
+            return
+        for name, part, wanted in zip(
+            LayerState._fields, state, self.initial_state(message.shape[0]), strict=True
+        ):
+            if part.shape != wanted.shape:
+                raise ValueError(
+                    f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; "
+                    f"start from layer.initial_state({message.shape[0]})"
+                )
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}"

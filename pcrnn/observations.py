@@ -1,0 +1,210 @@
+"""Observation models: exponential families whose score of the natural parameter IS the prediction error.
+
+For a family with natural parameter eta, sufficient statistic T(x) and mean mu(eta) = grad A(eta),
+
+    e = d/d eta log p(x given eta) = T(x) - mu(eta)        (the prediction error, for every family)
+    surprise = -log p(x given eta), in nats, summed over the D channels
+
+Shapes: eta, errors and means are [..., D]; x is [...] of int64 symbols for `Categorical` and [..., D] of floats for
+the others; surprise is [...]. Source: Wainwright & Jordan, "Graphical models, exponential families" (2008).
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Observation(nn.Module, ABC):
+    """What a layer expects of the next observation: `size` natural parameters D and a likelihood over x."""
+
+    symbolic = False  # True where x is symbol ids [...], not a vector [..., D]
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"{type(self).__name__}: size must be at least 1 natural parameter, got {size}")
+        self.size = size
+
+    @abstractmethod
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sufficient statistic T(x), [..., D]."""
+
+    @abstractmethod
+    def mean(self, eta: Tensor) -> Tensor:
+        """mu(eta), the expected sufficient statistic, [..., D]."""
+
+    @abstractmethod
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        """-log p(x given eta) in nats, summed over channels, [...]."""
+
+    @abstractmethod
+    def sample(
+        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw x given eta; a temperature below 1 sharpens the distribution."""
+
+    @abstractmethod
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        """Jacobian of mu (symmetric: the family's covariance) at a point of that mean, times a direction."""
+
+    def error(self, eta: Tensor, x: Tensor) -> Tensor:
+        """Prediction error e = T(x) - mu(eta), the score of the natural parameter, [..., D]."""
+        return self.statistic(x, eta.dtype) - self.mean(eta)
+
+    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Error [..., D] and surprise [...] in one call."""
+        return self.error(eta, x), self.surprise(eta, x)
+
+    def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
+        """Update running statistics of the family, if it has any, from one chunk of observations."""
+
+    def check(self, x: Tensor, name: str = "observations") -> None:
+        """Raise the errors torch.nn.RNN would: TypeError for a wrong dtype, ValueError for a wrong shape."""
+        if not x.is_floating_point():
+            raise TypeError(
+                f"{name}: {type(self).__name__} takes floating point values, got {x.dtype}; call .float()"
+            )
+        if x.dim() < 1 or x.shape[-1] != self.size:
+            raise ValueError(
+                f"{name}: expected [..., {self.size}] for {type(self).__name__}({self.size}), got {list(x.shape)}"
+            )
+
+    def extra_repr(self) -> str:
+        return str(self.size)
+
+
+class Categorical(Observation):
+    """One of D symbols; eta are unnormalised log-probabilities. Surprise is the cross-entropy."""
+
+    symbolic = True
+
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return F.one_hot(x, self.size).to(dtype)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta.softmax(-1)
+
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        return eta.logsumexp(-1) - eta.gather(-1, x.unsqueeze(-1)).squeeze(-1)
+
+    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        log_p = eta.log_softmax(-1)
+        surprise = -log_p.gather(-1, x.unsqueeze(-1)).squeeze(-1)
+        ones = torch.ones((), dtype=eta.dtype, device=eta.device).expand(*x.shape, 1)
+        return log_p.exp().neg().scatter_add(-1, x.unsqueeze(-1), ones), surprise
+
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        weighted = mean * direction
+        return weighted - mean * weighted.sum(-1, keepdim=True)
+
+    def sample(
+        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        p = (eta / max(temperature, 1e-6)).softmax(-1)
+        return torch.multinomial(p.reshape(-1, self.size), 1, generator=generator).reshape(eta.shape[:-1])
+
+    def check(self, x: Tensor, name: str = "observations") -> None:
+        if x.dtype != torch.int64:
+            raise TypeError(
+                f"{name}: Categorical({self.size}) takes int64 symbol ids, got {x.dtype}; call .long() on them"
+            )
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0:
+            return  # looking at values would synchronise with the device, or break the graph
+        low, high = x.aminmax()
+        if low < 0 or high >= self.size:
+            raise ValueError(
+                f"{name}: Categorical({self.size}) takes symbol ids 0 to {self.size - 1}, "
+                f"got ids from {int(low)} to {int(high)}"
+            )
+
+
+class Bernoulli(Observation):
+    """A vector of D zeros and ones (a piano roll); eta are log-odds. Surprise sums the binary cross-entropies."""
+
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta.sigmoid()
+
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        return (F.softplus(eta) - x * eta).sum(-1)
+
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        return mean * (1 - mean) * direction
+
+    def sample(
+        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        return torch.bernoulli((eta / max(temperature, 1e-6)).sigmoid(), generator=generator)
+
+
+class Gaussian(Observation):
+    """A real vector of D channels; eta is the mean, scaled by a precision learned per channel.
+
+    e = precision (x - eta); surprise = 1/2 sum_d [precision (x - eta)^2 - log precision + log 2 pi].
+    The precision is the inverse of a running variance of x - eta, updated by `adapt` with weight `rate`.
+    """
+
+    variance: Tensor
+
+    def __init__(self, size: int, *, rate: float = 0.01, floor: float = 1e-4) -> None:
+        super().__init__(size)
+        self.rate, self.floor = rate, floor
+        self.register_buffer("variance", torch.ones(size))
+
+    @property
+    def precision(self) -> Tensor:
+        """Inverse running variance per channel, [D]."""
+        return self.variance.clamp_min(self.floor).reciprocal()
+
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return (x * self.precision).to(dtype)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta * self.precision
+
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        precision = self.precision
+        return 0.5 * (precision * (x - eta).square() - precision.log() + math.log(2 * math.pi)).sum(-1)
+
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        return self.precision * direction
+
+    def sample(
+        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
+        return eta + temperature * noise * self.precision.rsqrt()
+
+    @torch.no_grad()
+    def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
+        squared = (x - eta).square()
+        if mask is not None:
+            squared = squared[mask]
+        if squared.numel():
+            self.variance.lerp_(squared.reshape(-1, self.size).mean(0).to(self.variance.dtype), self.rate)
+
+
+class Poisson(Observation):
+    """A vector of D counts; eta are log-rates. Surprise sums exp(eta) - x eta + log x!."""
+
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta.exp()
+
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        return (eta.exp() - x * eta + torch.lgamma(x + 1)).sum(-1)
+
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        return mean * direction
+
+    def sample(
+        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
+    ) -> Tensor:
+        return torch.poisson((eta / max(temperature, 1e-6)).exp(), generator=generator)

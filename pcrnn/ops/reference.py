@@ -1,0 +1,117 @@
+"""The arithmetic of pcrnn in plain torch: any dtype, any device, the oracle of every kernel.
+
+Shapes: B batch, T time, N hidden units, G traced gate blocks, J presynaptic width, D natural parameters.
+Every function takes and returns tensors only; names ending in an underscore update their arguments in place.
+"""
+
+import torch
+from torch import Tensor
+
+RMS_EPSILON = 1e-6
+
+
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Half precisions are summed in float32."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
+    """Elementwise first-order recurrence s_t = decay_t s_{t-1} + drive_t over axis 1.
+
+    With `reverse`, s_t = decay_t s_{t+1} + drive_t. `decay`, `drive` and the result are [B, T, N]; `initial`,
+    the state just before the first step taken, is [B, N].
+    """
+    wide = _accumulation_dtype(drive.dtype)
+    states = torch.empty(drive.shape, dtype=wide, device=drive.device)
+    carried = initial.to(wide)
+    steps = zip(decay.to(wide).unbind(1), drive.to(wide).unbind(1), states.unbind(1), strict=True)
+    for decay_BN, drive_BN, state_BN in reversed(list(steps)) if reverse else steps:
+        carried = torch.addcmul(drive_BN, decay_BN, carried, out=state_BN)
+    return states.to(drive.dtype)
+
+
+def credit_scan(decay: Tensor, signal: Tensor) -> Tensor:
+    """Credit of every state inside the chunk: lambda_t = signal_t + decay_{t+1} lambda_{t+1}, [B, T, N]."""
+    credit = torch.empty_like(signal, memory_format=torch.contiguous_format)
+    if signal.shape[1] == 0:
+        return credit
+    signals, decays, credits = signal.unbind(1), decay.unbind(1), credit.unbind(1)
+    carried = credits[-1].copy_(signals[-1])
+    for t in range(len(signals) - 2, -1, -1):
+        carried = torch.addcmul(signals[t], decays[t + 1], carried, out=credits[t])
+    return credit
+
+
+def suffix_products(decay: Tensor) -> Tensor:
+    """What is left at the chunk's end of a unit added at step t: prod_{s>t} decay_s, [B, T, N].
+
+    Taken by a reverse scan: dividing prefix products would lose everything once they underflow.
+    """
+    products = torch.empty_like(decay, memory_format=torch.contiguous_format)
+    decays, outputs = decay.unbind(1), products.unbind(1)
+    carried = outputs[-1].fill_(1.0)
+    for t in range(len(decays) - 2, -1, -1):
+        carried = torch.mul(decays[t + 1], carried, out=outputs[t])
+    return products
+
+
+def normalise(difference: Tensor) -> tuple[Tensor, Tensor]:
+    """Root-mean-square normalisation of a prediction error d [..., N], and the inverse of its norm [..., 1].
+
+    eps = d / sqrt(mean(d^2) + RMS_EPSILON)
+    """
+    inverse_rms = torch.rsqrt(difference.square().mean(-1, keepdim=True) + RMS_EPSILON)
+    return difference * inverse_rms, inverse_rms
+
+
+def normalise_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
+    """Gradient in d of a gradient in eps = normalise(d), [..., N]."""
+    return (gradient - error * (gradient * error).mean(-1, keepdim=True)) * inverse_rms
+
+
+def credited(immediate: Tensor, credit: Tensor) -> Tensor:
+    """Credit of each traced preactivation: immediate [B, T, G N] times the credit [B, T, N] of its unit's state."""
+    units = credit.shape[-1]
+    blocks = immediate.shape[-1] // units
+    return (immediate.unflatten(-1, (blocks, units)) * credit.unsqueeze(2)).flatten(2)
+
+
+def eligibility_update_(
+    gradient: Tensor,
+    bias_gradient: Tensor,
+    trace: Tensor | None,
+    bias_trace: Tensor | None,
+    decay: Tensor,
+    immediate: Tensor,
+    presynaptic: Tensor,
+    learning_signal: Tensor,
+) -> Tensor:
+    """Three-factor update of the traced gate blocks over one chunk; returns lambda_t immediate_t, [B, T, G N].
+
+    With E the eligibility trace, E_t = decay_t E_{t-1} + immediate_t outer presynaptic_t, this adds
+    sum_{b,t} learning_signal_t E_t to `gradient` without ever forming E inside the chunk:
+
+        lambda_t  = learning_signal_t + decay_{t+1} lambda_{t+1}
+        gradient += sum_{b,t} (lambda_t immediate_t) outer presynaptic_t + sum_b (decay_1 lambda_1) E_0
+        E_0      <- (prod_t decay_t) E_0 + sum_t (prod_{s>t} decay_s) immediate_t outer presynaptic_t
+
+    Args: gradient [G N, J] and bias_gradient [G N] are added to; trace [B, G N, J] and bias_trace [B, G N] are
+    read and advanced to the chunk's end, or None to drop credit at the chunk's start; decay and learning_signal
+    [B, T, N]; immediate [B, T, G N]; presynaptic [B, T, J].
+    """
+    credit = credit_scan(decay, learning_signal)
+    traced = credited(immediate, credit)
+    gradient.addmm_(traced.flatten(0, 1).t(), presynaptic.flatten(0, 1))
+    bias_gradient.add_(traced.sum((0, 1)))
+    if trace is None or bias_trace is None:
+        return traced
+    blocks = immediate.shape[-1] // decay.shape[-1]
+    into_trace = (decay[:, 0] * credit[:, 0]).repeat(1, blocks)
+    gradient.add_(torch.einsum("bn,bnj->nj", into_trace, trace))
+    bias_gradient.add_((into_trace * bias_trace).sum(0))
+    suffix = suffix_products(decay)
+    left = (suffix[:, 0] * decay[:, 0]).repeat(1, blocks)
+    arriving = credited(immediate, suffix)
+    trace.mul_(left.unsqueeze(-1)).baddbmm_(arriving.transpose(1, 2), presynaptic)
+    bias_trace.mul_(left).add_(arriving.sum(1))
+    return traced

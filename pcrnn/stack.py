@@ -1,0 +1,268 @@
+"""A stack of predictive layers in which only prediction errors travel upward.
+
+Shapes: B batch, T time, L layers, D natural parameters. Level 0 is the sensory level, whose expectation is a learned
+base rate; level l = 1..L is layer l. By default the stack predicts the next observation; given a `target` family it
+learns a label or a regression target at every step instead.
+
+    u[1]_t   = e[0]_t = T(x_t) - mu(eta[0])
+    eta[l]_t = eta[l-1]_t + P[l] r[l]_t
+    e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
+    u[l+1]_t = concat(e[l]_t, eps[l]_t)          with a target: eps[l]_t alone, a target is not seen at test time
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer
+from pcrnn.observations import Gaussian, Observation
+
+
+class Chunk(NamedTuple):
+    """A piece of a sequence to learn from: what is seen, what is to be expected, and where that counts."""
+
+    observations: Tensor  # x_t, [B, T] symbols or [B, T, D]
+    targets: Tensor  # what eta_t is compared with: x_{t+1}, or the label of step t
+    mask: Tensor | None = None  # True where a target counts, [B, T]; None means everywhere
+
+    @classmethod
+    def of_stream(cls, x: Tensor) -> "Chunk":
+        """Next-step chunk of T steps from T + 1 consecutive observations, [B, T + 1, ...]."""
+        if x.dim() < 2 or x.shape[1] < 2:
+            raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
+        return cls(x[:, :-1], x[:, 1:])
+
+    @property
+    def weight(self) -> Tensor:
+        """Weight of each step in the mean loss, [B, T]; sums to 1 (or to 0 where nothing counts)."""
+        counted = (
+            torch.ones(self.targets.shape[:2], dtype=torch.bool, device=self.targets.device)
+            if self.mask is None
+            else self.mask
+        )
+        return counted / counted.sum().clamp_min(1)
+
+
+class StackState(NamedTuple):
+    """What a stack remembers between chunks: the state of every layer, bottom first."""
+
+    layers: tuple[LayerState, ...]
+
+    def detach(self) -> "StackState":
+        """The same state without an autograd graph."""
+        return StackState(tuple(LayerState(*(part.detach() for part in layer)) for layer in self.layers))
+
+
+class StackActivity(NamedTuple):
+    """Everything a stack did over one chunk. Level 0 is the base rate, level l = 1..L is layer l."""
+
+    layers: tuple[LayerActivity, ...]
+    base_expectation: Tensor  # eta[0], [B, T, D]
+    base_error: Tensor  # e[0]_t of the observations, the message to layer 1
+    base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
+
+    @property
+    def expectations(self) -> tuple[Tensor, ...]:
+        """eta[l]_t, L + 1 times [B, T, D]."""
+        return (self.base_expectation, *(layer.expectation for layer in self.layers))
+
+    @property
+    def expectation(self) -> Tensor:
+        """eta[l]_t of the observation that comes next, natural parameters, [L + 1, B, T, D]."""
+        return torch.stack(self.expectations)
+
+    @property
+    def surprise(self) -> Tensor:
+        """surprise[l]_t of x_t given what level l expected one step before, nats, [L + 1, B, T]."""
+        return torch.stack([self.base_surprise, *(layer.known_surprise for layer in self.layers)])
+
+    @property
+    def state_surprise(self) -> Tensor:
+        """How badly each layer predicted its own next state, nats, [L, B, T]."""
+        return torch.stack([layer.state_surprise for layer in self.layers])
+
+
+class Outcome(NamedTuple):
+    """The expectations eta[l]_t of a chunk compared with its targets, level 0 first."""
+
+    error: tuple[Tensor, ...]  # L + 1 times [B, T, D]
+    surprise: Tensor  # [L + 1, B, T], nats
+
+
+class BaseRate(nn.Module):
+    """Level 0: expects every observation at its learned base rate eta[0], a bias."""
+
+    def __init__(self, observation: Observation) -> None:
+        super().__init__()
+        self.observation = observation
+        self.eta = nn.Parameter(torch.zeros(observation.size))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Error [B, T, D] and surprise [B, T] of observations x."""
+        return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
+
+
+class PassThrough(nn.Module):
+    """Level 0 of a single layer inside somebody else's model: the message is what came in."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.observation = Gaussian(size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The message itself, and no surprise."""
+        return x, x.new_zeros(x.shape[:2])
+
+
+class PredictiveStack(nn.Module):
+    """L predictive layers over a sensory level; only prediction errors go up.
+
+    Args:
+        observation: family of what is observed.
+        hidden_sizes: number of units of each layer, bottom first.
+        target: family of a supervised target, given at every step or where a mask says; None predicts the next
+            observation.
+        delay: length of every layer's delay line.
+        longest: longest initial time constant, in steps.
+
+    >>> from pcrnn import Categorical
+    >>> stack = PredictiveStack(Categorical(27), (32, 32))
+    >>> expectation, state = stack(torch.zeros(4, 10, dtype=torch.long))
+    >>> expectation.shape
+    torch.Size([4, 10, 27])
+    """
+
+    def __init__(
+        self,
+        observation: Observation,
+        hidden_sizes: Sequence[int],
+        *,
+        target: Observation | None = None,
+        delay: int = 2,
+        longest: float = 64.0,
+    ) -> None:
+        super().__init__()
+        if not hidden_sizes:
+            raise ValueError("PredictiveStack: expected at least one hidden size, got none")
+        self.sensory = BaseRate(observation)
+        self.prior = None if target is None else BaseRate(target)
+        self.layers = nn.ModuleList()
+        width = observation.size
+        for size in hidden_sizes:
+            own = deepcopy(observation if target is None else target)
+            self.layers.append(
+                PredictiveLayer(width, size, observation=own, delay=delay, longest=longest)
+            )
+            width = size + (own.size if target is None else 0)
+
+    @classmethod
+    def of_layer(cls, layer: PredictiveLayer) -> "PredictiveStack":
+        """A one-layer view that shares `layer`: messages pass through, targets are what the layer expects."""
+        stack = cls.__new__(cls)
+        nn.Module.__init__(stack)
+        stack.sensory = PassThrough(layer.input_size)
+        stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.layers = nn.ModuleList([layer])
+        return stack
+
+    @property
+    def observation(self) -> Observation:
+        """Family of what is observed."""
+        return self.sensory.observation
+
+    @property
+    def base(self) -> BaseRate:
+        """The level whose base rate starts the expectation: of the target if there is one."""
+        return self.sensory if self.prior is None else self.prior
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Number of units of each layer, bottom first."""
+        return tuple(layer.hidden_size for layer in self.layers)
+
+    def initial_state(self, batch_size: int) -> StackState:
+        """State before the first observation: layers at zero, the next observation expected at its base rate."""
+        base = self.base.eta.detach().expand(batch_size, -1)
+        return StackState(
+            tuple(layer.initial_state(batch_size)._replace(expectation=base.clone()) for layer in self.layers)
+        )
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """Expectation of the next observation after each step of x (or of the step's target), [B, T, D], and state."""
+        activity, state = self.observe(x, state)
+        return activity.layers[-1].expectation, state
+
+    def observe(self, x: Tensor, state: StackState | None = None) -> tuple[StackActivity, StackState]:
+        """Run over observations x [B, T] or [B, T, D] and return everything that happened, with the state after.
+
+        Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
+        """
+        self._check(x, state)
+        state = self.initial_state(x.shape[0]) if state is None else state
+        base_error, base_surprise = self.sensory(x)
+        base_expectation = self.base.eta.expand(*x.shape[:2], -1)
+        message, expectation = base_error, base_expectation
+        layers, states = [], []
+        for layer, before in zip(self.layers, state.layers, strict=True):
+            observed = x if self.prior is None else None
+            activity, after = layer.observe(message, before, observed=observed, below=expectation)
+            message, expectation = activity.message, activity.expectation
+            layers.append(activity)
+            states.append(after)
+        activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
+        return activity, StackState(tuple(states))
+
+    def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
+        """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
+        if self.prior is None:
+            self._check_shifted(chunk)
+        seen = [(activity.base_error, activity.base_surprise)]
+        seen += [(layer.error, layer.surprise) for layer in activity.layers]
+        errors, surprises = [], []
+        levels = [self.base, *self.layers]
+        for level, eta, (error, surprise) in zip(levels, activity.expectations, seen, strict=True):
+            if self.prior is None:  # all but the last target were already met as observations
+                last = level.observation.prediction_error(eta[:, -1:], chunk.targets[:, -1:])
+                errors.append(torch.cat([error[:, 1:], last[0]], 1))
+                surprises.append(torch.cat([surprise[:, 1:], last[1]], 1))
+            else:
+                error, surprise = level.observation.prediction_error(eta, chunk.targets)
+                errors.append(error)
+                surprises.append(surprise)
+        return Outcome(tuple(errors), torch.stack(surprises))
+
+    @torch.no_grad()
+    def adapt(self, activity: StackActivity, chunk: Chunk) -> None:
+        """Move the running variances (of each family and each state predictor) towards those of one chunk."""
+        for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
+            level.observation.adapt(eta, chunk.targets, chunk.mask)
+        for layer, of_layer in zip(self.layers, activity.layers, strict=True):
+            layer.adapt(of_layer.difference)
+
+    def _check(self, x: Tensor, state: StackState | None) -> None:
+        self.observation.check(x)
+        wanted = 2 if self.observation.symbolic else 3
+        if x.dim() != wanted:
+            raise ValueError(
+                f"PredictiveStack: expected {wanted}-D observations [batch, time{', D' * (wanted - 2)}], "
+                f"got {x.dim()}-D {list(x.shape)}"
+            )
+        if x.shape[1] == 0:
+            raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
+        if state is not None and len(state.layers) != len(self.layers):
+            raise ValueError(
+                f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}"
+            )
+
+    @staticmethod
+    def _check_shifted(chunk: Chunk) -> None:
+        if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
+            return
+        if not torch.equal(chunk.targets[:, :-1], chunk.observations[:, 1:]):
+            raise ValueError(
+                "PredictiveStack: expected targets to be the observations one step later, got others; "
+                "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"
+            )

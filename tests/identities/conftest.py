@@ -1,0 +1,35 @@
+"""Small random stacks in float64 and the autograd objectives that local learning must reproduce."""
+
+import pytest
+import torch
+
+from pcrnn import Categorical, PredictiveStack
+
+SYMBOLS, BATCH, STEPS = 5, 3, 14
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def stream() -> torch.Tensor:
+    """[B, T + 1] symbols."""
+    return torch.randint(SYMBOLS, (BATCH, STEPS + 1))
+
+
+@pytest.fixture
+def make_stack():
+    def make(hidden=(4, 3, 5), delay=2) -> PredictiveStack:
+        torch.manual_seed(1)
+        stack = PredictiveStack(Categorical(SYMBOLS), hidden, delay=delay, longest=8.0)
+        for parameter in stack.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        return stack
+
+    return make
