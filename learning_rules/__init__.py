@@ -7,6 +7,8 @@
 from typing import Any
 
 from learning_rules.bptt import BPTT as BPTT
+from learning_rules.inside import LearnsLocally as LearnsLocally
+from learning_rules.inside import learns_locally as learns_locally
 from learning_rules.local import Local as Local
 from learning_rules.local import LocalCarry as LocalCarry
 from learning_rules.rule import Result as Result

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
-from pcrnn.layer import shifted
 from pcrnn.stack import Chunk
 
 
@@ -43,12 +42,14 @@ class BPTT:
         per_level = (outcome.surprise * chunk.weight).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            previous = shifted(seen.previous.output, seen.output).detach()
-            predicted = torch.nn.functional.linear(previous, layer.predictor)
+            predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         loss.backward()
         stack.adapt(activity, chunk)
-        result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise)
+        top = activity.layers[-1]
+        result = Result(
+            per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach()
+        )
         return result, like(learner, after.detach()), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pcrnn.layer import LayerActivity, PredictiveLayer, shifted
+from pcrnn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops import reference
 
 
@@ -63,9 +63,7 @@ class LayerBackward:
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        previous = activity.previous
-        self.previous_output = shifted(previous.output, activity.output)
-        self.immediate = layer.cell.immediate(activity.cell, shifted(previous.cell, activity.cell.state))
+        self.immediate = layer.cell.immediate(activity.cell)
 
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
@@ -76,7 +74,7 @@ class LayerBackward:
             beyond = self._through_error(handed.error, beyond)
         expectation = direct if beyond is None else direct + beyond
         output = expectation @ self.feedback
-        difference = reference.normalise_backward(
+        difference = reference.state_error_backward(
             handed.state_error, self.activity.state_error, self.activity.inverse_rms
         )
         output += difference
@@ -87,10 +85,10 @@ class LayerBackward:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
         _add_product(layer.readout, signal.expectation, activity.output)
-        delta = activity.difference / activity.difference.numel()
+        delta = activity.difference.div_(activity.output.numel())
         if signal.difference is not None:
             delta += signal.difference
-        _add_product(layer.predictor, delta.neg_(), self.previous_output)
+        _add_product(layer.predictor, delta, activity.previous_output, sign=-1)
         state_signal, gate = layer.cell.output_credit(activity.cell, signal.output)
         rows = layer.cell.traced_blocks * layer.hidden_size
         weight, bias = gradient_of(layer.weight), gradient_of(layer.bias)
@@ -143,6 +141,6 @@ class LayerBackward:
         return decay if memory else decay.new_zeros(()).expand_as(decay)
 
 
-def _add_product(parameter: nn.Parameter, left: Tensor, right: Tensor) -> None:
-    """parameter.grad += sum_{b,t} left_t outer right_t."""
-    gradient_of(parameter).addmm_(left.flatten(0, 1).t(), right.flatten(0, 1))
+def _add_product(parameter: nn.Parameter, left: Tensor, right: Tensor, sign: int = 1) -> None:
+    """parameter.grad += sign sum_{b,t} left_t outer right_t."""
+    gradient_of(parameter).addmm_(left.flatten(0, 1).t(), right.flatten(0, 1), alpha=sign)

@@ -29,7 +29,6 @@ class LearnsLocally(nn.Module):
     Args:
         layer: the layer; its observation must be a family over its own input.
         rule: a local rule with credit `layer` (default exact traces).
-        scale: factor on the layer's own gradient.
 
     `last` is the Result of the latest forward pass that learned.
     """
@@ -47,13 +46,17 @@ class LearnsLocally(nn.Module):
 
     def forward(self, x: Tensor, state: LearningState | None = None) -> tuple[Tensor, LearningState]:
         """Outputs r [B, T, N], detached, and the state after the last step."""
-        carry = self.rule.init(self.layer, x.shape[0]) if state is None else state.carry
-        before = None if state is None else state.layer
-        with torch.no_grad():
-            activity, after = self.layer.observe(x.detach(), before)
-        if self.training and torch.is_grad_enabled() and x.shape[1] > 1:
-            self.last = self.rule.learn_layer(self.layer, activity, x.detach(), carry)
-        return activity.output, LearningState(after, carry)
+        before, carry = state or (None, self.rule.init(self.layer, x.shape[0]))
+        x = x.detach()
+        if not (self.training and torch.is_grad_enabled()):
+            with torch.no_grad():
+                output, after = self.layer(x, before)
+            return output, LearningState(after, carry)
+        following = torch.cat([x[:, 1:], x[:, -1:]], 1)
+        known = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        known[:, -1] = False
+        self.last, after, carry = self.rule.accumulate(self.layer, Chunk(x, following, known), before, carry)
+        return self.last.output, LearningState(after, carry)
 
 
 def learns_locally(model: nn.Module, rule: Local | None = None) -> nn.Module:

@@ -111,7 +111,8 @@ class Local:
         self.learn(stack, activity, outcome, chunk, carry)
         stack.adapt(activity, chunk)
         loss = (outcome.surprise[-1] * chunk.weight).sum()
-        return Result(loss, outcome.surprise, activity.state_surprise), like(learner, after), carry
+        result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
+        return result, like(learner, after), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
         """A group a layer, since no layer knows another's gradient; the base rates are the last."""

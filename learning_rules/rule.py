@@ -20,6 +20,7 @@ class Result(NamedTuple):
     loss: Tensor  # mean surprise of the top level where targets count, nats per step, scalar
     surprise: Tensor  # surprise[l]_t of the targets, level 0 first, nats, [L + 1, B, T]
     state_surprise: Tensor  # nats, [L, B, T]
+    output: Tensor  # r_t of the top layer, [B, T, N]
 
 
 class Rule(Protocol):

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcrnn import ops
 from pcrnn.cells import CellActivity, GatedCell
 from pcrnn.observations import Gaussian, Observation
-from pcrnn.ops import reference
 
 
 class LayerState(NamedTuple):
@@ -45,9 +45,13 @@ class LayerActivity(NamedTuple):
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
-    difference: Tensor  # r_t - Q r_{t-1}, [B, T, N]
-    inverse_rms: Tensor  # of the difference, [B, T, 1]
-    previous: LayerState  # the state before the chunk
+    inverse_rms: Tensor  # of r_t - Q r_{t-1}, [B, T, 1]
+    previous_output: Tensor  # r_{t-1}, [B, T, N]
+
+    @property
+    def difference(self) -> Tensor:
+        """r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]."""
+        return self.state_error / self.inverse_rms
 
     @property
     def message(self) -> Tensor:
@@ -161,12 +165,13 @@ class PredictiveLayer(nn.Module):
         """
         self._check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
-        history = torch.cat([state.messages, message], 1)
+        history = torch.cat([state.messages, message], 1) if self.delay > 1 else message
         steps = message.shape[1]
-        window = torch.cat([history[:, self.delay - 1 - k :][:, :steps] for k in range(self.delay)], -1)
+        delayed = [history[:, k : k + steps] for k in reversed(range(self.delay))]
+        window = torch.cat(delayed, -1) if self.delay > 1 else message
         cell = self.cell.forward(F.linear(window, self.weight, self.bias), state.cell)
-        difference = cell.output - F.linear(shifted(state.output, cell.output), self.predictor)
-        state_error, inverse_rms = reference.normalise(difference)
+        previous_output = shifted(state.output, cell.output)
+        state_error, inverse_rms = ops.state_error(cell.output, F.linear(previous_output, self.predictor))
         expectation = F.linear(cell.output, self.readout)
         if below is not None:
             expectation = expectation + below
@@ -179,28 +184,29 @@ class PredictiveLayer(nn.Module):
             output=cell.output,
             expectation=expectation,
             state_error=state_error,
-            state_surprise=self._state_surprise(difference),
+            state_surprise=self._state_surprise(state_error, inverse_rms),
             error=error,
             surprise=surprise,
             window=window,
             cell=cell,
-            difference=difference,
             inverse_rms=inverse_rms,
-            previous=state,
+            previous_output=previous_output,
         )
         last = LayerState(cell.state[:, -1], cell.output[:, -1], history[:, steps:], expectation[:, -1])
         return activity, last
 
     @torch.no_grad()
-    def adapt(self, difference: Tensor, rate: float = 0.01) -> None:
+    def adapt(self, activity: LayerActivity, rate: float = 0.01) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk."""
-        self.state_variance.lerp_(difference.square().mean((0, 1)).to(self.state_variance.dtype), rate)
+        variance = activity.difference.square().mean((0, 1))
+        self.state_variance.lerp_(variance.to(self.state_variance.dtype), rate)
 
     @torch.no_grad()
-    def _state_surprise(self, difference: Tensor) -> Tensor:
+    def _state_surprise(self, state_error: Tensor, inverse_rms: Tensor) -> Tensor:
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        return 0.5 * (difference.square() @ variance.reciprocal() + constant)
+        scaled = (state_error / inverse_rms).square() @ variance.reciprocal().to(state_error.dtype)
+        return 0.5 * (scaled + constant)
 
     def _check(self, message: Tensor, state: LayerState | None) -> None:
         if message.dim() != 3 or message.shape[-1] != self.input_size:

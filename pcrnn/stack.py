@@ -240,7 +240,7 @@ class PredictiveStack(nn.Module):
         for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer.difference)
+            layer.adapt(of_layer)
 
     def _check(self, x: Tensor, state: StackState | None) -> None:
         self.observation.check(x)

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from pcrnn.ops import reference
 
-__all__ = ["scan"]
+from pcrnn.ops.reference import state_error as state_error
+
+__all__ = ["scan", "state_error"]
 
 _library = torch.library.Library("pcrnn", "DEF")
 _library.define("scan(Tensor decay, Tensor drive, Tensor initial, bool reverse=False) -> Tensor")

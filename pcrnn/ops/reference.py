@@ -4,6 +4,8 @@ Shapes: B batch, T time, N hidden units, G traced gate blocks, J presynaptic wid
 Every function takes and returns tensors only; names ending in an underscore update their arguments in place.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -55,18 +57,52 @@ def suffix_products(decay: Tensor) -> Tensor:
     return products
 
 
-def normalise(difference: Tensor) -> tuple[Tensor, Tensor]:
-    """Root-mean-square normalisation of a prediction error d [..., N], and the inverse of its norm [..., 1].
+def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised error of a layer's prediction of its own next state, and the inverse of its norm.
 
-    eps = d / sqrt(mean(d^2) + RMS_EPSILON)
+    eps_t = d_t / sqrt(mean(d_t^2) + RMS_EPSILON), d_t = output_t - prediction_t; both arguments [..., N]. Returns eps
+    [..., N] and the inverse root mean square [..., 1], so that d = eps / inverse.
     """
+    wide = _accumulation_dtype(output.dtype)
+    difference = output.to(wide) - prediction.to(wide)
     inverse_rms = torch.rsqrt(difference.square().mean(-1, keepdim=True) + RMS_EPSILON)
-    return difference * inverse_rms, inverse_rms
+    return (difference * inverse_rms).to(output.dtype), inverse_rms
 
 
-def normalise_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
-    """Gradient in d of a gradient in eps = normalise(d), [..., N]."""
+def state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
+    """Gradient in the raw difference d of a gradient in eps, [..., N]."""
     return (gradient - error * (gradient * error).mean(-1, keepdim=True)) * inverse_rms
+
+
+def categorical_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Error onehot(x) - softmax(eta), [..., D], and cross-entropy in nats, [...]; x int64 [...]."""
+    log_p = eta.to(_accumulation_dtype(eta.dtype)).log_softmax(-1)
+    index = x.unsqueeze(-1)
+    error = log_p.exp().neg_()
+    error.scatter_add_(-1, index, torch.ones_like(index, dtype=error.dtype))
+    return error.to(eta.dtype), -log_p.gather(-1, index).squeeze(-1)
+
+
+def bernoulli_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Error x - sigmoid(eta), [..., D], and the sum over D of binary cross-entropies in nats, [...]."""
+    wide = eta.to(_accumulation_dtype(eta.dtype))
+    return (x - wide.sigmoid()).to(eta.dtype), (torch.nn.functional.softplus(wide) - x * wide).sum(-1)
+
+
+def gaussian_error(eta: Tensor, x: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """Error precision (x - eta), [..., D], and -log Normal(x; eta, 1/precision) in nats, [...]; precision [D]."""
+    wide = _accumulation_dtype(eta.dtype)
+    difference = x.to(wide) - eta.to(wide)
+    error = precision * difference
+    constant = 0.5 * (eta.shape[-1] * math.log(2 * math.pi) - precision.log().sum())
+    return error.to(eta.dtype), 0.5 * (error * difference).sum(-1) + constant
+
+
+def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Error x - exp(eta), [..., D], and sum over D of exp(eta) - x eta + log x! in nats, [...]."""
+    wide = eta.to(_accumulation_dtype(eta.dtype))
+    rate = wide.exp()
+    return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
 
 
 def credited(immediate: Tensor, credit: Tensor) -> Tensor:

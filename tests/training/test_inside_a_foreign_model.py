@@ -1,0 +1,63 @@
+"""Predictive layers inside somebody else's model, learning by their own rule while the rest uses backprop."""
+
+import pytest
+import torch
+from torch import nn
+
+from learning_rules import LearnsLocally, learns_locally
+from pcrnn import Categorical, PredictiveLayer
+
+
+class Tagger(nn.Module):
+    """Linear embedding, predictive layer beside it, classifier over both: a foreign model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.memory, self.head = nn.Linear(2, 6), PredictiveLayer(6, 16), nn.Linear(22, 2)
+
+    def forward(self, x):
+        h = self.embed(x)
+        output, _ = self.memory(h)
+        return self.head(torch.cat([h, output], -1))
+
+
+def test_the_layer_learns_by_its_rule_and_the_rest_by_backprop():
+    torch.manual_seed(0)
+    model = learns_locally(Tagger())
+    assert isinstance(model.memory, LearnsLocally)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses, surprises = [], []
+    for _ in range(250):
+        x = torch.sin(torch.arange(40) * 0.5 + 6 * torch.rand(8, 1)).unsqueeze(-1) * torch.ones(2)
+        later = (x[..., 0].roll(3, 1) > 0).long()  # what was seen three steps ago: needs memory
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x)[:, 3:].flatten(0, 1), later[:, 3:].flatten())
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+        surprises.append(model.memory.last.loss.item())
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert sum(surprises[-10:]) < sum(surprises[:10]) - 10.0  # nats: the layer predicts its own next input
+
+
+def test_no_gradient_of_the_foreign_loss_enters_the_layer():
+    torch.manual_seed(0)
+    model, x = learns_locally(Tagger()), torch.randn(2, 5, 2)
+    output = model(x)
+    own = model.memory.layer.weight.grad.clone()
+    (1000 * output.square().sum()).backward()
+    assert torch.equal(own, model.memory.layer.weight.grad)
+    assert model.embed.weight.grad.abs().sum() > 0
+
+
+def test_without_gradients_it_is_the_plain_layer():
+    layer = PredictiveLayer(3, 4)
+    x = torch.randn(2, 5, 3)
+    wrapped = LearnsLocally(layer).eval()
+    assert torch.equal(wrapped(x)[0], layer(x)[0]) and layer.weight.grad is None
+
+
+def test_a_layer_that_expects_something_else_is_refused():
+    layer = PredictiveLayer(3, 4, observation=Categorical(5))
+    with pytest.raises(ValueError, match=r"must expect its own input \(3 real values\).*Categorical\(5\)"):
+        LearnsLocally(layer)
