@@ -1,0 +1,16 @@
+"""Data sets: what a stack watches, split by position, and the lanes that feed it in chunks.
+
+Example:
+    >>> source = open_source("pydoc")
+    >>> lanes = Lanes(source.sequence("train"), batch=32, chunk=128)
+    >>> x, restart = lanes.read(0)
+    >>> x.shape, restart
+    (torch.Size([32, 129]), True)
+"""
+
+from pcrnn.data.lanes import Lanes as Lanes
+from pcrnn.data.readers import open_source as open_source
+from pcrnn.data.series import SeriesSource as SeriesSource
+from pcrnn.data.source import Source as Source
+from pcrnn.data.source import Split as Split
+from pcrnn.data.text import TextSource as TextSource

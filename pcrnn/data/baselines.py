@@ -1,0 +1,82 @@
+"""What a data set's simplest predictors reach: fitted on the training split, scored on the validation split.
+
+Every figure is a mean over the transitions of the validation split (its steps but the first), which are what
+a stack is scored on. Shapes: train [T], valid [T'] symbol ids below V = size; or [T, D] real values.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import zlib
+
+import numpy as np
+
+SMOOTHING = 0.1
+"""Added to every count, so that what never came in training is unlikely, not impossible."""
+
+COMPRESSOR_WINDOW = 8 << 20
+"""Training symbols a compressor sees first: at least as far back as it looks (xz 8 MiB, gzip 32 KiB)."""
+
+VARIANCE_FLOOR = 1e-6
+"""Least residual variance of a standardised channel: no baseline may become infinitely sure."""
+
+
+def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
+    """Bits per symbol of p(x) = (n(x) + a) / (T + a V), a = `SMOOTHING`."""
+    counts = np.bincount(train, minlength=size)
+    probability = (counts + SMOOTHING) / (len(train) + SMOOTHING * size)
+    return float(-np.log2(probability)[valid[1:]].mean())
+
+
+def bigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
+    """Bits per symbol of p(x given y) = (n(y x) + a) / (n(y) + a V), y the symbol before x."""
+    before = np.bincount(train[:-1], minlength=size)[valid[:-1]]
+    pairs, counts = np.unique(_pairs(train, size), return_counts=True)
+    asked = _pairs(valid, size)
+    nearest = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
+    together = np.where(pairs[nearest] == asked, counts[nearest], 0)
+    return float(-np.log2((together + SMOOTHING) / (before + SMOOTHING * size)).mean())
+
+
+def copy_last(train: np.ndarray, valid: np.ndarray, size: int) -> float:
+    """Bits per symbol of: the last symbol again with probability p, every other with (1 - p) / (V - 1).
+
+    p = (repeats + 1/2) / (transitions + 1), so that p is never 0 or 1.
+    """
+    repeats = np.count_nonzero(train[1:] == train[:-1])
+    p = (repeats + 0.5) / len(train)
+    again = np.mean(valid[1:] == valid[:-1])
+    return float(-again * math.log2(p) - (1 - again) * math.log2((1 - p) / (size - 1)))
+
+
+def compressors(context: bytes, valid: bytes, symbols: int) -> dict[str, float]:
+    """Bits per symbol that gzip and xz need for the validation split when they have seen the training split.
+
+    (compressed size of context + valid) - (compressed size of context), since a compressor that starts with
+    the validation split knows nothing yet and would look worse than it is.
+    """
+    sizes = {"gzip": lambda data: len(zlib.compress(data, 9)), "xz": lambda data: len(lzma.compress(data))}
+    return {name: 8 * (size(context + valid) - size(context)) / symbols for name, size in sizes.items()}
+
+
+def gaussian_copy_last(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per step of x_t ~ Normal(x_{t-1}, v), v the mean square difference in training, per channel."""
+    return _gaussian_nats(np.diff(train, axis=0), np.diff(valid, axis=0))
+
+
+def gaussian_mean(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per step of x_t ~ Normal(mean, variance) of the training part, per channel."""
+    mean = train.mean(axis=0)
+    return _gaussian_nats(train - mean, valid[1:] - mean)
+
+
+def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
+    """Mean over T of the sum over D of 1/2 (residual^2 / v + log 2 pi v), v [D] = mean square of `fitted`."""
+    v = np.maximum(np.square(fitted, dtype=np.float64).mean(axis=0), VARIANCE_FLOOR)
+    nats = 0.5 * (np.square(residual, dtype=np.float64) / v + np.log(2 * math.pi * v))
+    return float(nats.sum(axis=1).mean())
+
+
+def _pairs(ids: np.ndarray, size: int) -> np.ndarray:
+    return ids[:-1].astype(np.int64) * size + ids[1:]

@@ -1,0 +1,187 @@
+"""Numbers from a CSV file, or the first cell that is none.
+
+Two parsers of one grammar: `np.loadtxt`, fast, takes the whole body or nothing; where it takes nothing, the
+standard library's reader goes cell by cell and finds out why. A place is file:line:column, column being the
+number of the FIELD, from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pcrnn.data.files import decode_utf8, locate, read_bytes
+from pcrnn.errors import DataError
+
+
+class Table(NamedTuple):
+    """values [T, D] float64, all finite; columns: the D names of the header, None where there is none."""
+
+    values: np.ndarray
+    columns: tuple[str, ...] | None
+
+
+def read_csv(path: Path) -> Table:
+    """Read a table of numbers, separated by comma, semicolon or tab (whichever the first line has most of).
+
+    The first row is a header when its cells are names; where they are numbers it is data. Quotes, a
+    byte-order mark and any line ending are accepted, empty lines only at the end.
+
+    Raises:
+        DataError: names file:line:column, what was expected, what came and the fix.
+    """
+    name = str(path)
+    text = decode_utf8(read_bytes(path), name).rstrip("\n")
+    _require_text(text, name)
+    delimiter = _delimiter(text)
+    _, first, lines = next(_rows(text, delimiter, name))
+    columns = _header(first, name)
+    skipped = lines if columns else 0
+    body = "".join(text.split("\n", skipped)[skipped:])
+    if not body:
+        raise DataError(
+            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, "
+            "came the end of the file; add data"
+        )
+    values = parse_fast(body, delimiter, len(first))
+    if values is None:
+        values = parse_carefully(body, delimiter, columns or ("",) * len(first), name, skipped)
+    return Table(values, columns)
+
+
+def parse_fast(body: str, delimiter: str, width: int) -> np.ndarray | None:
+    """The rows as [T, width], None at any doubt: a cell that is no plain finite number, another width."""
+    try:
+        values = np.loadtxt(io.StringIO(body), delimiter=delimiter, comments=None, ndmin=2)
+    except ValueError:
+        return None
+    whole = values.shape == (body.count("\n") + 1, width)
+    return values if whole and np.isfinite(values).all() else None
+
+
+def parse_carefully(
+    body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0
+) -> np.ndarray:
+    """The rows as [T, D], cell by cell.
+
+    Args:
+        columns: a name, or "", for each of D.
+        skipped: how many lines of the file came before the body.
+
+    Raises:
+        DataError: at the first cell that is no finite number, or the first row of another width.
+    """
+    values = []
+    for line, cells, _ in _rows(body, delimiter, name, skipped):
+        if not cells:
+            raise DataError(
+                f"{name}:{line}:1: expected {_count(len(columns))}, came an empty line; remove or fill it"
+            )
+        if len(cells) != len(columns):
+            place = min(len(cells), len(columns)) + 1
+            raise DataError(
+                f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
+                f"came {len(cells)}; mend the row"
+            )
+        values.append(
+            [_finite(cell, f"{name}:{line}:{i}", columns[i - 1]) for i, cell in enumerate(cells, 1)]
+        )
+    return np.array(values, np.float64)
+
+
+def _require_text(text: str, name: str) -> None:
+    if not text:
+        raise DataError(f"{name}:1:1: expected rows of numbers, came an empty file; give a file with data")
+    if text.startswith("\n"):
+        raise DataError(f"{name}:1:1: expected names or numbers, came an empty line; remove it")
+    nul = text.find("\0")
+    if nul >= 0:
+        raise DataError(
+            f"{locate(text, nul, name)}: expected text, came a NUL byte; "
+            "this is no CSV file, or it is damaged"
+        )
+
+
+def _delimiter(text: str) -> str:
+    first_line = text.split("\n", 1)[0]
+    return max(",;\t", key=first_line.count)
+
+
+def _rows(text: str, delimiter: str, name: str, skipped: int = 0) -> Iterator[tuple[int, list[str], int]]:
+    """First line of a row in the file, its cells ([] for an empty line), its last line."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    while True:
+        line = skipped + reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"{name}:{line}:1: expected a row of cells, came one that cannot be read: {error}; mend it"
+            ) from error
+        yield line, cells, skipped + reader.line_num
+
+
+def _header(cells: list[str], name: str) -> tuple[str, ...] | None:
+    """The names in the first row, None where it holds numbers."""
+    names = [cell.strip() for cell in cells]
+    numbers = [_number(cell) is not None for cell in names]
+    words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]
+    if not any(words):
+        return None
+    if any(numbers):
+        word, number = words.index(True), numbers.index(True)
+        raise DataError(
+            f"{name}:1:{word + 1}: expected a first row of names only or of numbers only, "
+            f"came {_shown(names[word])} beside {_shown(names[number])}; "
+            "name every column, or make every cell a number"
+        )
+    first: dict[str, int] = {}
+    for i, column in enumerate(names, 1):
+        if not column:
+            raise DataError(
+                f"{name}:1:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
+            )
+        if first.setdefault(column, i) != i:
+            raise DataError(
+                f"{name}:1:{i}: expected different column names, came {_shown(column)} again "
+                f"(as column {first[column]}); rename or remove one"
+            )
+    return tuple(names)
+
+
+def _finite(cell: str, place: str, column: str) -> float:
+    number = _number(cell)
+    if number is not None and math.isfinite(number):
+        return number
+    where = f" in column {_shown(column)}" if column else ""
+    came = _shown(cell) if cell.strip() else "an empty cell"
+    raise DataError(
+        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; "
+        "mend it, or remove the row or column"
+    )
+
+
+def _number(cell: str) -> float | None:
+    """What float() reads, but for digits grouped by "_" or outside ASCII, which np.loadtxt refuses too."""
+    if "_" in cell or not cell.isascii():
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _shown(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else cell[:37] + "...")
+
+
+def _count(width: int) -> str:
+    return "1 column" if width == 1 else f"{width} columns"

@@ -1,0 +1,115 @@
+"""From what a person writes after --data to the reader that understands it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pcrnn.data import series, text
+from pcrnn.data.source import Source
+from pcrnn.errors import CheckpointError, DataError, UsageError
+
+Reader = Callable[[str, str, "Mapping[str, Any] | None"], Source]
+"""reader(location, tokens, state); a reader that has no use for tokens ignores them."""
+
+READERS: dict[str, Reader] = {"text": text.open_text, "series": series.open_series}
+
+SUFFIXES = {".csv": "series", ".tsv": "series", ".npy": "series"}
+"""File names with any other ending are read as text."""
+
+
+def open_source(
+    spec: str | os.PathLike[str], *, tokens: str = "characters", state: Mapping[str, Any] | None = None
+) -> Source:
+    """Open a data set.
+
+    Args:
+        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, anything
+            else is text; "text:FILE" and "series:FILE" say so explicitly. A file called pydoc is "./pydoc".
+        tokens: what a symbol of a text is, "characters" or "bytes".
+        state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
+            standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
+
+    Raises:
+        DataError: no such file or kind (names the nearest), or content that cannot be learned from (names
+            file:line:column).
+        UsageError: unknown tokens.
+        CheckpointError: a state that no source wrote.
+
+    Example:
+        >>> open_source("pydoc").kind
+        'text'
+    """
+    _check_tokens(tokens)
+    kind, location = _resolve(os.fspath(spec))
+    if state is None:
+        kind = kind or SUFFIXES.get(Path(location).suffix.lower(), "text")
+        if kind != "text" and tokens != "characters":
+            raise UsageError(
+                f"expected text for --tokens {tokens}, came {location}, which is read as {kind}; "
+                f"drop the flag or say --data text:{location}"
+            )
+    else:
+        kind = _kind_of_run(state, kind, location)
+    return READERS[kind](location, tokens, state)
+
+
+def _resolve(spec: str) -> tuple[str | None, str]:
+    """Kind (None where the spec does not say) and location of a spec."""
+    if spec == text.PYDOC:
+        return "text", spec
+    if os.path.lexists(spec):
+        return None, spec
+    kind, colon, location = spec.partition(":")
+    if colon and kind in READERS:
+        return kind, location
+    if colon and kind.isidentifier() and len(kind) > 1:
+        known = ", ".join(f"{name}:FILE" for name in READERS)
+        raise DataError(
+            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind "
+            f"{kind!r}{_nearest(kind, READERS)}"
+        )
+    raise DataError(
+        f"{spec}: expected {text.PYDOC} or an existing file, came a name that is neither"
+        f"{_nearest(spec, [text.PYDOC, *_neighbours(Path(spec))])}"
+    )
+
+
+def _neighbours(path: Path) -> list[str]:
+    """What lies in the folder where a file was looked for."""
+    try:
+        return [str(path.parent / name) for name in os.listdir(path.parent)]
+    except (OSError, ValueError):
+        return []
+
+
+def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> str:
+    of_run = state.get("kind")
+    if of_run not in READERS:
+        raise CheckpointError(
+            f"data state: expected a kind out of {', '.join(READERS)}, came {of_run!r}; "
+            "it is damaged or was written by a newer version"
+        )
+    if kind is None and Path(location).suffix.lower() == ".npy":
+        kind = "series"
+    if kind not in (None, of_run):
+        raise DataError(
+            f"{location}: expected {of_run} data, as the run was trained on, came {kind}; "
+            f"give a {of_run} file"
+        )
+    return of_run
+
+
+def _check_tokens(tokens: str) -> None:
+    if tokens not in text.TOKENS:
+        raise UsageError(
+            f"expected --tokens characters or bytes, came {tokens!r}{_nearest(tokens, text.TOKENS)}"
+        )
+
+
+def _nearest(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

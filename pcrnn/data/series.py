@@ -1,0 +1,183 @@
+"""Real-valued series from CSV and NumPy files, each channel standardised on the training part.
+
+Shapes: T steps, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from pcrnn.data import baselines
+from pcrnn.data.csv_file import Table, read_csv
+from pcrnn.data.npy_file import read_npy
+from pcrnn.data.source import Source, Split, require_length
+from pcrnn.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcrnn.observations import Observation
+
+
+class Standardisation(NamedTuple):
+    """z = (x - mean) / scale, both [D] float64."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+class SeriesSource(Source):
+    """A series of at least 11 steps, every channel of mean 0 and variance 1 over the training part.
+
+    A channel that is constant over the training part is refused: no scale fits it, and a density that is sure
+    of it has no bound.
+
+    Args:
+        values: [T, D], finite.
+        columns: D names, None where there are none.
+        name: what messages call the series.
+        standardisation: of an earlier run; by default that of the training part.
+
+    Raises:
+        DataError: too short, a value that is not finite (before or after standardising), a constant channel.
+
+    Example:
+        >>> source = SeriesSource(np.arange(20.0)[:, None], columns=("trend",))
+        >>> source.sequence("valid").shape
+        torch.Size([2, 1])
+    """
+
+    kind = "series"
+    unit = "nats/step"
+    nats_per_unit = 1.0
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        *,
+        columns: Sequence[str] | None = None,
+        name: str = "series",
+        standardisation: Standardisation | None = None,
+    ) -> None:
+        self.name = name
+        self.length, self.channels = values.shape
+        self.columns = None if columns is None else tuple(columns)
+        require_length(self.length, name, "rows")
+        self._require_finite(values, "a finite number")
+        if standardisation is None:
+            standardisation = self._fit(values[self.bounds("train")])
+        self.standardisation = standardisation
+        with np.errstate(over="ignore"):
+            self._values = ((values - standardisation.mean) / standardisation.scale).astype(np.float32)
+        self._require_finite(self._values, "a number that float32 holds after standardising")
+
+    def observation(self) -> Observation:
+        from pcrnn.observations import Gaussian
+
+        return Gaussian(self.channels)
+
+    def sequence(self, split: Split) -> Tensor:
+        return torch.tensor(self._values[self.bounds(split)])
+
+    def baselines(self) -> dict[str, float]:
+        """Nats per step, summed over standardised channels, of copy-last and mean with Gaussian residuals."""
+        train, valid = self._values[self.bounds("train")], self._values[self.bounds("valid")]
+        return {
+            "copy-last": baselines.gaussian_copy_last(train, valid),
+            "mean": baselines.gaussian_mean(train, valid),
+        }
+
+    def describe(self) -> str:
+        names = "" if self.columns is None else f" ({_listed(self.columns)})"
+        channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
+        train = self.split_point
+        return (
+            f"{self.name}: {self.length:,} steps of {channels}{names}; {train:,} to train on, "
+            f"{self.length - train:,} to validate on (the last 10 %)"
+        )
+
+    def state(self) -> dict[str, Any]:
+        mean, scale = (array.tolist() for array in self.standardisation)
+        return {
+            "kind": self.kind,
+            "columns": None if self.columns is None else list(self.columns),
+            "mean": mean,
+            "scale": scale,
+        }
+
+    def _fit(self, train: np.ndarray) -> Standardisation:
+        flat = np.flatnonzero(train.min(axis=0) == train.max(axis=0))
+        if flat.size:
+            raise DataError(
+                f"{self.name}: expected channels that vary over the first {len(train)} rows "
+                f"(the training part), came {self._channel(flat[0])}, always {train[0, flat[0]]:g}; remove it"
+            )
+        peak = np.abs(train).max(axis=0)  # squares of values beyond 1e154 would overflow
+        relative = train / peak
+        return Standardisation(relative.mean(axis=0) * peak, relative.std(axis=0) * peak)
+
+    def _require_finite(self, values: np.ndarray, expected: str) -> None:
+        if np.isfinite(values).all():
+            return
+        row, channel = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(
+            f"{self.name}[{row}, {channel}]: expected {expected}, came {values[row, channel]} "
+            f"at step {row} (counted from 0) of {self._channel(channel)}; "
+            "fill it in, or remove the row or column"
+        )
+
+    def _channel(self, index: int) -> str:
+        name = "" if self.columns is None else f" ({self.columns[index]!r})"
+        return f"column {index + 1}{name}"
+
+
+def open_series(location: str, tokens: str, state: Mapping[str, Any] | None) -> SeriesSource:
+    """Read a .npy file, or any other as CSV; `state` gives the standardisation, `tokens` is ignored."""
+    path = Path(location)
+    table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path)
+    standardisation = None
+    if state is not None:
+        standardisation = _restore(state)
+        _require_same_channels(table, standardisation, state.get("columns"), location)
+    return SeriesSource(table.values, columns=table.columns, name=location, standardisation=standardisation)
+
+
+def _restore(state: Mapping[str, Any]) -> Standardisation:
+    try:
+        mean, scale = (np.array(state[key], np.float64) for key in ("mean", "scale"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"data state: expected numbers mean and scale, came {error!r}; it is damaged"
+        ) from error
+    finite = np.isfinite(mean).all() and np.isfinite(scale).all()
+    if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):
+        raise CheckpointError(
+            f"data state: expected finite mean and positive scale per channel, came {mean}, {scale}; "
+            "it is damaged"
+        )
+    return Standardisation(mean, scale)
+
+
+def _require_same_channels(
+    table: Table, standardisation: Standardisation, columns: Sequence[str] | None, name: str
+) -> None:
+    expected, came = len(standardisation.mean), table.values.shape[1]
+    if expected != came:
+        raise DataError(
+            f"{name}: expected {expected} channels, as the run was trained on, came {came}; "
+            "give the same columns"
+        )
+    if columns is not None and table.columns is not None and tuple(columns) != table.columns:
+        raise DataError(
+            f"{name}: expected the columns {_listed(columns)}, as the run was trained on, "
+            f"came {_listed(table.columns)}; give the same ones in the same order"
+        )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

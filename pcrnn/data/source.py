@@ -1,0 +1,83 @@
+"""What every data set offers, whatever it was read from.
+
+Shapes: T steps, D channels (or symbols of a vocabulary).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pcrnn.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcrnn.observations import Observation
+
+Split = Literal["train", "valid"]
+
+SHORTEST = 11
+"""Fewest steps a data set may have: the last 10 % then hold two, which make one transition."""
+
+
+class Source(ABC):
+    """One data set: its first 90 % train, its last 10 % validate; time is never shuffled.
+
+    A reader fills `name` (for messages) and `length` (T), and says in which `unit` a person reads a surprise:
+    figure = nats per step / `nats_per_unit`.
+    """
+
+    kind: ClassVar[str]
+    name: str
+    length: int
+    unit: str
+    nats_per_unit: float
+
+    @abstractmethod
+    def observation(self) -> Observation:
+        """A new observation model that fits the steps of this data set."""
+
+    @abstractmethod
+    def sequence(self, split: Split) -> Tensor:
+        """The steps of one split, in time order: int64 [T] or float32 [T, D]."""
+
+    @abstractmethod
+    def baselines(self) -> dict[str, float]:
+        """What simple predictors, fitted on the training split only, reach on the validation split, in
+        `unit`."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for a person: name, size, splits."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What `open_source(state=...)` needs to read another file the same way; JSON types only."""
+
+    @property
+    def split_point(self) -> int:
+        """The first step of the validation split."""
+        return self.length * 9 // 10
+
+    def bounds(self, split: Split) -> slice:
+        """Where a split lies in the data set."""
+        if split == "train":
+            return slice(0, self.split_point)
+        if split == "valid":
+            return slice(self.split_point, self.length)
+        raise UsageError(f"expected the split 'train' or 'valid', came {split!r}")
+
+
+def require_length(length: int, name: str, steps: str) -> None:
+    """Refuse a data set too short to be split; `steps` names what it is made of ("characters", "rows").
+
+    Raises:
+        DataError: fewer than `SHORTEST` steps.
+    """
+    if length < SHORTEST:
+        raise DataError(
+            f"{name}: expected at least {SHORTEST} {steps}, because the last 10 % validate and must hold "
+            "two, "
+            f"came {length}; give a longer file"
+        )

@@ -1,0 +1,210 @@
+"""Text as a sequence of symbols: characters of a vocabulary, or plain bytes.
+
+Shapes: T symbols, V symbols in the vocabulary (256 for bytes).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pcrnn.data import baselines
+from pcrnn.data.files import decode_utf8, locate, read_bytes
+from pcrnn.data.source import Source, Split, require_length
+from pcrnn.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcrnn.observations import Observation
+
+PYDOC = "pydoc"
+TOKENS = ("characters", "bytes")
+
+_BLOCK = 1 << 20
+"""Symbols translated at a time: bounds the memory that UTF-32 takes."""
+
+
+class TextSource(Source):
+    r"""A text of at least 11 symbols.
+
+    A str is a sequence of characters; its vocabulary is every symbol of the WHOLE text in code-point order,
+    so that the validation split has no unknown one. Bytes are a sequence of bytes.
+
+    Args:
+        content: the text.
+        name: what messages call it.
+        vocabulary: symbols of an earlier run, for a str only; by default those of the text.
+
+    Raises:
+        DataError: empty or too short, a single distinct symbol, or a symbol that `vocabulary` lacks (names
+            file:line:column).
+
+    Example:
+        >>> source = TextSource("to be or not to be")
+        >>> source.sequence("valid"), source.decode(source.sequence("valid"))
+        (tensor([1, 2]), 'be')
+    """
+
+    kind = "text"
+    nats_per_unit = math.log(2)
+
+    def __init__(
+        self, content: str | bytes, *, name: str = "text", vocabulary: Sequence[str] | None = None
+    ) -> None:
+        self.name = name
+        self.length = len(content)
+        self.tokens = "characters" if isinstance(content, str) else "bytes"
+        self.unit = "bits/char" if isinstance(content, str) else "bits/byte"
+        require_length(self.length, name, self.tokens)
+        self.vocabulary: tuple[str, ...] | None = None
+        if isinstance(content, str):
+            self.vocabulary = tuple(sorted(set(content)) if vocabulary is None else vocabulary)
+            if len(self.vocabulary) < 2:
+                raise DataError(
+                    f"{name}: expected at least 2 different symbols, came {''.join(self.vocabulary)!r}; "
+                    "there is nothing to predict, give another file"
+                )
+        self._ids = self._encode(content, name)
+
+    def observation(self) -> Observation:
+        from pcrnn.observations import Categorical
+
+        return Categorical(self.size)
+
+    @property
+    def size(self) -> int:
+        """V."""
+        return 256 if self.vocabulary is None else len(self.vocabulary)
+
+    def sequence(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._ids[self.bounds(split)].astype(np.int64))
+
+    def baselines(self) -> dict[str, float]:
+        """Bits per symbol of unigram, bigram, copy-last, gzip and xz."""
+        train, valid = self._ids[self.bounds("train")], self._ids[self.bounds("valid")]
+        context = self._as_bytes(train[-baselines.COMPRESSOR_WINDOW :])
+        return {
+            "unigram": baselines.unigram(train, valid, self.size),
+            "bigram": baselines.bigram(train, valid, self.size),
+            "copy-last": baselines.copy_last(train, valid, self.size),
+        } | baselines.compressors(context, self._as_bytes(valid), len(valid))
+
+    def describe(self) -> str:
+        train = self.split_point
+        return (
+            f"{self.name}: {self.length:,} {self.tokens}, {self.size} symbols; {train:,} to train on, "
+            f"{self.length - train:,} to validate on (the last 10 %)"
+        )
+
+    def state(self) -> dict[str, Any]:
+        vocabulary = None if self.vocabulary is None else "".join(self.vocabulary)
+        return {"kind": self.kind, "tokens": self.tokens, "vocabulary": vocabulary}
+
+    def encode(self, text: str, *, name: str = "the text") -> Tensor:
+        """Symbol ids of a text: int64 [T].
+
+        Raises:
+            DataError: a symbol outside the vocabulary; names its line, column and code point.
+        """
+        content = text if self.vocabulary is not None else text.encode("utf-8", "surrogateescape")
+        return torch.from_numpy(self._encode(content, name).astype(np.int64))
+
+    def decode(self, ids: Tensor) -> str:
+        """The text of symbol ids [T]; bytes that are not UTF-8 become U+FFFD.
+
+        Raises:
+            DataError: an id outside 0 ... V - 1.
+        """
+        array = ids.detach().cpu().numpy()
+        if array.size and not 0 <= array.min() <= array.max() < self.size:
+            raise DataError(
+                f"expected symbol ids from 0 to {self.size - 1}, came {array.min()} to {array.max()}"
+            )
+        return self._as_bytes(array).decode("utf-8", "replace")
+
+    def _encode(self, content: str | bytes, name: str) -> np.ndarray:
+        if isinstance(content, bytes):
+            return np.frombuffer(content, np.uint8)
+        assert self.vocabulary is not None
+        return _translate(content, self.vocabulary, name)
+
+    def _as_bytes(self, ids: np.ndarray) -> bytes:
+        if self.vocabulary is None:
+            return ids.astype(np.uint8).tobytes()
+        codes = _code_points(self.vocabulary)[ids]
+        return codes.tobytes().decode("utf-32-le").encode("utf-8")
+
+
+def open_text(location: str, tokens: str, state: Mapping[str, Any] | None) -> TextSource:
+    """Read "pydoc" or a file as text; `state` overrides `tokens` and gives the vocabulary."""
+    vocabulary = None
+    if state is not None:
+        tokens, vocabulary = _restore(state)
+    if tokens == "bytes":
+        data = _pydoc().encode("utf-8") if location == PYDOC else read_bytes(Path(location))
+        return TextSource(data, name=location)
+    if location == PYDOC:
+        return TextSource(_pydoc(), name=location, vocabulary=vocabulary)
+    other_fix = " or train on it with --tokens bytes"
+    content = decode_utf8(read_bytes(Path(location)), location, other_fix=other_fix)
+    return TextSource(content, name=location, vocabulary=vocabulary)
+
+
+def _pydoc() -> str:
+    """The language reference that Python carries for its own help(); it differs between Python versions."""
+    try:
+        topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    except (ImportError, AttributeError) as error:
+        raise DataError(
+            f"{PYDOC}: expected the module pydoc_data.topics of Python's standard library, came {error}; "
+            "install the full standard library or give a text file with --data"
+        ) from error
+    return "".join(topics[key] for key in sorted(topics))
+
+
+def _restore(state: Mapping[str, Any]) -> tuple[str, str | None]:
+    tokens, vocabulary = state.get("tokens"), state.get("vocabulary")
+    if tokens == "bytes" and vocabulary is None:
+        return "bytes", None
+    distinct = isinstance(vocabulary, str) and 2 <= len(vocabulary) == len(set(vocabulary))
+    if tokens != "characters" or not distinct:
+        raise CheckpointError(
+            "data state: expected tokens and a vocabulary of at least 2 different symbols, "
+            f"came tokens {tokens!r} and vocabulary {vocabulary!r:.60}; it is damaged"
+        )
+    return "characters", vocabulary
+
+
+def _translate(text: str, vocabulary: Sequence[str], name: str) -> np.ndarray:
+    """Ids [T] of the characters of a text, in the smallest integer type that holds V; by table, in blocks."""
+    codes = _code_points(vocabulary)
+    unknown = int(codes.max()) + 1
+    table = np.full(unknown + 1, -1, np.int32)
+    table[codes] = np.arange(len(codes), dtype=np.int32)
+    ids = np.empty(len(text), np.min_scalar_type(len(codes) - 1))
+    for start in range(0, len(text), _BLOCK):
+        block = table[np.minimum(_code_points(text[start : start + _BLOCK]), unknown)]
+        if block.min() < 0:
+            raise _unknown_symbol(text, start + int(block.argmin()), name)
+        ids[start : start + _BLOCK] = block
+    return ids
+
+
+def _code_points(symbols: str | Sequence[str]) -> np.ndarray:
+    return np.frombuffer("".join(symbols).encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _unknown_symbol(text: str, index: int, name: str) -> DataError:
+    symbol = text[index]
+    return DataError(
+        f"{locate(text, index, name)}: expected a symbol of the run's vocabulary, "
+        f"came {symbol!a} (U+{ord(symbol):04X}); "
+        "replace it, or train on a text that holds it or with --tokens bytes"
+    )
