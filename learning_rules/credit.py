@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pcrnn import ops
 from pcrnn.layer import LayerActivity, PredictiveLayer
-from pcrnn.ops import reference
+from pcrnn.ops.local import LayerTensors, Learned, learn_
 
 
 class Handed(NamedTuple):
@@ -47,13 +48,22 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
     return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
 
 
-def gradient_of(parameter: nn.Parameter) -> Tensor:
-    """`.grad`, made when missing; a throw-away buffer for a frozen parameter."""
-    if not parameter.requires_grad:
-        return torch.zeros_like(parameter)
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+def gradients_of(layer: PredictiveLayer) -> LayerTensors:
+    """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
+
+    def gradient(parameter: nn.Parameter) -> Tensor:
+        if not parameter.requires_grad:
+            return torch.zeros_like(parameter)
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        return parameter.grad
+
+    return LayerTensors(*(gradient(p) for p in parameters_of(layer)))
+
+
+def parameters_of(layer: PredictiveLayer) -> LayerTensors:
+    """The layer's parameters by their symbols."""
+    return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout)
 
 
 class LayerBackward:
@@ -74,7 +84,7 @@ class LayerBackward:
             beyond = self._through_error(handed.error, beyond)
         expectation = direct if beyond is None else direct + beyond
         output = expectation @ self.feedback
-        difference = reference.state_error_backward(
+        difference = ops.state_error_backward(
             handed.state_error, self.activity.state_error, self.activity.inverse_rms
         )
         output += difference
@@ -84,33 +94,27 @@ class LayerBackward:
     def learn(self, signal: Signal, trace: tuple[Tensor, Tensor] | None, memory: bool) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
-        _add_product(layer.readout, signal.expectation, activity.output)
-        delta = activity.difference.div_(activity.output.numel())
+        in_difference = activity.difference.div_(activity.output.numel())
         if signal.difference is not None:
-            delta += signal.difference
-        _add_product(layer.predictor, delta, activity.previous_output, sign=-1)
-        state_signal, gate = layer.cell.output_credit(activity.cell, signal.output)
-        rows = layer.cell.traced_blocks * layer.hidden_size
-        weight, bias = gradient_of(layer.weight), gradient_of(layer.bias)
-        weight[rows:].addmm_(gate.flatten(0, 1).t(), activity.window.flatten(0, 1))
-        bias[rows:].add_(gate.sum((0, 1)))
-        traced = reference.eligibility_update_(
-            weight[:rows],
-            bias[:rows],
-            *(trace or (None, None)),
-            self._decay(memory),
-            self.immediate,
-            activity.window,
-            state_signal,
+            in_difference += signal.difference
+        in_state, in_gate = layer.cell.output_credit(activity.cell, signal.output)
+        step = Learned(
+            window=activity.window,
+            output=activity.output,
+            previous_output=activity.previous_output,
+            decay=self._decay(memory),
+            immediate=self.immediate,
+            in_expectation=signal.expectation,
+            in_difference=in_difference,
+            in_state=in_state,
+            in_gate=in_gate,
         )
-        return Credit(traced, gate)
+        return Credit(learn_(gradients_of(layer), *(trace or (None, None)), step), in_gate)
 
     def credit(self, signal: Signal, memory: bool) -> Credit:
         """Credit of the gate preactivations under a signal the layer does not learn from."""
         state_signal, gate = self.layer.cell.output_credit(self.activity.cell, signal.output)
-        return Credit(
-            reference.credited(self.immediate, reference.credit_scan(self._decay(memory), state_signal)), gate
-        )
+        return Credit(ops.credit(self._decay(memory), self.immediate, state_signal), gate)
 
     def hand_down(self, signal: Signal, credit: Credit) -> Handed:
         """What a signal says about the message that came in and the expectation it came with."""
@@ -139,8 +143,3 @@ class LayerBackward:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""
         decay = self.activity.cell.decay
         return decay if memory else decay.new_zeros(()).expand_as(decay)
-
-
-def _add_product(parameter: nn.Parameter, left: Tensor, right: Tensor, sign: int = 1) -> None:
-    """parameter.grad += sign sum_{b,t} left_t outer right_t."""
-    gradient_of(parameter).addmm_(left.flatten(0, 1).t(), right.flatten(0, 1), alpha=sign)

@@ -32,8 +32,9 @@ import torch
 from torch import Tensor, nn
 
 from learning_rules.credit import Handed, LayerBackward, reaches
+from learning_rules.layerwise import sweep
 from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
-from pcrnn.stack import Chunk, Outcome, PredictiveStack, StackActivity
+from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -106,6 +107,13 @@ class Local:
     ) -> tuple[Result, LearnerState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
         stack, stack_state = as_stack(learner, state)
+        if self._in_one_sweep(stack):
+            swept = sweep(stack, chunk, stack_state, carry.traces)
+            weight = chunk.weight.to(swept.surprise.dtype)
+            _learn_base_rate(stack.sensory.eta, weight.unsqueeze(-1) * swept.base_error)
+            loss = (swept.surprise[-1] * weight).sum()
+            result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
+            return result, like(learner, swept.state), carry
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
         self.learn(stack, activity, outcome, chunk, carry)
@@ -128,7 +136,9 @@ class Local:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
         depth = len(stack.layers)
         weight = chunk.weight.unsqueeze(-1).to(outcome.surprise.dtype)
-        self._learn_base_rates(stack, activity, outcome, weight)
+        _learn_base_rate(stack.base.eta, weight * outcome.error[0])
+        if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
+            _learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
         reach = self._reach(depth)
         top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
@@ -159,13 +169,14 @@ class Local:
             return self.hops
         return {"layer": 0, "top": 0, "neighbour": 1, "hierarchy": depth - 1}[self.credit]
 
-    @staticmethod
-    def _learn_base_rates(
-        stack: PredictiveStack, activity: StackActivity, outcome: Outcome, weight: Tensor
-    ) -> None:
-        errors = [(stack.base.eta, -(weight * outcome.error[0]).sum((0, 1)))]
-        if stack.prior is not None and isinstance(getattr(stack.sensory, "eta", None), nn.Parameter):
-            errors.append((stack.sensory.eta, -activity.base_error.mean((0, 1))))
-        for parameter, gradient in errors:
-            if parameter.requires_grad:
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    def _in_one_sweep(self, stack: PredictiveStack) -> bool:
+        """Whether a layer needs nothing from above, so that its whole chunk is one call."""
+        alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
+        return alone and stack.prior is None
+
+
+def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
+    """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
+    if eta.requires_grad:
+        gradient = -weighted_error.sum((0, 1))
+        eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)

@@ -11,7 +11,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pcrnn import ops
@@ -50,27 +49,15 @@ class GatedCell:
     @staticmethod
     def forward(preactivation: Tensor, state: Tensor) -> CellActivity:
         """Run one chunk: preactivation [B, T, 3 N], state [B, N] before its first step."""
-        c, f, o = preactivation.chunk(3, -1)
-        decay, candidate = f.sigmoid(), c.tanh()
-        drive = torch.addcmul(candidate, decay, candidate, value=-1)
-        states = ops.scan(decay, drive, state)
-        return CellActivity(decay, candidate, o, states, states * F.silu(o))
+        decay, candidate, states, output = ops.gated_cell(preactivation, state)
+        return CellActivity(decay, candidate, preactivation.chunk(3, -1)[2], states, output)
 
     @staticmethod
     def immediate(activity: CellActivity) -> Tensor:
-        """ds_t/dk_t of the traced blocks c and f at fixed s_{t-1}, [B, T, 2 N].
-
-        m^c = (1 - a) (1 - tanh(c)^2),   m^f = (s_{t-1} - tanh(c)) a (1 - a) = (s_t - tanh(c)) (1 - a)
-        """
-        update = 1 - activity.decay
-        immediate = torch.empty(*update.shape[:-1], 2 * update.shape[-1], dtype=update.dtype, device=update.device)
-        of_c, of_f = immediate.chunk(2, -1)
-        torch.addcmul(update, update * activity.candidate, activity.candidate, value=-1, out=of_c)
-        torch.mul(activity.state - activity.candidate, update, out=of_f)
-        return immediate
+        """ds_t/dk_t of the traced blocks c and f at fixed s_{t-1}, [B, T, 2 N]."""
+        return ops.gated_immediate(activity.decay, activity.candidate, activity.state)
 
     @staticmethod
     def output_credit(activity: CellActivity, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Split a gradient in the output r_t into one in the state s_t and one in the gate o_t, each [B, T, N]."""
-        o = activity.output_gate
-        return signal * F.silu(o), torch.ops.aten.silu_backward(signal * activity.state, o)
+        return ops.gated_output_credit(signal, activity.state, activity.output_gate)

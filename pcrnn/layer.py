@@ -165,10 +165,7 @@ class PredictiveLayer(nn.Module):
         """
         self._check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
-        history = torch.cat([state.messages, message], 1) if self.delay > 1 else message
-        steps = message.shape[1]
-        delayed = [history[:, k : k + steps] for k in reversed(range(self.delay))]
-        window = torch.cat(delayed, -1) if self.delay > 1 else message
+        window, messages = self.delay_line(message, state.messages)
         cell = self.cell.forward(F.linear(window, self.weight, self.bias), state.cell)
         previous_output = shifted(state.output, cell.output)
         state_error, inverse_rms = ops.state_error(cell.output, F.linear(previous_output, self.predictor))
@@ -184,7 +181,7 @@ class PredictiveLayer(nn.Module):
             output=cell.output,
             expectation=expectation,
             state_error=state_error,
-            state_surprise=self._state_surprise(state_error, inverse_rms),
+            state_surprise=self.state_surprise(state_error, inverse_rms),
             error=error,
             surprise=surprise,
             window=window,
@@ -192,17 +189,26 @@ class PredictiveLayer(nn.Module):
             inverse_rms=inverse_rms,
             previous_output=previous_output,
         )
-        last = LayerState(cell.state[:, -1], cell.output[:, -1], history[:, steps:], expectation[:, -1])
+        last = LayerState(cell.state[:, -1], cell.output[:, -1], messages, expectation[:, -1])
         return activity, last
 
+    def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows [u_t, ..., u_{t-K+1}] [B, T, K M] of messages [B, T, M], and the last K - 1 messages after them."""
+        if self.delay == 1:
+            return message, before
+        steps, history = message.shape[1], torch.cat([before, message], 1)
+        windows = [history[:, k : k + steps] for k in reversed(range(self.delay))]
+        return torch.cat(windows, -1), history[:, steps:]
+
     @torch.no_grad()
-    def adapt(self, activity: LayerActivity, rate: float = 0.01) -> None:
+    def adapt(self, state_error: Tensor, inverse_rms: Tensor, rate: float = 0.01) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk."""
-        variance = activity.difference.square().mean((0, 1))
+        variance = (state_error / inverse_rms).square().mean((0, 1))
         self.state_variance.lerp_(variance.to(self.state_variance.dtype), rate)
 
     @torch.no_grad()
-    def _state_surprise(self, state_error: Tensor, inverse_rms: Tensor) -> Tensor:
+    def state_surprise(self, state_error: Tensor, inverse_rms: Tensor) -> Tensor:
+        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from the normalised error and its norm."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
         scaled = (state_error / inverse_rms).square() @ variance.reciprocal().to(state_error.dtype)

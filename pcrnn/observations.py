@@ -9,17 +9,19 @@ Shapes: eta, errors and means are [..., D]; x is [...] of int64 symbols for `Cat
 the others; surprise is [...]. Source: Wainwright & Jordan, "Graphical models, exponential families" (2008).
 """
 
-import math
 from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcrnn import ops
+
 
 class Observation(nn.Module, ABC):
     """What a layer expects of the next observation: `size` natural parameters D and a likelihood over x."""
 
+    family: str  # name of the ops' family
     symbolic = False  # True where x is symbol ids [...], not a vector [..., D]
 
     def __init__(self, size: int) -> None:
@@ -27,6 +29,11 @@ class Observation(nn.Module, ABC):
         if size < 1:
             raise ValueError(f"{type(self).__name__}: size must be at least 1 natural parameter, got {size}")
         self.size = size
+
+    @property
+    def precision(self) -> Tensor | None:
+        """Precision per channel, [D], for families that have one."""
+        return None
 
     @abstractmethod
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -36,9 +43,9 @@ class Observation(nn.Module, ABC):
     def mean(self, eta: Tensor) -> Tensor:
         """mu(eta), the expected sufficient statistic, [..., D]."""
 
-    @abstractmethod
-    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
-        """-log p(x given eta) in nats, summed over channels, [...]."""
+    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Error e = T(x) - mu(eta), [..., D], and surprise -log p(x given eta) in nats, [...], in one pass."""
+        return ops.prediction_error(self.family, eta, x, self.precision)
 
     @abstractmethod
     def sample(
@@ -52,11 +59,11 @@ class Observation(nn.Module, ABC):
 
     def error(self, eta: Tensor, x: Tensor) -> Tensor:
         """Prediction error e = T(x) - mu(eta), the score of the natural parameter, [..., D]."""
-        return self.statistic(x, eta.dtype) - self.mean(eta)
+        return self.prediction_error(eta, x)[0]
 
-    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Error [..., D] and surprise [...] in one call."""
-        return self.error(eta, x), self.surprise(eta, x)
+    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
+        """-log p(x given eta) in nats, summed over channels, [...]."""
+        return self.prediction_error(eta, x)[1]
 
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         """Update running statistics of the family, if it has any, from one chunk of observations."""
@@ -79,6 +86,7 @@ class Observation(nn.Module, ABC):
 class Categorical(Observation):
     """One of D symbols; eta are unnormalised log-probabilities. Surprise is the cross-entropy."""
 
+    family = "categorical"
     symbolic = True
 
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -86,15 +94,6 @@ class Categorical(Observation):
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta.softmax(-1)
-
-    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
-        return eta.logsumexp(-1) - eta.gather(-1, x.unsqueeze(-1)).squeeze(-1)
-
-    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        log_p = eta.log_softmax(-1)
-        surprise = -log_p.gather(-1, x.unsqueeze(-1)).squeeze(-1)
-        ones = torch.ones((), dtype=eta.dtype, device=eta.device).expand(*x.shape, 1)
-        return log_p.exp().neg().scatter_add(-1, x.unsqueeze(-1), ones), surprise
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         weighted = mean * direction
@@ -124,14 +123,13 @@ class Categorical(Observation):
 class Bernoulli(Observation):
     """A vector of D zeros and ones (a piano roll); eta are log-odds. Surprise sums the binary cross-entropies."""
 
+    family = "bernoulli"
+
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta.sigmoid()
-
-    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
-        return (F.softplus(eta) - x * eta).sum(-1)
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return mean * (1 - mean) * direction
@@ -149,6 +147,7 @@ class Gaussian(Observation):
     The precision is the inverse of a running variance of x - eta, updated by `adapt` with weight `rate`.
     """
 
+    family = "gaussian"
     variance: Tensor
 
     def __init__(self, size: int, *, rate: float = 0.01, floor: float = 1e-4) -> None:
@@ -166,10 +165,6 @@ class Gaussian(Observation):
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta * self.precision
-
-    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
-        precision = self.precision
-        return 0.5 * (precision * (x - eta).square() - precision.log() + math.log(2 * math.pi)).sum(-1)
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return self.precision * direction
@@ -192,14 +187,13 @@ class Gaussian(Observation):
 class Poisson(Observation):
     """A vector of D counts; eta are log-rates. Surprise sums exp(eta) - x eta + log x!."""
 
+    family = "poisson"
+
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
 
     def mean(self, eta: Tensor) -> Tensor:
         return eta.exp()
-
-    def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
-        return (eta.exp() - x * eta + torch.lgamma(x + 1)).sum(-1)
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return mean * direction

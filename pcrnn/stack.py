@@ -200,7 +200,7 @@ class PredictiveStack(nn.Module):
 
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
-        self._check(x, state)
+        self.check(x, state)
         state = self.initial_state(x.shape[0]) if state is None else state
         base_error, base_surprise = self.sensory(x)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
@@ -218,7 +218,7 @@ class PredictiveStack(nn.Module):
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
         if self.prior is None:
-            self._check_shifted(chunk)
+            self.check_shifted(chunk)
         seen = [(activity.base_error, activity.base_surprise)]
         seen += [(layer.error, layer.surprise) for layer in activity.layers]
         errors, surprises = [], []
@@ -240,9 +240,10 @@ class PredictiveStack(nn.Module):
         for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer)
+            layer.adapt(of_layer.state_error, of_layer.inverse_rms)
 
-    def _check(self, x: Tensor, state: StackState | None) -> None:
+    def check(self, x: Tensor, state: StackState | None) -> None:
+        """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
         self.observation.check(x)
         wanted = 2 if self.observation.symbolic else 3
         if x.dim() != wanted:
@@ -258,7 +259,8 @@ class PredictiveStack(nn.Module):
             )
 
     @staticmethod
-    def _check_shifted(chunk: Chunk) -> None:
+    def check_shifted(chunk: Chunk) -> None:
+        """Raise ValueError where a next-step chunk's targets are not its observations one step later."""
         if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
             return
         if not torch.equal(chunk.targets[:, :-1], chunk.observations[:, 1:]):

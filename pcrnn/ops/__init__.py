@@ -1,53 +1,186 @@
 """Custom torch ops of pcrnn, namespace `pcrnn::`. This is the only file that touches `torch.library`.
 
-`scan(decay, drive, initial, reverse=False)`: elementwise first-order recurrence over time, differentiable.
+On the CPU an op runs its reference in plain torch (`pcrnn.ops.reference`, which states its equation and shapes); on
+CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says which and why.
+
+    scan                  elementwise first-order recurrence over time                 differentiable, twice too
+    categorical_error     error and surprise of a family in one pass, likewise         differentiable in eta
+      bernoulli_error, gaussian_error, poisson_error
+    state_error           normalised error of a prediction of the own next state       differentiable
+    state_error_backward  its adjoint                                                  not differentiable
+    gated_cell            decay, candidate, state and output of the gated cell         differentiable
+    credit                credit of the traced gates under a learning signal           not differentiable
+    eligibility_update_   three-factor update of one layer's gates over a chunk        not differentiable: it IS a gradient
+    local_update_         one layer's whole chunk: forward, errors, gradients, carry   likewise
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pcrnn.ops import reference
+from pcrnn.ops import fakes, gradients, reference
+from pcrnn.ops.backend import backend as backend
+from pcrnn.ops.backend import choose, interpreted
+from pcrnn.ops.reference import gated_immediate as gated_immediate
+from pcrnn.ops.reference import gated_output_credit as gated_output_credit
 
-from pcrnn.ops.reference import state_error as state_error
+_SCHEMAS = {
+    "scan": "(Tensor decay, Tensor drive, Tensor initial, bool reverse=False) -> Tensor",
+    "categorical_error": "(Tensor eta, Tensor x) -> (Tensor, Tensor)",
+    "bernoulli_error": "(Tensor eta, Tensor x) -> (Tensor, Tensor)",
+    "gaussian_error": "(Tensor eta, Tensor x, Tensor precision) -> (Tensor, Tensor)",
+    "poisson_error": "(Tensor eta, Tensor x) -> (Tensor, Tensor)",
+    "state_error": "(Tensor output, Tensor prediction) -> (Tensor, Tensor)",
+    "state_error_backward": "(Tensor gradient, Tensor error, Tensor inverse_rms) -> Tensor",
+    "gated_cell": "(Tensor preactivation, Tensor initial) -> (Tensor, Tensor, Tensor, Tensor)",
+    "credit": "(Tensor decay, Tensor immediate, Tensor learning_signal) -> Tensor",
+    "eligibility_update_": (
+        "(Tensor(a!) gradient, Tensor(b!) bias_gradient, Tensor(c!)? trace, Tensor(d!)? bias_trace, Tensor decay, "
+        "Tensor immediate, Tensor presynaptic, Tensor learning_signal) -> Tensor"
+    ),
+    "local_update_": (
+        "(Tensor(a!)[] gradients, Tensor(b!)? trace, Tensor(c!)? bias_trace, Tensor[] parameters, Tensor window, "
+        "Tensor[] state, Tensor below, Tensor observed, Tensor step_weight, Tensor? precision, str family) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+}
 
-__all__ = ["scan", "state_error"]
+
+_FAMILIES = ("categorical_error", "bernoulli_error", "gaussian_error", "poisson_error")
+
+
+def _composed(name: str) -> Any:
+    """An op made of the others, the same on every device."""
+
+    def run(*arguments: Any) -> Any:
+        return getattr(local, name)(*arguments)
+
+    return run
+
+
+def _on_cuda(name: str) -> Any:
+    """The kernel of an op where kernels can run, looked up at the first call: Triton is never imported before."""
+
+    def run(*arguments: Any) -> Any:
+        return _kernel(name)(*arguments) if choose() == "triton" else getattr(reference, name)(*arguments)
+
+    return run
+
+
+def _on_cpu(name: str) -> Any:
+    """The reference; under Triton's interpreter the kernel itself, so that tests run it."""
+    return _kernel(name) if interpreted() and choose() == "triton" else getattr(reference, name)
+
+
+def _kernel(name: str) -> Any:
+    from pcrnn.ops import kernels
+
+    return getattr(kernels, name)
+
 
 _library = torch.library.Library("pcrnn", "DEF")
-_library.define("scan(Tensor decay, Tensor drive, Tensor initial, bool reverse=False) -> Tensor")
-_library.impl("scan", reference.scan, "CPU")
-_library.impl("scan", reference.scan, "CUDA")
-
-
-@torch.library.register_fake("pcrnn::scan", lib=_library)
-def _scan_fake(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
-    return torch.empty(drive.shape, dtype=drive.dtype, device=drive.device)
-
-
-def _scan_setup(ctx, inputs, output) -> None:
-    decay, _, initial, ctx.reverse = inputs
-    ctx.save_for_backward(decay, initial, output)
-
-
-def _scan_backward(ctx, gradient):
-    """The adjoint of a scan is a scan the other way: credit_t = gradient_t + decay_{t+1} credit_{t+1}."""
-    decay, initial, states = ctx.saved_tensors
-    if ctx.reverse:
-        first, arriving = -1, decay.roll(1, 1)
-        previous = torch.cat([states[:, 1:], initial.unsqueeze(1)], 1)
-    else:
-        first, arriving = 0, decay.roll(-1, 1)
-        previous = torch.cat([initial.unsqueeze(1), states[:, :-1]], 1)
-    credit = scan(arriving, gradient, torch.zeros_like(initial), not ctx.reverse)
-    return credit * previous, credit, decay[:, first] * credit[:, first], None
-
-
-torch.library.register_autograd("pcrnn::scan", _scan_backward, setup_context=_scan_setup, lib=_library)
+for _name, _schema in _SCHEMAS.items():
+    _library.define(_name + _schema)
+    _library.impl(_name, _composed(_name) if _name == "local_update_" else _on_cpu(_name), "CPU")
+    _library.impl(_name, _composed(_name) if _name == "local_update_" else _on_cuda(_name), "CUDA")
+    _fake = fakes.prediction_error if _name in _FAMILIES else getattr(fakes, _name)
+    torch.library.register_fake(f"pcrnn::{_name}", _fake, lib=_library)
+for _name in ("scan", "state_error", *_FAMILIES):
+    _setup = gradients.error_setup if _name in _FAMILIES else getattr(gradients, f"{_name}_setup")
+    _formula = getattr(gradients, _name)
+    torch.library.register_autograd(f"pcrnn::{_name}", _formula, setup_context=_setup, lib=_library)
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
     """Elementwise first-order recurrence s_t = decay_t s_{t-1} + drive_t over axis 1.
 
-    Args: `decay` and `drive` [B, T, N]; `initial` [B, N], the state before the first step; `reverse` runs from
-    the last step to the first. Returns the states [B, T, N]. Differentiable in all three tensors.
+    Args: `decay` and `drive` [B, T, N]; `initial` [B, N], the state before the first step; `reverse` runs from the
+    last step to the first. Returns the states [B, T, N]. Differentiable in all three tensors.
     """
     return torch.ops.pcrnn.scan(decay, drive, initial, reverse)
+
+
+def prediction_error(
+    family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Error [..., D] and surprise [...] of a family by name; `precision` [D] for the Gaussian."""
+    if family == "gaussian":
+        return torch.ops.pcrnn.gaussian_error(eta, x, precision)
+    return getattr(torch.ops.pcrnn, f"{family}_error")(eta, x)
+
+
+def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised state error eps = d / rms(d), d = output - prediction [..., N], and 1 / rms(d) [..., 1]."""
+    return torch.ops.pcrnn.state_error(output, prediction)
+
+
+def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Decay, candidate, state and output, each [B, T, N], of the gated cell for preactivations [B, T, 3 N].
+
+    Fused where no gradient is asked for; under autograd the same equations over `scan`.
+    """
+    if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
+        return reference.gated_cell(preactivation, initial)
+    return torch.ops.pcrnn.gated_cell(preactivation, initial)
+
+
+def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
+    """Credit of the traced preactivations, [B, T, G N]; equations in `reference.credit`."""
+    return torch.ops.pcrnn.credit(decay, immediate, learning_signal)
+
+
+def state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
+    """Gradient in output - prediction of a gradient in eps [..., N]."""
+    return torch.ops.pcrnn.state_error_backward(gradient, error, inverse_rms)
+
+
+def eligibility_update_(
+    gradient: Tensor,
+    bias_gradient: Tensor,
+    trace: Tensor | None,
+    bias_trace: Tensor | None,
+    decay: Tensor,
+    immediate: Tensor,
+    presynaptic: Tensor,
+    learning_signal: Tensor,
+) -> Tensor:
+    """Three-factor update of the traced gate blocks over one chunk; equations in `reference.eligibility_update_`.
+
+    Adds to `gradient` and `bias_gradient`, advances `trace` and `bias_trace` in place, returns the credit of the
+    traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is asked for.
+    """
+    arguments = (gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal)
+    if torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arguments):
+        raise RuntimeError("pcrnn::eligibility_update_ has no gradient, it computes one; call it under torch.no_grad()")
+    return torch.ops.pcrnn.eligibility_update_(*arguments)
+
+
+from pcrnn.ops import local  # noqa: E402  (it is composed of the ops above)
+from pcrnn.ops.local import LayerTensors as LayerTensors  # noqa: E402
+from pcrnn.ops.local import LayerUpdate as LayerUpdate  # noqa: E402
+
+
+def local_update_(
+    gradients: LayerTensors,
+    trace: tuple[Tensor, Tensor] | None,
+    parameters: LayerTensors,
+    window: Tensor,
+    state: tuple[Tensor, Tensor, Tensor],
+    below: Tensor,
+    observed: Tensor,
+    step_weight: Tensor,
+    family: str,
+    precision: Tensor | None = None,
+) -> LayerUpdate:
+    """One layer's whole chunk under spatial credit `layer`: forward, errors, every gradient, the carried trace.
+
+    Adds to `gradients` and advances `trace` (weight [B, 2 N, J] and bias [B, 2 N]; None drops credit at the chunk's
+    start) in place; arguments and result as in `pcrnn.ops.local`.
+    """
+    carried = trace or (None, None)
+    return LayerUpdate(
+        *torch.ops.pcrnn.local_update_(
+            list(gradients), *carried, list(parameters), window, list(state), below, observed, step_weight, precision, family
+        )
+    )

@@ -12,7 +12,7 @@ from torch import Tensor
 RMS_EPSILON = 1e-6
 
 
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Half precisions are summed in float32."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
@@ -23,7 +23,7 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
     With `reverse`, s_t = decay_t s_{t+1} + drive_t. `decay`, `drive` and the result are [B, T, N]; `initial`,
     the state just before the first step taken, is [B, N].
     """
-    wide = _accumulation_dtype(drive.dtype)
+    wide = accumulation_dtype(drive.dtype)
     states = torch.empty(drive.shape, dtype=wide, device=drive.device)
     carried = initial.to(wide)
     steps = zip(decay.to(wide).unbind(1), drive.to(wide).unbind(1), states.unbind(1), strict=True)
@@ -63,7 +63,7 @@ def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
     eps_t = d_t / sqrt(mean(d_t^2) + RMS_EPSILON), d_t = output_t - prediction_t; both arguments [..., N]. Returns eps
     [..., N] and the inverse root mean square [..., 1], so that d = eps / inverse.
     """
-    wide = _accumulation_dtype(output.dtype)
+    wide = accumulation_dtype(output.dtype)
     difference = output.to(wide) - prediction.to(wide)
     inverse_rms = torch.rsqrt(difference.square().mean(-1, keepdim=True) + RMS_EPSILON)
     return (difference * inverse_rms).to(output.dtype), inverse_rms
@@ -76,7 +76,7 @@ def state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -
 
 def categorical_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Error onehot(x) - softmax(eta), [..., D], and cross-entropy in nats, [...]; x int64 [...]."""
-    log_p = eta.to(_accumulation_dtype(eta.dtype)).log_softmax(-1)
+    log_p = eta.to(accumulation_dtype(eta.dtype)).log_softmax(-1)
     index = x.unsqueeze(-1)
     error = log_p.exp().neg_()
     error.scatter_add_(-1, index, torch.ones_like(index, dtype=error.dtype))
@@ -85,13 +85,13 @@ def categorical_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def bernoulli_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Error x - sigmoid(eta), [..., D], and the sum over D of binary cross-entropies in nats, [...]."""
-    wide = eta.to(_accumulation_dtype(eta.dtype))
+    wide = eta.to(accumulation_dtype(eta.dtype))
     return (x - wide.sigmoid()).to(eta.dtype), (torch.nn.functional.softplus(wide) - x * wide).sum(-1)
 
 
 def gaussian_error(eta: Tensor, x: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
     """Error precision (x - eta), [..., D], and -log Normal(x; eta, 1/precision) in nats, [...]; precision [D]."""
-    wide = _accumulation_dtype(eta.dtype)
+    wide = accumulation_dtype(eta.dtype)
     difference = x.to(wide) - eta.to(wide)
     error = precision * difference
     constant = 0.5 * (eta.shape[-1] * math.log(2 * math.pi) - precision.log().sum())
@@ -100,9 +100,47 @@ def gaussian_error(eta: Tensor, x: Tensor, precision: Tensor) -> tuple[Tensor, T
 
 def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Error x - exp(eta), [..., D], and sum over D of exp(eta) - x eta + log x! in nats, [...]."""
-    wide = eta.to(_accumulation_dtype(eta.dtype))
+    wide = eta.to(accumulation_dtype(eta.dtype))
     rate = wide.exp()
     return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
+
+
+def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gated leaky integrator over one chunk: decay a, candidate tanh(c), state s and output r, each [B, T, N].
+
+    a_t = sigmoid(f_t),  s_t = a_t s_{t-1} + (1 - a_t) tanh(c_t),  r_t = s_t silu(o_t),  preactivation = [c, f, o]
+
+    Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]. Differentiable as written.
+    """
+    c, f, o = preactivation.chunk(3, -1)
+    decay, candidate = f.sigmoid(), c.tanh()
+    drive = torch.addcmul(candidate, decay, candidate, value=-1)
+    state = torch.ops.pcrnn.scan(decay, drive, initial, False)
+    return decay, candidate, state, state * torch.nn.functional.silu(o)
+
+
+def gated_immediate(decay: Tensor, candidate: Tensor, state: Tensor) -> Tensor:
+    """ds_t/dk_t of the traced blocks c and f at fixed s_{t-1}, [B, T, 2 N].
+
+    m^c = (1 - a) (1 - tanh(c)^2),   m^f = (s_{t-1} - tanh(c)) a (1 - a) = (s_t - tanh(c)) (1 - a)
+    """
+    update = 1 - decay
+    immediate = update.new_empty(*update.shape[:-1], 2 * update.shape[-1])
+    of_c, of_f = immediate.chunk(2, -1)
+    torch.addcmul(update, update * candidate, candidate, value=-1, out=of_c)
+    torch.mul(state - candidate, update, out=of_f)
+    return immediate
+
+
+def gated_output_credit(signal: Tensor, state: Tensor, output_gate: Tensor) -> tuple[Tensor, Tensor]:
+    """Split a gradient in r_t = s_t silu(o_t) into one in s_t and one in o_t, each [B, T, N]."""
+    in_state = signal * torch.nn.functional.silu(output_gate)
+    return in_state, torch.ops.aten.silu_backward(signal * state, output_gate)
+
+
+def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
+    """Credit of the traced preactivations, lambda_t immediate_t with lambda of `credit_scan`, [B, T, G N]."""
+    return credited(immediate, credit_scan(decay, learning_signal))
 
 
 def credited(immediate: Tensor, credit: Tensor) -> Tensor:

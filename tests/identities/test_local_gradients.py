@@ -136,3 +136,25 @@ def test_bptt_equals_plain_autograd(make_stack, stream):
     run(learning_rules.make("bptt"), stack, stream, chunk=99)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, 0, hops=99))
+
+
+@pytest.mark.parametrize("trace", ["exact", "chunk"])
+@pytest.mark.parametrize("delay", [1, 2])
+def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, delay):
+    """`ops.local_update_` against the same rule with every step spelled out, two chunks, masks included."""
+    results = []
+    mask = (torch.arange(7) % 3 > 0).expand(stream.shape[0], 7)
+    for feedback in ("symmetric", "random"):  # with the readout as its random matrix the rule takes the general path
+        stack = make_stack(delay=delay)
+        rule = learning_rules.make("local", credit="layer", trace=trace, feedback=feedback)
+        state, carry = None, rule.init(stack, stream.shape[0])
+        if carry.feedback:
+            carry = carry._replace(feedback=tuple(layer.readout.detach() for layer in stack.layers))
+        for piece in (stream[:, :8], stream[:, 7:]):
+            chunk = Chunk.of_stream(piece)._replace(mask=mask)
+            result, state, carry = rule.accumulate(stack, chunk, state, carry)
+        flat = [part for layer in state.layers for part in layer] + [p.grad for p in stack.parameters()]
+        flat += [part for trace_ in carry.traces for part in trace_] + list(stack.buffers())
+        results.append([result.loss, result.surprise, result.state_surprise, result.output, *flat])
+    for mine, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE)

@@ -1,0 +1,8 @@
+"""`python -m pcrnn`."""
+
+import sys
+
+from pcrnn.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,311 @@
+"""The program `pcrnn`: train, evaluate, plot, sample, info.
+
+The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
+error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
+"""
+
+import argparse
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+
+from pcrnn import run as runs
+from pcrnn.config import TrainConfig, read_toml
+from pcrnn.errors import PcrnnError, UsageError
+
+if TYPE_CHECKING:
+    from pcrnn.data import Source, TextSource
+    from pcrnn.stack import PredictiveStack
+
+# Everything that needs torch is imported by the command that needs it: --help must not wait for it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flags(TrainConfig):
+    """The flags as given; TrainConfig checks them afterwards, so that its message is all there is to read."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a stack; writes metrics, pictures and checkpoints into one folder."""
+
+    settings: OmitArgPrefixes[_Flags]
+    """What to learn, and how."""
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Folder of the run, new or empty; by default runs/DATA-RULE-NUMBER."""
+    resume: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Go on with the run in this folder, with its settings; more --steps make it longer."""
+    config: Annotated[Path | None, arg(metavar="FILE.toml")] = None
+    """Settings to use in place of the defaults, as `name = value` lines; flags win over them."""
+    plots: bool = True
+    """Draw the pictures when the run is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Surprise of every level on the validation split, beside simple predictors."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    data: str | None = None
+    """Another file, read with the run's vocabulary; its last 10 % is used."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw all pictures of a run."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    start: int = 0
+    """Where in the validation split the passage begins."""
+    length: int = 192
+    """How many steps the passage has."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Let a run that was trained on text write."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    prompt: str | None = None
+    """What to go on from; by default the first words of the validation split."""
+    length: int = 300
+    """How many symbols to write."""
+    temperature: float = 1.0
+    """Below 1 it takes fewer risks."""
+    seed: int = 0
+    """Another seed writes another text."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Versions, devices and kernels."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns its exit code."""
+    try:
+        command = _parse(list(sys.argv[1:] if argv is None else argv))
+        return _COMMANDS[type(command)](command)
+    except PcrnnError as error:
+        print(f"pcrnn: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("pcrnn: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of a pipe has gone; python would complain once more at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        print(f"pcrnn: error: {error}", file=sys.stderr)
+        return PcrnnError.exit_code
+
+
+def _parse(argv: list[str]) -> Any:
+    base = _Flags(**_base_settings(argv).as_mapping())
+    commands = Union[  # noqa: UP007 - built at run time: the defaults of train's flags depend on the flags
+        Annotated[Train, subcommand("train", default=Train(settings=base))],
+        Annotated[Evaluate, subcommand("evaluate")],
+        Annotated[Plot, subcommand("plot")],
+        Annotated[Sample, subcommand("sample")],
+        Annotated[Info, subcommand("info")],
+    ]
+    return tyro.cli(commands, prog="pcrnn", description="Predictive-coding stacked RNNs.", args=argv)
+
+
+def _base_settings(argv: list[str]) -> TrainConfig:
+    """What the flags of `train` start from: a run's settings, a TOML file or the defaults."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    early.add_argument("--resume", type=Path)
+    early.add_argument("--config", type=Path)
+    early.add_argument("--out")
+    try:
+        asked, _ = early.parse_known_args(argv if argv[:1] == ["train"] else [])
+    except argparse.ArgumentError:
+        return TrainConfig()  # a flag without its value: tyro tells it better
+    if asked.resume is not None:
+        for name in ("out", "config"):
+            if getattr(asked, name) is not None:
+                raise UsageError(f"--{name}: a resumed run keeps its folder and settings; leave it out")
+        return runs.read_settings(runs.existing(asked.resume))
+    return TrainConfig() if asked.config is None else read_toml(asked.config)
+
+
+def _train(command: Train) -> int:
+    from pcrnn.progress import reporter
+    from pcrnn.train import train
+
+    flags = command.settings.as_mapping()
+    flags["data"] = _absolute(flags["data"])
+    config = TrainConfig(**flags)
+    out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
+    with _stop_signals() as stop:
+        report = reporter(lambda: stop.signal is not None)
+        try:
+            summary = train(config, out, resume=command.resume is not None, report=report)
+        finally:
+            report.close()
+    if stop.signal is not None:
+        print(f"stopped after update {summary.step}; go on with: pcrnn train --resume {out}", flush=True)
+        return 128 + stop.signal
+    assert summary.valid is not None  # the run has finished
+    _show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
+    _show_sample(summary.stack, summary.source)
+    if command.plots:
+        from pcrnn.pictures import draw
+
+        draw(summary.folder, config, summary.source, summary.stack)
+    print(f"metrics     {summary.folder.metrics_csv} (and .jsonl)")
+    if command.plots:
+        print(f"pictures    {summary.folder.plots}")
+    print(f"checkpoint  {summary.checkpoint}")
+    return 0
+
+
+def _evaluate(command: Evaluate) -> int:
+    from pcrnn.evaluate import evaluate, load_run
+
+    run = load_run(command.run, data=command.data, device=command.device)
+    _note(run.notices)
+    print(run.source.describe(), flush=True)
+    valid = evaluate(run.stack, run.source.sequence("valid"), batch=run.config.batch, chunk=run.config.chunk)
+    _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
+    return 0
+
+
+def _plot(command: Plot) -> int:
+    from pcrnn.evaluate import load_run
+    from pcrnn.pictures import draw
+
+    run = load_run(command.run, device=command.device)
+    _note(run.notices)
+    for path in draw(
+        run.folder, run.config, run.source, run.stack, start=command.start, length=command.length
+    ):
+        print(path)
+    return 0
+
+
+def _sample(command: Sample) -> int:
+    from pcrnn.data import TextSource
+    from pcrnn.evaluate import load_run, sample_text
+
+    run = load_run(command.run, device=command.device)
+    _note(run.notices)
+    if not isinstance(run.source, TextSource):
+        raise UsageError(
+            f"{command.run}: expected a run trained on text, got one trained on a {run.source.kind}"
+        )
+    prompt = _opening(run.source) if command.prompt is None else command.prompt
+    print(prompt + sample_text(
+        run.stack, run.source, prompt, command.length, temperature=command.temperature, seed=command.seed
+    ))  # fmt: skip
+    return 0
+
+
+def _info(command: Info) -> int:
+    import torch
+
+    from pcrnn import ops
+    from pcrnn.train import versions
+
+    for name, version in versions().items():
+        print(f"{name:<9} {version}")
+    print(f"threads   {torch.get_num_threads()}")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"devices   {', '.join(['cpu', *names])}")
+    backend = getattr(ops, "backend", None)
+    name, reason = (
+        backend() if backend else ("reference", "the plain torch arithmetic, the only one there is")
+    )
+    print(f"ops       {name}: {reason}")
+    return 0
+
+
+def _show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], title: str) -> None:
+    from pcrnn.pictures import is_calibrated
+    from pcrnn.progress import figures
+
+    levels = [value / source.nats_per_unit for value in nats]
+    for line in figures(f"{title}, {source.unit}", levels, source.baselines(), is_calibrated(config)):
+        print(line)
+    sys.stdout.flush()
+
+
+def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
+    from pcrnn.data import TextSource
+    from pcrnn.evaluate import sample_text
+
+    if isinstance(source, TextSource):
+        prompt = _opening(source)
+        print(f"sample, going on from {prompt!r}")
+        for line in sample_text(stack, source, prompt, length).splitlines():
+            print(f"  | {line}")
+
+
+def _opening(source: "TextSource", length: int = 40) -> str:
+    """The first words of the validation split."""
+    return source.decode(source.sequence("valid")[:length])
+
+
+def _note(notices: Sequence[str]) -> None:
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
+
+
+def _absolute(data: str) -> str:
+    """The same data as seen from any folder, for --resume and evaluate."""
+    kind, colon, path = data.rpartition(":")
+    return f"{kind}{colon}{Path(path).resolve()}" if data != "pydoc" and Path(path).exists() else data
+
+
+def _stem(config: TrainConfig) -> str:
+    name = Path(config.data.rpartition(":")[2]).stem
+    return "-".join(filter(None, [re.sub(r"[^\w.-]+", "_", name), config.rule]))
+
+
+class _Stop:
+    """The first signal asks the run to stop after the update it is in; the second ends the process."""
+
+    signal: int | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+        os.write(2, b"\nstopping after this update, with a checkpoint; once more stops at once\n")
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_COMMANDS: dict[type, Any] = {Train: _train, Evaluate: _evaluate, Plot: _plot, Sample: _sample, Info: _info}

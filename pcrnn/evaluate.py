@@ -1,0 +1,140 @@
+"""What a trained stack is worth: its surprise at data it never learned from, and text drawn from it.
+
+Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pcrnn import checkpoint as checkpoints
+from pcrnn import run as runs
+from pcrnn.config import TrainConfig, resolve_device
+from pcrnn.data import Lanes, Source, TextSource, open_source
+from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.stack import Chunk, PredictiveStack
+
+WARM_UP = 1024  # steps watched before a passage, so that its first symbols are not met cold
+
+
+class TrainedRun(NamedTuple):
+    """A run as its newest good checkpoint left it."""
+
+    folder: runs.RunFolder
+    config: TrainConfig
+    source: Source
+    stack: PredictiveStack
+    step: int  # updates done
+    notices: tuple[str, ...]
+
+
+class Passage(NamedTuple):
+    """What happened at each step of a passage; of `symbols` and `values` one is None."""
+
+    surprise: Tensor  # [L + 1, T], nats
+    state_surprise: Tensor  # [L, T], nats
+    symbols: list[str] | None
+    values: Tensor | None  # [T, D]
+
+
+def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
+    """A new stack for this data; its weights come from torch's global generator."""
+    return PredictiveStack(source.observation(), config.hidden, delay=config.delay)
+
+
+def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> TrainedRun:
+    """Open the run in the folder `path`, with its own data or, read the same way, another file.
+
+    Raises CheckpointError for a folder without a checkpoint that can be loaded, DataError for the data.
+    """
+    folder = runs.existing(path)
+    loaded = checkpoints.load_newest(folder.checkpoints)
+    config, state = read_documents(loaded)
+    source = open_source(data or config.data, tokens=config.tokens, state=state)
+    stack = build_stack(config, source)
+    checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
+    stack.load_state_dict(loaded.checkpoint.weights)
+    stack.to(resolve_device(device))
+    return TrainedRun(folder, config, source, stack, loaded.checkpoint.step, loaded.notices)
+
+
+def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:
+    """The settings and the data's state (its vocabulary or standardisation) in a checkpoint."""
+    documents = loaded.checkpoint.documents
+    try:
+        config = TrainConfig.from_mapping(documents["config"]["settings"], f"{loaded.folder}/config.json")
+        return config, documents["data"]["state"]
+    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        raise CheckpointError(f"{loaded.folder}: expected settings and data in it, but {error}") from None
+
+
+@torch.no_grad()
+def evaluate(stack: PredictiveStack, sequence: Tensor, *, batch: int = 32, chunk: int = 128) -> list[float]:
+    """Mean surprise of every level in nats per step, level 0 first.
+
+    The sequence, [T] symbols or [T, D], is cut into at most `batch` lanes, each met cold and read to its end.
+    Raises DataError for fewer than two steps.
+    """
+    device = next(stack.parameters()).device
+    lanes = Lanes.at_most(sequence, batch, chunk, name="the validation split")
+    state, total, count = None, 0.0, 0
+    for x in lanes.parts():
+        piece = Chunk.of_stream(x.to(device, non_blocking=True))
+        activity, state = stack.observe(piece.observations, state)
+        surprise = stack.outcome(activity, piece).surprise
+        total = total + surprise.sum((1, 2), dtype=torch.float64)
+        count += surprise[0].numel()
+    assert isinstance(total, Tensor)  # two steps make at least one part
+    return (total / count).tolist()
+
+
+@torch.no_grad()
+def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 192) -> Passage:
+    """Surprise of every level at each step of a passage of the validation split, met in its context.
+
+    Raises UsageError for a passage that does not begin inside the split.
+    """
+    valid = source.sequence("valid")
+    if not 0 <= start < len(valid) or length < 1:
+        raise UsageError(
+            f"passage: expected a start from 0 to {len(valid) - 1} and a length of at least 1, "
+            f"got start {start} and length {length}"
+        )
+    before = torch.cat([source.sequence("train")[-WARM_UP:], valid[:start]])[-WARM_UP:]
+    piece = valid[start : start + length]
+    device = next(stack.parameters()).device
+    _, state = stack.observe(before.unsqueeze(0).to(device))
+    activity, _ = stack.observe(piece.unsqueeze(0).to(device), state)
+    assert activity.surprise is not None  # only a stack with a supervised target has none
+    surprise, state_surprise = activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()
+    if isinstance(source, TextSource):
+        return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
+    return Passage(surprise, state_surprise, None, piece)
+
+
+@torch.no_grad()
+def sample_text(
+    stack: PredictiveStack,
+    source: TextSource,
+    prompt: str,
+    length: int,
+    *,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> str:
+    """What the stack writes after `prompt`: `length` symbols, drawn one at a time.
+
+    Raises UsageError for an empty prompt, DataError for a symbol in it that the stack never saw.
+    """
+    if not prompt:
+        raise UsageError("prompt: expected at least one character to go on from, got none")
+    device = next(stack.parameters()).device
+    generator = torch.Generator(device).manual_seed(seed)
+    expectation, state = stack(source.encode(prompt, name="prompt").unsqueeze(0).to(device))
+    drawn = []
+    for _ in range(length):
+        drawn.append(stack.observation.sample(expectation[:, -1:], generator, temperature))
+        expectation, state = stack(drawn[-1], state)
+    return source.decode(torch.cat(drawn, 1).squeeze(0)) if drawn else ""

@@ -1,0 +1,125 @@
+"""A whole layer's chunk in one call: forward pass, errors, every gradient of its own error, the carried trace.
+
+Tensors only, composed of the ops; `pcrnn.ops` registers it as `pcrnn::local_update_`. Fixed shapes, no autograd graph,
+nothing that waits for the device: it can be captured in a CUDA graph and compiled without a graph break.
+
+Shapes: B batch, T time, N hidden units, D natural parameters, J = K M presynaptic width.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pcrnn import ops
+
+
+class LayerTensors(NamedTuple):
+    """The parameters of a gated predictive layer, or their gradients."""
+
+    weight: Tensor  # W, [3 N, J]
+    bias: Tensor  # b, [3 N]
+    predictor: Tensor  # Q, [N, N]
+    readout: Tensor  # P, [D, N]
+
+
+class Learned(NamedTuple):
+    """What a layer learns from one chunk besides its trace: activities and the signals that meet them."""
+
+    window: Tensor  # presynaptic delay line, [B, T, J]
+    output: Tensor  # r_t, [B, T, N]
+    previous_output: Tensor  # r_{t-1}, [B, T, N]
+    decay: Tensor  # a_t, [B, T, N]
+    immediate: Tensor  # ds_t/dk_t of the traced blocks, [B, T, G N]
+    in_expectation: Tensor  # gradient of the loss in eta_t, [B, T, D]
+    in_difference: Tensor  # in r_t - Q r_{t-1}, [B, T, N]
+    in_state: Tensor  # in s_t at its own step: the learning signal, [B, T, N]
+    in_gate: Tensor  # in the output gate's preactivation, [B, T, N]
+
+
+def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | None, step: Learned) -> Tensor:
+    """Add one chunk's gradients, advance the trace; returns the credit of the traced preactivations, [B, T, G N].
+
+    dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update
+    """
+    rows = step.immediate.shape[-1]
+    _add_product_(gradients.readout, step.in_expectation, step.output)
+    _add_product_(gradients.predictor, step.in_difference, step.previous_output, sign=-1)
+    _add_product_(gradients.weight[rows:], step.in_gate, step.window)
+    gradients.bias[rows:].add_(step.in_gate.sum((0, 1)))
+    return ops.eligibility_update_(
+        gradients.weight[:rows],
+        gradients.bias[:rows],
+        trace,
+        bias_trace,
+        step.decay,
+        step.immediate,
+        step.window,
+        step.in_state,
+    )
+
+
+def _add_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -> None:
+    """gradient += sign sum_{b,t} left_t outer right_t."""
+    gradient.addmm_(left.flatten(0, 1).t(), right.flatten(0, 1), alpha=sign)
+
+
+class LayerUpdate(NamedTuple):
+    """What a layer's chunk leaves besides gradients and trace."""
+
+    cell: Tensor  # s_T, [B, N]
+    output: Tensor  # r_t, [B, T, N]
+    expectation: Tensor  # eta_t, [B, T, D]
+    error: Tensor  # e_1 .. e_{T+1}: of the expectation carried in and of the T formed here, [B, T + 1, D]
+    surprise: Tensor  # of x_1 .. x_{T+1}, nats, [B, T + 1]
+    state_error: Tensor  # eps_t, [B, T, N]
+    inverse_rms: Tensor  # 1 / rms(r_t - Q r_{t-1}), [B, T, 1]
+
+
+@torch.no_grad()
+def local_update_(
+    gradients: list[Tensor],
+    trace: Tensor | None,
+    bias_trace: Tensor | None,
+    parameters: list[Tensor],
+    window: Tensor,
+    state: list[Tensor],
+    below: Tensor,
+    observed: Tensor,
+    step_weight: Tensor,
+    precision: Tensor | None,
+    family: str,
+) -> tuple[Tensor, ...]:
+    """One layer's chunk under spatial credit `layer`; returns the fields of `LayerUpdate`.
+
+    Args: gradients and parameters, the fields of `LayerTensors`, gradients added to; trace and bias_trace, advanced in
+    place, or None; state = [s_0, r_0, eta_0]; below, eta of the level below, [B, T, D]; observed x_1 .. x_{T+1};
+    step_weight [B, T], weight of each step in the mean loss; precision [D] for the Gaussian family.
+    """
+    into, layer = LayerTensors(*gradients), LayerTensors(*parameters)
+    cell, output_before, expectation_before = state
+    preactivation = F.linear(window, layer.weight, layer.bias)
+    decay, candidate, states, output = ops.gated_cell(preactivation, cell)
+    previous_output = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
+    state_error, inverse_rms = ops.state_error(output, F.linear(previous_output, layer.predictor))
+    expectation = below + F.linear(output, layer.readout)
+    formed = torch.cat([expectation_before.unsqueeze(1), expectation], 1)
+    error, surprise = ops.prediction_error(family, formed, observed, precision)
+    in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
+    in_state, in_gate = ops.gated_output_credit(
+        in_expectation @ layer.readout, states, preactivation.chunk(3, -1)[2]
+    )
+    step = Learned(
+        window=window,
+        output=output,
+        previous_output=previous_output,
+        decay=decay,
+        immediate=ops.gated_immediate(decay, candidate, states),
+        in_expectation=in_expectation,
+        in_difference=(state_error / inverse_rms).div_(output.numel()),
+        in_state=in_state,
+        in_gate=in_gate,
+    )
+    learn_(into, trace, bias_trace, step)
+    return tuple(LayerUpdate(states[:, -1].clone(), output, expectation, error, surprise, state_error, inverse_rms))

@@ -1,0 +1,376 @@
+"""One training run, top to bottom: data, stack, rule, optimiser, the loop, metrics and checkpoints.
+
+A run stopped after any update and resumed from its checkpoint computes, on the same machine and with as many
+threads, bit for bit what it would have computed unbroken: weights, optimiser, carried state, traces, metrics.
+
+Shapes: B batch, T time, L layers.
+"""
+
+import hashlib
+import importlib.metadata
+import math
+import platform
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+import learning_rules
+import pcrnn
+from pcrnn import checkpoint as checkpoints
+from pcrnn import run as runs
+from pcrnn.checkpoint import Checkpoint
+from pcrnn.config import TrainConfig, check_resumable, resolve_device
+from pcrnn.data import Lanes, Source, open_source
+from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.evaluate import build_stack, evaluate, read_documents
+from pcrnn.guard import Guard
+from pcrnn.stack import Chunk, PredictiveStack
+
+
+class Start(NamedTuple):
+    """What a run is about to do."""
+
+    config: TrainConfig
+    folder: runs.RunFolder
+    source: Source
+    stack: PredictiveStack
+    device: torch.device
+    step: int  # updates done already
+
+
+class Summary(NamedTuple):
+    """What a run has done."""
+
+    folder: runs.RunFolder
+    source: Source
+    stack: PredictiveStack
+    step: int
+    finished: bool  # False when it was asked to stop before its last update
+    valid: (
+        list[float] | None
+    )  # mean surprise of every level on the validation split, nats; None if not finished
+    checkpoint: Path
+
+
+class Reporter:
+    """Hears what happens in a run and may ask it to stop; this one does neither."""
+
+    def started(self, start: Start) -> None:
+        """The first update comes next."""
+
+    def row(self, row: runs.Row) -> None:
+        """A row of metrics was written."""
+
+    def notice(self, message: str) -> None:
+        """Something a person should know."""
+
+    def should_stop(self) -> bool:
+        """Asked before every update; True ends the run with a checkpoint."""
+        return False
+
+
+def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Reporter | None = None) -> Summary:
+    """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
+
+    Seeds torch's global generator, and prints nothing: `report` hears what happens.
+
+    Raises UsageError for a folder that cannot be used, DataError for the data, CheckpointError for a run that
+    does not fit `config`, DivergedError before an update that is not finite.
+    """
+    report = report or Reporter()
+    if not resume:
+        # Everything that can be wrong with settings and data is found before the folder is made.
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens))
+        folder = runs.create(out)
+        with folder.locked():
+            return _run(trainer, folder, report)
+    folder = runs.existing(out)
+    with folder.locked():
+        loaded = checkpoints.load_newest(folder.checkpoints)
+        for notice in loaded.notices:
+            report.notice(notice)
+        saved, state = read_documents(loaded)
+        check_resumable(saved, config)
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state))
+        trainer.restore(loaded)
+        return _run(trainer, folder, report)
+
+
+def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summary:
+    """The loop: update, and where it is time for it, evaluate, write a row, write a checkpoint."""
+    config, source, layers = trainer.config, trainer.source, len(trainer.stack.layers)
+    runs.write_json(folder.config, trainer.documents()["config"])
+    runs.write_json(folder.data, trainer.documents()["data"])
+    metrics = runs.MetricsWriter(folder, layers, last_step=trainer.step, tensorboard=config.tensorboard)
+    valid = None
+    with closing(metrics):
+        report.started(Start(config, folder, source, trainer.stack, trainer.device, trainer.step))
+        trainer.resume_clock()
+        while trainer.step < config.steps and not report.should_stop():
+            trainer.update()
+            last = trainer.step == config.steps
+            evaluates = last or _due(trainer.step, config.evaluate_every)
+            if evaluates or trainer.step == 1 or _due(trainer.step, config.log_every):
+                row = trainer.row()
+                if evaluates:
+                    valid = trainer.evaluate()
+                    row["valid_figure"] = valid[-1] / source.nats_per_unit
+                    row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
+                metrics.write(row)
+                report.row(row)
+            if not last and _due(trainer.step, config.checkpoint_every):
+                metrics.sync()
+                trainer.save(folder)
+            trainer.resume_clock()
+        metrics.sync()
+        saved = trainer.save(folder)
+    finished = trainer.step == config.steps
+    if finished and valid is None:  # resumed when nothing was left to do
+        valid = trainer.evaluate()
+    return Summary(folder, source, trainer.stack, trainer.step, finished, valid if finished else None, saved)
+
+
+class Trainer:
+    """A stack, a rule and an optimiser, and all that changes while they learn: what a checkpoint holds."""
+
+    def __init__(self, config: TrainConfig, source: Source) -> None:
+        self.config, self.source = config, source
+        self.device = resolve_device(config.device)
+        torch.manual_seed(config.seed)
+        self.lanes = Lanes(
+            source.sequence("train"), config.batch, config.chunk, name=f"the training split of {source.name}"
+        )
+        self.stack = build_stack(config, source).to(self.device)
+        self.rule = _make_rule(config)
+        self.groups = self.rule.clip_groups(self.stack)
+        self.optimiser = _adamw(self.stack, config)
+        self.names = runs.measured(len(self.stack.layers))
+
+        self.step = 0  # updates done
+        self.state = self.stack.initial_state(config.batch)
+        self.carry = self.rule.init(self.stack, config.batch)
+        self.window = torch.zeros(len(self.names), device=self.device)  # sum of readings since the last row
+        self.window_steps = 0
+        self.seconds = 0.0
+        self._clock: float | None = None  # when it was started, None while it stands
+        self._last_row = (0, 0.0)  # tokens and seconds then
+        self.guard = Guard(self.optimiser, self.names, self.device)
+
+    def update(self) -> None:
+        """Learn from the next chunk.
+
+        Raises DivergedError, and leaves the weights alone, where a surprise or a gradient is not finite. On a
+        GPU, where waiting for the device costs time, that is told at the next row or checkpoint; no update is
+        made in between.
+        """
+        x, restart = self.lanes.read(self.step)
+        if restart:
+            self.state = self.stack.initial_state(self.config.batch)
+            self.carry = self.rule.init(self.stack, self.config.batch)
+        chunk = Chunk.of_stream(x.to(self.device, non_blocking=True))
+        self.optimiser.zero_grad(set_to_none=True)
+        result, self.state, self.carry = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
+        reading = self._reading(result)
+        self.guard.watch(reading, self._clip())
+        if self.device.type == "cpu":
+            self.guard.check(self.step + 1)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        self.optimiser.step()
+        self.window += reading
+        self.window_steps += 1
+        self.step += 1
+
+    def row(self) -> runs.Row:
+        """Metrics of the updates since the row before, as means."""
+        self.guard.check(self.step)
+        means = (self.window / self.window_steps).tolist()
+        self._stop_clock()
+        tokens = self.step * self.config.batch * self.config.chunk
+        past_tokens, past_seconds = self._last_row
+        row: runs.Row = {
+            "step": self.step,
+            "tokens": tokens,
+            "seconds": self.seconds,
+            "tokens_per_second": (tokens - past_tokens) / max(self.seconds - past_seconds, 1e-9),
+            "learning_rate": learning_rate(self.config, self.step - 1),
+            "figure": means[0] / self.source.nats_per_unit,
+            **dict(zip(self.names, means, strict=True)),
+        }
+        self._last_row = (tokens, self.seconds)
+        self.window.zero_()
+        self.window_steps = 0
+        return row
+
+    def evaluate(self) -> list[float]:
+        """Mean surprise of every level on the validation split, nats."""
+        sequence = self.source.sequence("valid")
+        return evaluate(self.stack, sequence, batch=self.config.batch, chunk=self.config.chunk)
+
+    def save(self, folder: runs.RunFolder) -> Path:
+        """Write a checkpoint."""
+        self.guard.check(self.step)
+        self._stop_clock()
+        checkpoint = Checkpoint(
+            step=self.step,
+            weights=self.stack.state_dict(),
+            trainer=self._carried() | self._optimiser_memory() | self._random_state(),
+            documents=self.documents(),
+        )
+        return checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
+
+    def restore(self, loaded: checkpoints.Loaded) -> None:
+        """Go back to a checkpoint; CheckpointError, listing all that differs, where it does not fit."""
+        weights, saved = loaded.checkpoint.weights, loaded.checkpoint.trainer
+        progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
+        if data["sha256"] != _fingerprint(self.source):
+            raise CheckpointError(
+                f"{self.config.data}: expected the data this run began with, but its content has changed; "
+                "put the old file back, or start a new run"
+            )
+        done = loaded.checkpoint.step
+        if self.config.steps < done:
+            raise UsageError(f"steps: expected at least the {done} already done, got {self.config.steps}")
+        checkpoints.check_fits(self.stack.state_dict(), weights, str(loaded.folder))
+        carried = {name: tensor for name, tensor in saved.items() if not name.startswith(_ELSEWHERE)}
+        checkpoints.check_fits(self._carried(), carried, str(loaded.folder))
+        self.stack.load_state_dict(weights)
+        self.state = checkpoints.unflatten(self.state, saved, "state")
+        self.carry = checkpoints.unflatten(self.carry, saved, "carry")
+        self.window = checkpoints.unflatten(self.window, saved, "window")
+        self._restore_optimiser(saved)
+        self._restore_random_state(saved)
+        self.step, self.window_steps = loaded.checkpoint.step, progress["window_steps"]
+        self.seconds = progress["seconds"]
+        self._last_row = (progress["row_tokens"], progress["row_seconds"])
+
+    def documents(self) -> dict[str, Any]:
+        """The JSON documents of a checkpoint."""
+        return {
+            "config": {"settings": self.config.as_mapping(), "versions": versions()},
+            "data": {"state": self.source.state(), "sha256": _fingerprint(self.source)},
+            "progress": {
+                "seconds": self.seconds,
+                "window_steps": self.window_steps,
+                "row_tokens": self._last_row[0],
+                "row_seconds": self._last_row[1],
+            },
+        }
+
+    def resume_clock(self) -> None:
+        """Count time from here; `row` and `save` stop the clock, so evaluating and saving are not counted."""
+        if self._clock is None:
+            self._clock = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self.seconds += time.perf_counter() - self._clock
+            self._clock = None
+
+    def _reading(self, result: learning_rules.Result) -> Tensor:
+        """What `runs.measured` names, on the device."""
+        norms = [_norm(layer.parameters()) for layer in self.stack.layers]
+        surprise, state_surprise = result.surprise.mean((1, 2)), result.state_surprise.mean((1, 2))
+        return torch.cat([result.loss.view(1), surprise, state_surprise, torch.stack(norms)])
+
+    def _clip(self) -> Tensor:
+        """Clip each group's gradient; the norms before."""
+        norms = []
+        for parameters in self.groups.values():
+            norms.append(_norm(parameters))
+            if self.config.clip:
+                clip_grads_with_norm_(parameters, self.config.clip, norms[-1])
+        return torch.stack(norms)
+
+    def _carried(self) -> dict[str, Tensor]:
+        flat = checkpoints.flatten
+        return flat(self.state, "state") | flat(self.carry, "carry") | flat(self.window, "window")
+
+    def _optimiser_memory(self) -> dict[str, Tensor]:
+        return {
+            f"optimiser.{name}.{what}": tensor
+            for name, parameter in self.stack.named_parameters()
+            for what, tensor in self.optimiser.state[parameter].items()
+        }
+
+    def _restore_optimiser(self, saved: dict[str, Tensor]) -> None:
+        names = {parameter: name for name, parameter in self.stack.named_parameters()}
+        ordered = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        memory = {
+            number: {
+                name.rpartition(".")[2]: tensor.clone()
+                for name, tensor in saved.items()
+                if name.rpartition(".")[0] == f"optimiser.{names[parameter]}"
+            }
+            for number, parameter in enumerate(ordered)
+        }
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": memory, "param_groups": groups})
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"random.cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            state["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return state
+
+    def _restore_random_state(self, saved: dict[str, Tensor]) -> None:
+        torch.set_rng_state(saved["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in saved:
+            torch.cuda.set_rng_state(saved["random.cuda"], self.device)
+
+
+_ELSEWHERE = ("optimiser.", "random.")  # of a checkpoint's tensors, those that are not the carried state
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Rate of update `step` = 0, 1, ...: a linear rise over `warmup` updates, then a cosine down to 5 %."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def versions() -> dict[str, str]:
+    """What a result may depend on besides the settings."""
+    return {
+        "pcrnn": pcrnn.__version__,
+        "torch": torch.__version__,
+        "numpy": importlib.metadata.version("numpy"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _make_rule(config: TrainConfig) -> learning_rules.Rule:
+    try:
+        return learning_rules.make(config.rule, **config.rule_options())
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _adamw(stack: PredictiveStack, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts."""
+    parameters = [parameter for parameter in stack.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    return get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def _fingerprint(source: Source) -> str:
+    return hashlib.sha256(source.sequence("train").numpy().tobytes()).hexdigest()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
