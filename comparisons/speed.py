@@ -44,7 +44,7 @@ def updater(name: str, options: dict[str, object], setting: Setting) -> Callable
     torch.manual_seed(0)
     stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay)
     rule = learning_rules.make(name, **options)
-    optimiser = torch.optim.AdamW(stack.parameters(), lr=1e-3)
+    optimiser = torch.optim.AdamW(stack.parameters(), lr=1e-3, fused=True)
     state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
     chunk = Chunk.of_stream(torch.randint(setting.symbols, (setting.batch, setting.chunk + 1)))
 

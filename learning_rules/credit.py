@@ -94,7 +94,7 @@ class LayerBackward:
     def learn(self, signal: Signal, trace: tuple[Tensor, Tensor] | None, memory: bool) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
-        in_difference = activity.difference.div_(activity.output.numel())
+        in_difference = activity.difference / activity.output.numel()
         if signal.difference is not None:
             in_difference += signal.difference
         in_state, in_gate = layer.cell.output_credit(activity.cell, signal.output)

@@ -56,10 +56,10 @@ def sweep(
         message = torch.cat([update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
-        state_surprises.append(layer.state_surprise(update.state_error, update.inverse_rms))
+        state_surprises.append(layer.state_surprise(update.difference))
         states.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
         layer.observation.adapt(below, chunk.targets, chunk.mask)
-        layer.adapt(update.state_error, update.inverse_rms)
+        layer.adapt(update.difference)
     return Swept(
         base_error[:, 1:],
         torch.stack(surprises),

@@ -45,13 +45,9 @@ class LayerActivity(NamedTuple):
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
-    inverse_rms: Tensor  # of r_t - Q r_{t-1}, [B, T, 1]
+    difference: Tensor  # r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]
+    inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
-
-    @property
-    def difference(self) -> Tensor:
-        """r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]."""
-        return self.state_error / self.inverse_rms
 
     @property
     def message(self) -> Tensor:
@@ -168,7 +164,9 @@ class PredictiveLayer(nn.Module):
         window, messages = self.delay_line(message, state.messages)
         cell = self.cell.forward(F.linear(window, self.weight, self.bias), state.cell)
         previous_output = shifted(state.output, cell.output)
-        state_error, inverse_rms = ops.state_error(cell.output, F.linear(previous_output, self.predictor))
+        predicted = F.linear(previous_output, self.predictor)
+        difference = (cell.output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(cell.output, predicted)
         expectation = F.linear(cell.output, self.readout)
         if below is not None:
             expectation = expectation + below
@@ -181,11 +179,12 @@ class PredictiveLayer(nn.Module):
             output=cell.output,
             expectation=expectation,
             state_error=state_error,
-            state_surprise=self.state_surprise(state_error, inverse_rms),
+            state_surprise=self.state_surprise(difference),
             error=error,
             surprise=surprise,
             window=window,
             cell=cell,
+            difference=difference,
             inverse_rms=inverse_rms,
             previous_output=previous_output,
         )
@@ -201,18 +200,18 @@ class PredictiveLayer(nn.Module):
         return torch.cat(windows, -1), history[:, steps:]
 
     @torch.no_grad()
-    def adapt(self, state_error: Tensor, inverse_rms: Tensor, rate: float = 0.01) -> None:
+    def adapt(self, difference: Tensor, rate: float = 0.01) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk."""
-        variance = (state_error / inverse_rms).square().mean((0, 1))
+        rows = difference.flatten(0, 1)
+        variance = torch.linalg.vecdot(rows, rows, dim=0) / rows.shape[0]
         self.state_variance.lerp_(variance.to(self.state_variance.dtype), rate)
 
     @torch.no_grad()
-    def state_surprise(self, state_error: Tensor, inverse_rms: Tensor) -> Tensor:
-        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from the normalised error and its norm."""
+    def state_surprise(self, difference: Tensor) -> Tensor:
+        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        scaled = (state_error / inverse_rms).square() @ variance.reciprocal().to(state_error.dtype)
-        return 0.5 * (scaled + constant)
+        return 0.5 * (difference.square() @ variance.reciprocal().to(difference.dtype) + constant)
 
     def _check(self, message: Tensor, state: LayerState | None) -> None:
         if message.dim() != 3 or message.shape[-1] != self.input_size:

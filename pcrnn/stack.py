@@ -240,7 +240,7 @@ class PredictiveStack(nn.Module):
         for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer.state_error, of_layer.inverse_rms)
+            layer.adapt(of_layer.difference)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""

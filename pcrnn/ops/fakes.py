@@ -70,5 +70,5 @@ def local_update_(
         window.new_empty(batch, steps + 1, size),
         window.new_empty(batch, steps + 1),
         torch.empty_like(hidden),
-        window.new_empty(batch, steps, 1),
+        torch.empty_like(hidden),
     )

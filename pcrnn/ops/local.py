@@ -74,7 +74,7 @@ class LayerUpdate(NamedTuple):
     error: Tensor  # e_1 .. e_{T+1}: of the expectation carried in and of the T formed here, [B, T + 1, D]
     surprise: Tensor  # of x_1 .. x_{T+1}, nats, [B, T + 1]
     state_error: Tensor  # eps_t, [B, T, N]
-    inverse_rms: Tensor  # 1 / rms(r_t - Q r_{t-1}), [B, T, 1]
+    difference: Tensor  # r_t - Q r_{t-1}, [B, T, N]
 
 
 @torch.no_grad()
@@ -102,7 +102,9 @@ def local_update_(
     preactivation = F.linear(window, layer.weight, layer.bias)
     decay, candidate, states, output = ops.gated_cell(preactivation, cell)
     previous_output = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
-    state_error, inverse_rms = ops.state_error(output, F.linear(previous_output, layer.predictor))
+    predicted = F.linear(previous_output, layer.predictor)
+    difference = output - predicted
+    state_error, _ = ops.state_error(output, predicted)
     expectation = below + F.linear(output, layer.readout)
     formed = torch.cat([expectation_before.unsqueeze(1), expectation], 1)
     error, surprise = ops.prediction_error(family, formed, observed, precision)
@@ -117,9 +119,9 @@ def local_update_(
         decay=decay,
         immediate=ops.gated_immediate(decay, candidate, states),
         in_expectation=in_expectation,
-        in_difference=(state_error / inverse_rms).div_(output.numel()),
+        in_difference=difference / output.numel(),
         in_state=in_state,
         in_gate=in_gate,
     )
     learn_(into, trace, bias_trace, step)
-    return tuple(LayerUpdate(states[:, -1].clone(), output, expectation, error, surprise, state_error, inverse_rms))
+    return tuple(LayerUpdate(states[:, -1].clone(), output, expectation, error, surprise, state_error, difference))

@@ -86,7 +86,7 @@ def test_no_error_no_update(make_stack, stream):
     """Zero prediction errors, of observations and of states, leave every gradient exactly zero."""
     stack, chunk = make_stack(), Chunk.of_stream(stream)
     activity, _ = stack.observe(chunk.observations)
-    layers = tuple(a._replace(state_error=torch.zeros_like(a.state_error)) for a in activity.layers)
+    layers = tuple(a._replace(difference=torch.zeros_like(a.difference)) for a in activity.layers)
     outcome = stack.outcome(activity, chunk)
     silent = Outcome(tuple(torch.zeros_like(e) for e in outcome.error), outcome.surprise)
     for credit in NEIGHBOURHOODS:
