@@ -1,0 +1,60 @@
+"""A small text, a small run of it, and the program called in this process."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from pcrnn.cli import main
+
+TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
+
+
+class Called(NamedTuple):
+    """What the program answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+Program = Callable[..., Called]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1200 characters of 10 symbols that a stack can learn."""
+    path = tmp_path_factory.mktemp("data") / "cats.txt"
+    path.write_text("the cat sat on the mat.\n" * 50, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def program(capsys: pytest.CaptureFixture[str]) -> Program:
+    """Run the program with these arguments; an exit by the flag parser counts as an exit code."""
+
+    def call(*arguments: object) -> Called:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else 1
+        captured = capsys.readouterr()
+        return Called(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def run(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; tests only read it."""
+    folder = tmp_path_factory.mktemp("runs") / "cats"
+    assert main([str(part) for part in ("train", *TINY, "--data", text, "--out", folder)]) == 0
+    return folder

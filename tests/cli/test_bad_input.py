@@ -1,0 +1,165 @@
+"""A mistake ends with one message that names what was given, the documented exit code and no traceback."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pcrnn import train as training
+from pcrnn.run import RunFolder, read_metrics
+
+TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
+
+
+def refused(called, code: int, *words: str) -> None:
+    """The exit code, a message with these words, and nothing that looks like a crash."""
+    assert called.code == code, called
+    for word in words:
+        assert word in called.err
+    assert "Traceback" not in called.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["subcommand"]),
+        (("trian",), ["trian"]),
+        (("train", "--hiden", "3"), ["--hiden", "--hidden"]),
+        (("train", "--chunk", "x"), ["--chunk"]),
+        (("train", "--resume"), ["--resume"]),
+        (("train", "--chunk", "0"), ["chunk: expected at least 1, got 0"]),
+        (("train", "--lr", "nan"), ["lr: expected a number above 0, got nan"]),
+        (("train", "--rule", "bptt", "--trace", "none"), ["trace: expected only with rule local"]),
+        (("train", "--credit", "layer", "--hops", "1"), ["hops", "layer"]),
+        (("train", "--device", "gpu"), ["device: expected auto, cpu, cuda or cuda:N, got 'gpu'"]),
+        (("train", "--device", "meta"), ["device: expected auto, cpu, cuda or cuda:N, got 'meta'"]),
+        (("train", "--device", "cuda:99"), ["device: expected cuda:99 to exist"]),
+        (("train", "--config", "nowhere.toml"), ["nowhere.toml: expected a TOML file"]),
+        (("train", "--resume", "a", "--out", "b"), ["--out: a resumed run keeps its folder"]),
+    ],
+)
+def test_wrong_usage_exits_2(program, arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(program(*arguments), 2, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.txt", "", ["empty.txt"]),
+        ("short.txt", "abcdef" * 2, ["short.txt", "--chunk"]),
+        ("nan.csv", "a,b\n" + "1,2\n3,1\n" * 9 + "1,nan\n", ["nan.csv:20", "b"]),
+    ],
+)
+def test_bad_data_exits_3_and_leaves_no_folder(program, tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    called = program("train", *TINY, "--data", tmp_path / name, "--out", tmp_path / "run")
+    refused(called, 3, *words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_there_exits_3(program, tmp_path):
+    refused(program("train", "--data", tmp_path / "nowhere.txt", "--out", tmp_path / "run"), 3, "nowhere.txt")
+
+
+def test_an_unknown_symbol_at_evaluation_is_placed(program, run, tmp_path):
+    (tmp_path / "other.txt").write_text("the cat sat on the mat.\nthe Zebra sat on the mat.\n")
+    refused(program("evaluate", run, "--data", tmp_path / "other.txt"), 3, "other.txt:2:5", "'Z'")
+
+
+def test_an_unknown_symbol_in_the_prompt_is_placed(program, run):
+    refused(program("sample", run, "--prompt", "the Zebra"), 3, "prompt:1:5", "'Z'")
+    refused(program("sample", run, "--prompt", ""), 2, "prompt: expected at least one character")
+
+
+def test_an_out_that_cannot_be_written_fails_before_training(program, text, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("it trained")
+
+    monkeypatch.setattr(training.Trainer, "update", never)
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "run"
+    refused(program("train", *TINY, "--data", text, "--out", out), 2, str(out), "can be written to")
+
+
+def test_an_out_with_files_in_it_is_refused_and_left_alone(program, text, run):
+    before = (run / "metrics.csv").read_bytes()
+    refused(program("train", *TINY, "--data", text, "--out", run), 2, str(run), "--resume")
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_resuming_with_another_architecture_exits_4_and_lists_all_differences(program, run):
+    called = program("train", "--resume", run, "--hidden", 8, 8, 8, "--chunk", 4, "--no-plots")
+    refused(called, 4, "hidden: the run has 8 8, asked for 8 8 8", "chunk: the run has 8, asked for 4")
+
+
+def test_resuming_to_fewer_updates_than_were_done_is_refused(program, run):
+    refused(program("train", "--resume", run, "--steps", 3), 2, "steps: expected at least the 4 already done")
+
+
+def test_resuming_on_data_that_has_changed_is_refused(program, tmp_path):
+    data, out = tmp_path / "text.txt", tmp_path / "run"
+    data.write_text("the cat sat on the mat.\n" * 50)
+    assert program("train", *TINY, "--data", data, "--out", out, "--no-plots").code == 0
+    data.write_text("the mat sat on the cat.\n" * 50)
+    refused(program("train", "--resume", out, "--steps", 6), 4, str(data), "content has changed")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "plot", "sample"])
+def test_a_folder_that_is_no_run_exits_4(program, tmp_path, command):
+    refused(program(command, tmp_path / "nowhere"), 4, "nowhere", "no such folder")
+    refused(program(command, tmp_path), 4, str(tmp_path), "no config.json")
+
+
+def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    (broken / "config.json").write_text("{")
+    refused(program("train", "--resume", broken), 4, "config.json", "expected the settings of a run")
+
+
+def test_a_passage_outside_the_validation_split_exits_2(program, run):
+    refused(program("plot", run, "--start", 5000), 2, "expected a start from 0 to 119")
+    refused(program("plot", run, "--length", 401), 2, "expected at most 400 symbols")
+
+
+def test_a_second_process_in_the_same_folder_is_refused(program, run):
+    holder = (
+        "import sys; from pathlib import Path; from pcrnn.run import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        refused(program("train", "--resume", run, "--steps", 6), 2, str(run), "another process")
+
+
+def test_divergence_exits_5_before_the_update_and_names_update_and_layer(
+    program, text, tmp_path, monkeypatch
+):
+    update = training.Trainer.update
+
+    def spoilt(trainer):
+        if trainer.step == 2:  # the third update
+            trainer.state.layers[1].cell.fill_(float("nan"))
+        update(trainer)
+
+    monkeypatch.setattr(training.Trainer, "update", spoilt)
+    out = tmp_path / "run"
+    called = program("train", *TINY, "--checkpoint-every", 1, "--data", text, "--out", out)
+    refused(called, 5, "update 3", "surprise of layer 2", "lr")
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"step_1", "step_2"}
+    assert [row["step"] for row in read_metrics(RunFolder(out))] == [1, 2]
+
+
+def test_the_program_itself_ends_with_a_message_and_not_a_traceback(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "pcrnn", "evaluate", tmp_path / "nowhere"], capture_output=True, text=True
+    )
+    assert ended.returncode == 4
+    assert ended.stderr.startswith("pcrnn: error: ")
+    assert "Traceback" not in ended.stderr
