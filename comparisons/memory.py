@@ -61,7 +61,7 @@ def in_fresh_process(rule_name: str, length: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Peak memory against the length of the sequence")
     parser.add_argument("--quick", action="store_true", help="only lengths up to 2048")
     lengths = [512, 1024, 2048] if parser.parse_args().quick else [512, 2048, 8192, 32768, 65536]
     setting, rows, last = Setting(), [], None

@@ -1,6 +1,6 @@
 """Tokens a second of every rule on the same stack: medians, the rules taking turns in one process.
 
-    python -m comparisons.speed
+python -m comparisons.speed
 """
 
 import argparse
@@ -84,7 +84,7 @@ def compare(setting: Setting) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Tokens a second of every rule on the same stack")
     parser.add_argument("--quick", action="store_true", help="3 rounds of a small stack")
     quick = parser.parse_args().quick
     setting = Setting(hidden=(64, 64), batch=8, rounds=3) if quick else Setting()

@@ -17,7 +17,7 @@ from learning_rules.rule import Rule as Rule
 RULES: dict[str, type[Local] | type[BPTT]] = {"local": Local, "bptt": BPTT}
 
 
-def make(name: str, **options: Any) -> Local | BPTT:
+def make(name: str, **options: Any) -> Rule:
     """The rule of that name with these options; ValueError for a name or an option it does not have."""
     if name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; got {name!r}")

@@ -1,6 +1,6 @@
 """Backpropagation through time: the reference every local rule is measured against.
 
-    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - Q r_{t-1}|^2 / N   (r held constant in the last)
+    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - Q r_{t-1}|^2 / N,   r constant in the last
 
 The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
 detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
@@ -47,9 +47,7 @@ class BPTT:
         loss.backward()
         stack.adapt(activity, chunk)
         top = activity.layers[-1]
-        result = Result(
-            per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach()
-        )
+        result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
         return result, like(learner, after.detach()), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:

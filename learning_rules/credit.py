@@ -7,7 +7,7 @@ Shapes: B batch, T time, N hidden units, D natural parameters, M message width, 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pcrnn import ops
 from pcrnn.layer import LayerActivity, PredictiveLayer
@@ -51,7 +51,7 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
     """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
 
-    def gradient(parameter: nn.Parameter) -> Tensor:
+    def gradient(parameter: Tensor) -> Tensor:
         if not parameter.requires_grad:
             return torch.zeros_like(parameter)
         if parameter.grad is None:
@@ -78,17 +78,15 @@ class LayerBackward:
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
         if handed is None:
-            return Signal(direct, None, None, direct @ self.feedback)
+            return Signal(direct, None, None, _product(direct, self.feedback))
         beyond = handed.expectation
         if handed.error is not None:
             beyond = self._through_error(handed.error, beyond)
         expectation = direct if beyond is None else direct + beyond
-        output = expectation @ self.feedback
-        difference = ops.state_error_backward(
-            handed.state_error, self.activity.state_error, self.activity.inverse_rms
-        )
+        output = _product(expectation, self.feedback)
+        difference = ops.state_error_backward(handed.state_error, self.activity.state_error, self.activity.inverse_rms)
         output += difference
-        output[:, :-1] -= difference[:, 1:] @ self.layer.predictor
+        output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
         return Signal(expectation, beyond, difference, output)
 
     def learn(self, signal: Signal, trace: tuple[Tensor, Tensor] | None, memory: bool) -> Credit:
@@ -120,8 +118,8 @@ class LayerBackward:
         """What a signal says about the message that came in and the expectation it came with."""
         layer = self.layer
         rows = layer.cell.traced_blocks * layer.hidden_size
-        window = credit.traced.flatten(0, 1) @ layer.weight[:rows]
-        window = window.addmm_(credit.gate.flatten(0, 1), layer.weight[rows:]).unflatten(0, credit.gate.shape[:2])
+        window = _product(credit.traced, layer.weight[:rows])
+        window += _product(credit.gate, layer.weight[rows:])
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
             message[:, :-steps] += late[:, steps:]
@@ -143,3 +141,8 @@ class LayerBackward:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""
         decay = self.activity.cell.decay
         return decay if memory else decay.new_zeros(()).expand_as(decay)
+
+
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """x @ matrix, back in x's dtype where autocast took the product in half precision."""
+    return (x @ matrix).to(x.dtype)

@@ -56,6 +56,7 @@ class LearnsLocally(nn.Module):
         known = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         known[:, -1] = False
         self.last, after, carry = self.rule.accumulate(self.layer, Chunk(x, following, known), before, carry)
+        assert isinstance(after, LayerState)
         return self.last.output, LearningState(after, carry)
 
 

@@ -47,13 +47,14 @@ class Rule(Protocol):
 
 def as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveStack, StackState | None]:
     """See a single layer, and its state, as a stack of one."""
-    if isinstance(learner, PredictiveStack):
+    if isinstance(learner, PredictiveStack) and not isinstance(state, LayerState):
         return learner, state
-    if isinstance(learner, PredictiveLayer):
+    if isinstance(learner, PredictiveLayer) and not isinstance(state, StackState):
         return PredictiveStack.of_layer(learner), None if state is None else StackState((state,))
     raise TypeError(
-        f"expected a PredictiveStack or a PredictiveLayer, got {type(learner).__name__}; for layers inside another "
-        "model wrap each with learning_rules.learns_locally(model)"
+        "expected a PredictiveStack with its StackState or a PredictiveLayer with its LayerState, got "
+        f"{type(learner).__name__} with {type(state).__name__}; for layers inside another model use "
+        "learning_rules.learns_locally(model)"
     )
 
 

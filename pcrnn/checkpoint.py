@@ -4,8 +4,6 @@ A checkpoint is a folder `step_N`: two safetensors files (weights; every other t
 written last, `manifest.json` with the size and SHA-256 of each. It is written under another name, synced to
 disk and then renamed, so a kill or a full disk at any moment leaves the one before as it was. Nothing is
 pickled, so loading a stranger's checkpoint runs nothing.
-
-A tree here is a tensor or a (named) tuple of trees: a stack's state, a rule's carry.
 """
 
 import hashlib
@@ -107,27 +105,6 @@ def load_newest(folder: Path) -> Loaded:
 
 class LaterFormatError(CheckpointError):
     """A checkpoint of a later version of pcrnn: not damaged, so not to be stepped over in silence."""
-
-
-def flatten(tree: Any, prefix: str) -> dict[str, Tensor]:
-    """The tensors of a tree by dotted name, as in `state.layers.0.cell`."""
-    if isinstance(tree, Tensor):
-        return {prefix: tree}
-    names = getattr(tree, "_fields", range(len(tree)))
-    flat: dict[str, Tensor] = {}
-    for name, part in zip(names, tree, strict=True):
-        flat |= flatten(part, f"{prefix}.{name}")
-    return flat
-
-
-def unflatten(template: Any, flat: Mapping[str, Tensor], prefix: str) -> Any:
-    """The tree with the structure and devices of `template` and the tensors of `flat`; undoes `flatten`."""
-    if isinstance(template, Tensor):
-        return flat[prefix].to(template.device, copy=True)
-    names = getattr(template, "_fields", range(len(template)))
-    children = zip(names, template, strict=True)
-    parts = [unflatten(part, flat, f"{prefix}.{name}") for name, part in children]
-    return type(template)(*parts) if hasattr(template, "_fields") else tuple(parts)
 
 
 def check_fits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
@@ -255,9 +232,7 @@ def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     if len(content) != entry["bytes"]:
         raise CheckpointError(f"{path}: expected {entry['bytes']} bytes, got {len(content)}: the file is cut")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
-        raise CheckpointError(
-            f"{path}: expected the SHA-256 in {_MANIFEST}, got another: the file is damaged"
-        )
+        raise CheckpointError(f"{path}: expected the SHA-256 in {_MANIFEST}, got another: the file is damaged")
     return content
 
 

@@ -200,9 +200,7 @@ def _plot(command: Plot) -> int:
 
     run = load_run(command.run, device=command.device)
     _note(run.notices)
-    for path in draw(
-        run.folder, run.config, run.source, run.stack, start=command.start, length=command.length
-    ):
+    for path in draw(run.folder, run.config, run.source, run.stack, start=command.start, length=command.length):
         print(path)
     return 0
 
@@ -214,9 +212,7 @@ def _sample(command: Sample) -> int:
     run = load_run(command.run, device=command.device)
     _note(run.notices)
     if not isinstance(run.source, TextSource):
-        raise UsageError(
-            f"{command.run}: expected a run trained on text, got one trained on a {run.source.kind}"
-        )
+        raise UsageError(f"{command.run}: expected a run trained on text, got one trained on a {run.source.kind}")
     prompt = _opening(run.source) if command.prompt is None else command.prompt
     print(prompt + sample_text(
         run.stack, run.source, prompt, command.length, temperature=command.temperature, seed=command.seed
@@ -236,9 +232,7 @@ def _info(command: Info) -> int:
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     print(f"devices   {', '.join(['cpu', *names])}")
     backend = getattr(ops, "backend", None)
-    name, reason = (
-        backend() if backend else ("reference", "the plain torch arithmetic, the only one there is")
-    )
+    name, reason = backend() if backend else ("reference", "the plain torch arithmetic, the only one there is")
     print(f"ops       {name}: {reason}")
     return 0
 

@@ -71,6 +71,10 @@ class TrainConfig:
     """Seed of the initial weights."""
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the matrix products; states, traces, gradients and weights are float32 in both."""
+    cuda_graph: bool | None = None
+    """Replay the whole update as one CUDA graph; by default on a GPU."""
     log_every: int = 10
     """Updates between two rows of metrics."""
     evaluate_every: int = 100

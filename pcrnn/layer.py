@@ -55,11 +55,11 @@ class LayerActivity(NamedTuple):
         return self.state_error if self.error is None else torch.cat([self.error, self.state_error], -1)
 
     @property
-    def known_surprise(self) -> Tensor:
-        """The surprise; ValueError where the layer was not told what was observed."""
-        if self.surprise is None:
+    def met(self) -> tuple[Tensor, Tensor]:
+        """Error and surprise of what was observed; ValueError where the layer was not told what that was."""
+        if self.error is None or self.surprise is None:
             raise ValueError("surprise: this stack has a target, compare with it through stack.outcome(...)")
-        return self.surprise
+        return self.error, self.surprise
 
 
 def shifted(first: Tensor, series: Tensor) -> Tensor:
@@ -162,19 +162,18 @@ class PredictiveLayer(nn.Module):
         self._check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
         window, messages = self.delay_line(message, state.messages)
-        cell = self.cell.forward(F.linear(window, self.weight, self.bias), state.cell)
+        dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
+        cell = self.cell.forward(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
         previous_output = shifted(state.output, cell.output)
-        predicted = F.linear(previous_output, self.predictor)
+        predicted = F.linear(previous_output, self.predictor).to(dtype)
         difference = (cell.output - predicted).detach()
         state_error, inverse_rms = ops.state_error(cell.output, predicted)
-        expectation = F.linear(cell.output, self.readout)
+        expectation = F.linear(cell.output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
         error = surprise = None
         if observed is not None:
-            error, surprise = self.observation.prediction_error(
-                shifted(state.expectation, expectation), observed
-            )
+            error, surprise = self.observation.prediction_error(shifted(state.expectation, expectation), observed)
         activity = LayerActivity(
             output=cell.output,
             expectation=expectation,
@@ -227,9 +226,7 @@ class PredictiveLayer(nn.Module):
             )
         if state is None:
             return
-        for name, part, wanted in zip(
-            LayerState._fields, state, self.initial_state(message.shape[0]), strict=True
-        ):
+        for name, part, wanted in zip(LayerState._fields, state, self.initial_state(message.shape[0]), strict=True):
             if part.shape != wanted.shape:
                 raise ValueError(
                     f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; "

@@ -48,9 +48,7 @@ class Observation(nn.Module, ABC):
         return ops.prediction_error(self.family, eta, x, self.precision)
 
     @abstractmethod
-    def sample(
-        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         """Draw x given eta; a temperature below 1 sharpens the distribution."""
 
     @abstractmethod
@@ -71,9 +69,7 @@ class Observation(nn.Module, ABC):
     def check(self, x: Tensor, name: str = "observations") -> None:
         """Raise the errors torch.nn.RNN would: TypeError for a wrong dtype, ValueError for a wrong shape."""
         if not x.is_floating_point():
-            raise TypeError(
-                f"{name}: {type(self).__name__} takes floating point values, got {x.dtype}; call .float()"
-            )
+            raise TypeError(f"{name}: {type(self).__name__} takes floating point values, got {x.dtype}; call .float()")
         if x.dim() < 1 or x.shape[-1] != self.size:
             raise ValueError(
                 f"{name}: expected [..., {self.size}] for {type(self).__name__}({self.size}), got {list(x.shape)}"
@@ -99,9 +95,7 @@ class Categorical(Observation):
         weighted = mean * direction
         return weighted - mean * weighted.sum(-1, keepdim=True)
 
-    def sample(
-        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         p = (eta / max(temperature, 1e-6)).softmax(-1)
         return torch.multinomial(p.reshape(-1, self.size), 1, generator=generator).reshape(eta.shape[:-1])
 
@@ -134,9 +128,7 @@ class Bernoulli(Observation):
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return mean * (1 - mean) * direction
 
-    def sample(
-        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         return torch.bernoulli((eta / max(temperature, 1e-6)).sigmoid(), generator=generator)
 
 
@@ -169,9 +161,7 @@ class Gaussian(Observation):
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return self.precision * direction
 
-    def sample(
-        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
         return eta + temperature * noise * self.precision.rsqrt()
 
@@ -198,7 +188,5 @@ class Poisson(Observation):
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return mean * direction
 
-    def sample(
-        self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0
-    ) -> Tensor:
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         return torch.poisson((eta / max(temperature, 1e-6)).exp(), generator=generator)

@@ -106,9 +106,7 @@ def summary(start: Start) -> list[str]:
     ]
 
 
-def figures(
-    title: str, levels: Sequence[float], baselines: Mapping[str, float], calibrated: bool
-) -> list[str]:
+def figures(title: str, levels: Sequence[float], baselines: Mapping[str, float], calibrated: bool) -> list[str]:
     """A table of what every level expects, beside what simple predictors reach, all in one unit."""
     names = ["level 0, the base rate", *(f"level {level}" for level in range(1, len(levels)))]
     names[-1] = f"level {len(levels) - 1}, the stack"
@@ -116,9 +114,7 @@ def figures(
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {value:8.3f}" for name, value in rows)]
     if not calibrated:
-        lines.append(
-            "  (this rule makes only the top level a predictor of its own; levels below it specialise)"
-        )
+        lines.append("  (this rule makes only the top level a predictor of its own; levels below it specialise)")
     return lines
 
 

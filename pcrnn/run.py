@@ -126,13 +126,9 @@ def read_settings(run: RunFolder) -> TrainConfig:
         settings = json.loads(run.config.read_text(encoding="utf-8"))["settings"]
         return TrainConfig.from_mapping(settings, str(run.config))
     except OSError as error:
-        raise CheckpointError(
-            f"{run.config}: expected the settings of a run, got: {error.strerror}"
-        ) from None
+        raise CheckpointError(f"{run.config}: expected the settings of a run, got: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{run.config}: expected the settings of a run, but reading gave: {error}"
-        ) from None
+        raise CheckpointError(f"{run.config}: expected the settings of a run, but reading gave: {error}") from None
 
 
 def free_name(root: Path, stem: str) -> Path:

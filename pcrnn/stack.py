@@ -10,7 +10,7 @@ learns a label or a regression target at every step instead.
     u[l+1]_t = concat(e[l]_t, eps[l]_t)          with a target: eps[l]_t alone, a target is not seen at test time
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ class StackActivity(NamedTuple):
     @property
     def surprise(self) -> Tensor:
         """surprise[l]_t of x_t given what level l expected one step before, nats, [L + 1, B, T]."""
-        return torch.stack([self.base_surprise, *(layer.known_surprise for layer in self.layers)])
+        return torch.stack([self.base_surprise, *(layer.met[1] for layer in self.layers)])
 
     @property
     def state_surprise(self) -> Tensor:
@@ -117,6 +117,16 @@ class PassThrough(nn.Module):
         return x, x.new_zeros(x.shape[:2])
 
 
+class Layers(nn.ModuleList):
+    """The layers of a stack, bottom first."""
+
+    def __iter__(self) -> Iterator[PredictiveLayer]:  # type: ignore[override]
+        return iter(self._modules.values())  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> PredictiveLayer:  # type: ignore[override]
+        return list(self)[index]
+
+
 class PredictiveStack(nn.Module):
     """L predictive layers over a sensory level; only prediction errors go up.
 
@@ -149,14 +159,13 @@ class PredictiveStack(nn.Module):
             raise ValueError("PredictiveStack: expected at least one hidden size, got none")
         self.sensory = BaseRate(observation)
         self.prior = None if target is None else BaseRate(target)
-        self.layers = nn.ModuleList()
+        layers = []
         width = observation.size
         for size in hidden_sizes:
             own = deepcopy(observation if target is None else target)
-            self.layers.append(
-                PredictiveLayer(width, size, observation=own, delay=delay, longest=longest)
-            )
+            layers.append(PredictiveLayer(width, size, observation=own, delay=delay, longest=longest))
             width = size + (own.size if target is None else 0)
+        self.layers = Layers(layers)
 
     @classmethod
     def of_layer(cls, layer: PredictiveLayer) -> "PredictiveStack":
@@ -165,7 +174,7 @@ class PredictiveStack(nn.Module):
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
-        stack.layers = nn.ModuleList([layer])
+        stack.layers = Layers([layer])
         return stack
 
     @property
@@ -217,22 +226,20 @@ class PredictiveStack(nn.Module):
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
-        if self.prior is None:
+        supervised = self.prior is not None
+        fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
+        pairs = [
+            level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
+            for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True)
+        ]
+        if not supervised:
             self.check_shifted(chunk)
-        seen = [(activity.base_error, activity.base_surprise)]
-        seen += [(layer.error, layer.surprise) for layer in activity.layers]
-        errors, surprises = [], []
-        levels = [self.base, *self.layers]
-        for level, eta, (error, surprise) in zip(levels, activity.expectations, seen, strict=True):
-            if self.prior is None:  # all but the last target were already met as observations
-                last = level.observation.prediction_error(eta[:, -1:], chunk.targets[:, -1:])
-                errors.append(torch.cat([error[:, 1:], last[0]], 1))
-                surprises.append(torch.cat([surprise[:, 1:], last[1]], 1))
-            else:
-                error, surprise = level.observation.prediction_error(eta, chunk.targets)
-                errors.append(error)
-                surprises.append(surprise)
-        return Outcome(tuple(errors), torch.stack(surprises))
+            met = [(activity.base_error, activity.base_surprise), *(layer.met for layer in activity.layers)]
+            pairs = [
+                (torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1))
+                for (error, surprise), last in zip(met, pairs, strict=True)
+            ]
+        return Outcome(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
 
     @torch.no_grad()
     def adapt(self, activity: StackActivity, chunk: Chunk) -> None:
@@ -254,9 +261,7 @@ class PredictiveStack(nn.Module):
         if x.shape[1] == 0:
             raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
         if state is not None and len(state.layers) != len(self.layers):
-            raise ValueError(
-                f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}"
-            )
+            raise ValueError(f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}")
 
     @staticmethod
     def check_shifted(chunk: Chunk) -> None:

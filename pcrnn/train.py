@@ -24,11 +24,13 @@ import learning_rules
 import pcrnn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
+from pcrnn import trees
 from pcrnn.checkpoint import Checkpoint
 from pcrnn.config import TrainConfig, check_resumable, resolve_device
 from pcrnn.data import Lanes, Source, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
+from pcrnn.graph import GraphedUpdate
 from pcrnn.guard import Guard
 from pcrnn.stack import Chunk, PredictiveStack
 
@@ -52,9 +54,7 @@ class Summary(NamedTuple):
     stack: PredictiveStack
     step: int
     finished: bool  # False when it was asked to stop before its last update
-    valid: (
-        list[float] | None
-    )  # mean surprise of every level on the validation split, nats; None if not finished
+    valid: list[float] | None  # mean surprise of every level on the validation split, nats; None if not finished
     checkpoint: Path
 
 
@@ -86,7 +86,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Repor
     report = report or Reporter()
     if not resume:
         # Everything that can be wrong with settings and data is found before the folder is made.
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens))
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), report)
         folder = runs.create(out)
         with folder.locked():
             return _run(trainer, folder, report)
@@ -97,7 +97,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Repor
             report.notice(notice)
         saved, state = read_documents(loaded)
         check_resumable(saved, config)
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state))
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), report)
         trainer.restore(loaded)
         return _run(trainer, folder, report)
 
@@ -139,7 +139,7 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summar
 class Trainer:
     """A stack, a rule and an optimiser, and all that changes while they learn: what a checkpoint holds."""
 
-    def __init__(self, config: TrainConfig, source: Source) -> None:
+    def __init__(self, config: TrainConfig, source: Source, report: Reporter | None = None) -> None:
         self.config, self.source = config, source
         self.device = resolve_device(config.device)
         torch.manual_seed(config.seed)
@@ -149,7 +149,9 @@ class Trainer:
         self.stack = build_stack(config, source).to(self.device)
         self.rule = _make_rule(config)
         self.groups = self.rule.clip_groups(self.stack)
-        self.optimiser = _adamw(self.stack, config)
+        graphed = self.device.type == "cuda" and config.cuda_graph is not False
+        self.optimiser = _adamw(self.stack, config, capturable=graphed)
+        self.learn = GraphedUpdate(self._learn, (report or Reporter()).notice) if graphed else self._learn
         self.names = runs.measured(len(self.stack.layers))
 
         self.step = 0  # updates done
@@ -171,21 +173,27 @@ class Trainer:
         """
         x, restart = self.lanes.read(self.step)
         if restart:
-            self.state = self.stack.initial_state(self.config.batch)
-            self.carry = self.rule.init(self.stack, self.config.batch)
-        chunk = Chunk.of_stream(x.to(self.device, non_blocking=True))
-        self.optimiser.zero_grad(set_to_none=True)
-        result, self.state, self.carry = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
-        reading = self._reading(result)
-        self.guard.watch(reading, self._clip())
+            trees.copy_into(self.state, self.stack.initial_state(self.config.batch))
+            trees.copy_into(self.carry, self.rule.init(self.stack, self.config.batch))
+        for group in self.optimiser.param_groups:
+            set_rate(group, learning_rate(self.config, self.step) * group["factor"])
+        self.learn(x.to(self.device, non_blocking=True))
         if self.device.type == "cpu":
             self.guard.check(self.step + 1)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, self.step) * group["factor"]
-        self.optimiser.step()
-        self.window += reading
         self.window_steps += 1
         self.step += 1
+
+    def _learn(self, x: Tensor) -> None:
+        """One update on the device: in place, of fixed shapes, without waiting for it."""
+        self.optimiser.zero_grad(set_to_none=False)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            chunk = Chunk.of_stream(x)
+            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
+        trees.copy_into(self.state, state)
+        reading = self._reading(result)
+        self.guard.watch(reading, self._clip())
+        self.optimiser.step()
+        self.window += reading
 
     def row(self) -> runs.Row:
         """Metrics of the updates since the row before, as means."""
@@ -241,9 +249,9 @@ class Trainer:
         carried = {name: tensor for name, tensor in saved.items() if not name.startswith(_ELSEWHERE)}
         checkpoints.check_fits(self._carried(), carried, str(loaded.folder))
         self.stack.load_state_dict(weights)
-        self.state = checkpoints.unflatten(self.state, saved, "state")
-        self.carry = checkpoints.unflatten(self.carry, saved, "carry")
-        self.window = checkpoints.unflatten(self.window, saved, "window")
+        self.state = trees.unflatten(self.state, saved, "state")
+        self.carry = trees.unflatten(self.carry, saved, "carry")
+        self.window = trees.unflatten(self.window, saved, "window")
         self._restore_optimiser(saved)
         self._restore_random_state(saved)
         self.step, self.window_steps = loaded.checkpoint.step, progress["window_steps"]
@@ -289,7 +297,7 @@ class Trainer:
         return torch.stack(norms)
 
     def _carried(self) -> dict[str, Tensor]:
-        flat = checkpoints.flatten
+        flat = trees.flatten
         return flat(self.state, "state") | flat(self.carry, "carry") | flat(self.window, "window")
 
     def _optimiser_memory(self) -> dict[str, Tensor]:
@@ -356,19 +364,29 @@ def _make_rule(config: TrainConfig) -> learning_rules.Rule:
         raise UsageError(str(error)) from None
 
 
-def _adamw(stack: PredictiveStack, config: TrainConfig) -> torch.optim.Optimizer:
+def set_rate(group: dict[str, Any], rate: float) -> None:
+    """Set a parameter group's learning rate, in place where it lives on the device (a captured graph reads it)."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _adamw(stack: PredictiveStack, config: TrainConfig, capturable: bool) -> torch.optim.Optimizer:
     """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts.
 
     The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster.
     """
-    base = [stack.base.eta]
+    base = [p for name, p in stack.named_parameters() if not name.startswith("layers.")]
     parameters = [p for p in stack.layers.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay, "factor": 1.0},
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0, "factor": 1.0},
         {"params": base, "weight_decay": 0.0, "factor": BASE_RATE_FACTOR},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    for group in groups:  # a rate of its own on the device each, so that a captured graph sees it change
+        group["lr"] = torch.tensor(config.lr, device=base[0].device) if capturable else config.lr
+    return torch.optim.AdamW(groups, betas=config.betas, fused=True, capturable=capturable)
 
 
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:

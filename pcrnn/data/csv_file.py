@@ -46,8 +46,7 @@ def read_csv(path: Path) -> Table:
     body = "".join(text.split("\n", skipped)[skipped:])
     if not body:
         raise DataError(
-            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, "
-            "came the end of the file; add data"
+            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, came the end of the file; add data"
         )
     values = parse_fast(body, delimiter, len(first))
     if values is None:
@@ -65,9 +64,7 @@ def parse_fast(body: str, delimiter: str, width: int) -> np.ndarray | None:
     return values if whole and np.isfinite(values).all() else None
 
 
-def parse_carefully(
-    body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0
-) -> np.ndarray:
+def parse_carefully(body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0) -> np.ndarray:
     """The rows as [T, D], cell by cell.
 
     Args:
@@ -80,18 +77,14 @@ def parse_carefully(
     values = []
     for line, cells, _ in _rows(body, delimiter, name, skipped):
         if not cells:
-            raise DataError(
-                f"{name}:{line}:1: expected {_count(len(columns))}, came an empty line; remove or fill it"
-            )
+            raise DataError(f"{name}:{line}:1: expected {_count(len(columns))}, came an empty line; remove or fill it")
         if len(cells) != len(columns):
             place = min(len(cells), len(columns)) + 1
             raise DataError(
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
                 f"came {len(cells)}; mend the row"
             )
-        values.append(
-            [_finite(cell, f"{name}:{line}:{i}", columns[i - 1]) for i, cell in enumerate(cells, 1)]
-        )
+        values.append([_finite(cell, f"{name}:{line}:{i}", columns[i - 1]) for i, cell in enumerate(cells, 1)])
     return np.array(values, np.float64)
 
 
@@ -103,8 +96,7 @@ def _require_text(text: str, name: str) -> None:
     nul = text.find("\0")
     if nul >= 0:
         raise DataError(
-            f"{locate(text, nul, name)}: expected text, came a NUL byte; "
-            "this is no CSV file, or it is damaged"
+            f"{locate(text, nul, name)}: expected text, came a NUL byte; this is no CSV file, or it is damaged"
         )
 
 
@@ -164,8 +156,7 @@ def _finite(cell: str, place: str, column: str) -> float:
     where = f" in column {_shown(column)}" if column else ""
     came = _shown(cell) if cell.strip() else "an empty cell"
     raise DataError(
-        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; "
-        "mend it, or remove the row or column"
+        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; mend it, or remove the row or column"
     )
 
 

@@ -27,9 +27,7 @@ def require_file(path: Path) -> None:
         raise DataError(
             f"{path}: expected a readable file, came {reason!r}; check the path and its permissions"
         ) from error
-    came = (
-        "a folder; name one file in it" if stat.S_ISDIR(mode) else "a device or pipe; save it to a file first"
-    )
+    came = "a folder; name one file in it" if stat.S_ISDIR(mode) else "a device or pipe; save it to a file first"
     raise DataError(f"{path}: expected a regular file, came {came}")
 
 
@@ -39,9 +37,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{path}: reading failed: {error.strerror}; check the disk and permissions"
-        ) from error
+        raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
 
 
 def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:

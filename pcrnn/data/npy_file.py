@@ -35,8 +35,7 @@ def read_npy(path: Path) -> np.ndarray:
             )
         if 0 in shape:
             raise DataError(
-                f"{path}: expected at least one step and one channel, came shape {list(shape)}; "
-                "save an array with data"
+                f"{path}: expected at least one step and one channel, came shape {list(shape)}; save an array with data"
             )
         expected, came = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
         if expected != came:
@@ -60,7 +59,5 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], np.dtype]
             f"{path}: expected a NumPy .npy file, came one that is not: {error}; save it with numpy.save"
         ) from error
     if any(type(length) is not int or length < 0 for length in shape):
-        raise DataError(
-            f"{path}: expected a shape of lengths, came {list(shape)}; the file is damaged, save it again"
-        )
+        raise DataError(f"{path}: expected a shape of lengths, came {list(shape)}; the file is damaged, save it again")
     return shape, dtype

@@ -69,8 +69,7 @@ def _resolve(spec: str) -> tuple[str | None, str]:
     if colon and kind.isidentifier() and len(kind) > 1:
         known = ", ".join(f"{name}:FILE" for name in READERS)
         raise DataError(
-            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind "
-            f"{kind!r}{_nearest(kind, READERS)}"
+            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind {kind!r}{_nearest(kind, READERS)}"
         )
     raise DataError(
         f"{spec}: expected {text.PYDOC} or an existing file, came a name that is neither"
@@ -97,17 +96,14 @@ def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> s
         kind = "series"
     if kind not in (None, of_run):
         raise DataError(
-            f"{location}: expected {of_run} data, as the run was trained on, came {kind}; "
-            f"give a {of_run} file"
+            f"{location}: expected {of_run} data, as the run was trained on, came {kind}; give a {of_run} file"
         )
     return of_run
 
 
 def _check_tokens(tokens: str) -> None:
     if tokens not in text.TOKENS:
-        raise UsageError(
-            f"expected --tokens characters or bytes, came {tokens!r}{_nearest(tokens, text.TOKENS)}"
-        )
+        raise UsageError(f"expected --tokens characters or bytes, came {tokens!r}{_nearest(tokens, text.TOKENS)}")
 
 
 def _nearest(word: str, known: Any) -> str:

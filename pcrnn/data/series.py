@@ -151,14 +151,11 @@ def _restore(state: Mapping[str, Any]) -> Standardisation:
     try:
         mean, scale = (np.array(state[key], np.float64) for key in ("mean", "scale"))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"data state: expected numbers mean and scale, came {error!r}; it is damaged"
-        ) from error
+        raise CheckpointError(f"data state: expected numbers mean and scale, came {error!r}; it is damaged") from error
     finite = np.isfinite(mean).all() and np.isfinite(scale).all()
     if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):
         raise CheckpointError(
-            f"data state: expected finite mean and positive scale per channel, came {mean}, {scale}; "
-            "it is damaged"
+            f"data state: expected finite mean and positive scale per channel, came {mean}, {scale}; it is damaged"
         )
     return Standardisation(mean, scale)
 
@@ -169,8 +166,7 @@ def _require_same_channels(
     expected, came = len(standardisation.mean), table.values.shape[1]
     if expected != came:
         raise DataError(
-            f"{name}: expected {expected} channels, as the run was trained on, came {came}; "
-            "give the same columns"
+            f"{name}: expected {expected} channels, as the run was trained on, came {came}; give the same columns"
         )
     if columns is not None and table.columns is not None and tuple(columns) != table.columns:
         raise DataError(

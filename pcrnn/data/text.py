@@ -55,9 +55,7 @@ class TextSource(Source):
     kind = "text"
     nats_per_unit = math.log(2)
 
-    def __init__(
-        self, content: str | bytes, *, name: str = "text", vocabulary: Sequence[str] | None = None
-    ) -> None:
+    def __init__(self, content: str | bytes, *, name: str = "text", vocabulary: Sequence[str] | None = None) -> None:
         self.name = name
         self.length = len(content)
         self.tokens = "characters" if isinstance(content, str) else "bytes"
@@ -124,9 +122,7 @@ class TextSource(Source):
         """
         array = ids.detach().cpu().numpy()
         if array.size and not 0 <= array.min() <= array.max() < self.size:
-            raise DataError(
-                f"expected symbol ids from 0 to {self.size - 1}, came {array.min()} to {array.max()}"
-            )
+            raise DataError(f"expected symbol ids from 0 to {self.size - 1}, came {array.min()} to {array.max()}")
         return self._as_bytes(array).decode("utf-8", "replace")
 
     def _encode(self, content: str | bytes, name: str) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Custom torch ops of pcrnn, namespace `pcrnn::`. This is the only file that touches `torch.library`.
 
 On the CPU an op runs its reference in plain torch (`pcrnn.ops.reference`, which states its equation and shapes); on
-CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says which and why.
+CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says
+which and why.
 
     scan                  elementwise first-order recurrence over time                 differentiable, twice too
     categorical_error     error and surprise of a family in one pass, likewise         differentiable in eta
@@ -10,7 +11,7 @@ CUDA it runs a Triton kernel where Triton and a C compiler are there, else the r
     state_error_backward  its adjoint                                                  not differentiable
     gated_cell            decay, candidate, state and output of the gated cell         differentiable
     credit                credit of the traced gates under a learning signal           not differentiable
-    eligibility_update_   three-factor update of one layer's gates over a chunk        not differentiable: it IS a gradient
+    eligibility_update_   three-factor update of one layer's gates over a chunk        not differentiable: it IS one
     local_update_         one layer's whole chunk: forward, errors, gradients, carry   likewise
 """
 
@@ -101,9 +102,7 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
     return torch.ops.pcrnn.scan(decay, drive, initial, reverse)
 
 
-def prediction_error(
-    family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Error [..., D] and surprise [...] of a family by name; `precision` [D] for the Gaussian."""
     if family == "gaussian":
         return torch.ops.pcrnn.gaussian_error(eta, x, precision)
@@ -181,6 +180,15 @@ def local_update_(
     carried = trace or (None, None)
     return LayerUpdate(
         *torch.ops.pcrnn.local_update_(
-            list(gradients), *carried, list(parameters), window, list(state), below, observed, step_weight, precision, family
+            list(gradients),
+            *carried,
+            list(parameters),
+            window,
+            list(state),
+            below,
+            observed,
+            step_weight,
+            precision,
+            family,
         )
     )

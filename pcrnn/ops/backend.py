@@ -1,7 +1,7 @@
 """Which implementation of the ops runs, the plain-torch reference or the Triton kernels, and why.
 
-`PCRNN_BACKEND` asks for one: `auto` (default), `reference` or `triton`. `auto` falls back to the reference and says why;
-a backend asked for by name that cannot run is an error. Triton itself is not imported here.
+`PCRNN_BACKEND` asks for one: `auto` (default), `reference` or `triton`. `auto` falls back to the reference
+and says why; a backend asked for by name that cannot run is an error. Triton itself is not imported here.
 """
 
 import functools
@@ -29,12 +29,12 @@ class Backend(NamedTuple):
 
 
 def interpreted() -> bool:
-    """Whether Triton's interpreter runs the kernels on CPU tensors (TRITON_INTERPRET=1): for tests, very slow."""
+    """Whether Triton's interpreter runs the kernels, on the CPU (TRITON_INTERPRET=1): slow, for tests."""
     return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "yes", "on", "y")
 
 
 def choose(requested: Request | None = None) -> Literal["reference", "triton"]:
-    """Name of the backend that runs for a request, by default that of PCRNN_BACKEND; UsageError where it cannot."""
+    """Name of the backend that a request, by default PCRNN_BACKEND's, gets; UsageError where it cannot run."""
     return _resolve(_requested() if requested is None else requested).name
 
 
@@ -60,7 +60,7 @@ def _resolve(requested: Request) -> Backend:
         where = "the CPU, interpreted" if interpreted() else torch.cuda.get_device_name()
         return Backend("triton", f"triton {importlib.metadata.version('triton')} on {where}")
     if requested == "triton":
-        raise UsageError(f"backend triton was asked for but cannot run: {obstacle}; ask for auto or reference")
+        raise UsageError(f"backend triton cannot run: {obstacle}; ask for auto or reference")
     return Backend("reference", obstacle)
 
 
@@ -70,11 +70,11 @@ def _obstacle() -> str | None:
         if not torch.cuda.is_available():
             return "no CUDA device"
         if torch.version.hip is not None:
-            return "the kernels are tuned and tested for NVIDIA GPUs only, this is ROCm"
+            return "the kernels are written for NVIDIA GPUs, this is ROCm"
         capability = torch.cuda.get_device_capability()
         if capability < LEAST_CAPABILITY:
-            name, have, need = torch.cuda.get_device_name(), *(f"{x}.{y}" for x, y in (capability, LEAST_CAPABILITY))
-            return f"{name} has compute capability {have}, the kernels need {need}"
+            have, need = (".".join(map(str, version)) for version in (capability, LEAST_CAPABILITY))
+            return f"{torch.cuda.get_device_name()} has compute capability {have}, the kernels need {need}"
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed; pip install triton"
     return None if interpreted() else _missing_build_tool()

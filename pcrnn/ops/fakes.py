@@ -30,7 +30,7 @@ def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, 
 
 
 def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
-    return immediate.new_empty(immediate.shape)
+    return immediate.new_empty(immediate.shape, dtype=torch.promote_types(immediate.dtype, learning_signal.dtype))
 
 
 def eligibility_update_(
@@ -43,7 +43,7 @@ def eligibility_update_(
     presynaptic: Tensor,
     learning_signal: Tensor,
 ) -> Tensor:
-    return immediate.new_empty(immediate.shape)
+    return immediate.new_empty(immediate.shape, dtype=torch.promote_types(immediate.dtype, learning_signal.dtype))
 
 
 def local_update_(

@@ -1,4 +1,4 @@
-"""Autograd formulas of the differentiable ops. Each is written in differentiable operations, so it has a derivative too."""
+"""Autograd formulas of the differentiable ops, written in differentiable operations, so that they have a derivative."""
 
 from typing import Any
 

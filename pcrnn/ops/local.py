@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcrnn import ops
+from pcrnn.ops import reference
 
 
 class LayerTensors(NamedTuple):
@@ -44,9 +45,10 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
     dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update
     """
     rows = step.immediate.shape[-1]
-    _add_product_(gradients.readout, step.in_expectation, step.output)
-    _add_product_(gradients.predictor, step.in_difference, step.previous_output, sign=-1)
-    _add_product_(gradients.weight[rows:], step.in_gate, step.window)
+    window = for_products(step.window)
+    reference.add_product_(gradients.readout, step.in_expectation, for_products(step.output))
+    reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)
+    reference.add_product_(gradients.weight[rows:], step.in_gate, window)
     gradients.bias[rows:].add_(step.in_gate.sum((0, 1)))
     return ops.eligibility_update_(
         gradients.weight[:rows],
@@ -55,14 +57,15 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
         bias_trace,
         step.decay,
         step.immediate,
-        step.window,
+        window,
         step.in_state,
     )
 
 
-def _add_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -> None:
-    """gradient += sign sum_{b,t} left_t outer right_t."""
-    gradient.addmm_(left.flatten(0, 1).t(), right.flatten(0, 1), alpha=sign)
+def for_products(x: Tensor) -> Tensor:
+    """x in autocast's precision where autocast is on: states, traces and gradients stay in their own."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 class LayerUpdate(NamedTuple):
@@ -99,18 +102,18 @@ def local_update_(
     """
     into, layer = LayerTensors(*gradients), LayerTensors(*parameters)
     cell, output_before, expectation_before = state
-    preactivation = F.linear(window, layer.weight, layer.bias)
+    preactivation = F.linear(window, layer.weight, layer.bias).to(cell.dtype)
     decay, candidate, states, output = ops.gated_cell(preactivation, cell)
     previous_output = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
-    predicted = F.linear(previous_output, layer.predictor)
+    predicted = F.linear(previous_output, layer.predictor).to(cell.dtype)
     difference = output - predicted
     state_error, _ = ops.state_error(output, predicted)
-    expectation = below + F.linear(output, layer.readout)
+    expectation = below + F.linear(output, layer.readout).to(cell.dtype)
     formed = torch.cat([expectation_before.unsqueeze(1), expectation], 1)
     error, surprise = ops.prediction_error(family, formed, observed, precision)
     in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
     in_state, in_gate = ops.gated_output_credit(
-        in_expectation @ layer.readout, states, preactivation.chunk(3, -1)[2]
+        (in_expectation @ layer.readout).to(cell.dtype), states, preactivation.chunk(3, -1)[2]
     )
     step = Learned(
         window=window,

@@ -17,6 +17,20 @@ def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
 
 
+def add_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -> None:
+    """gradient += sign sum_{b,t} left_t outer right_t, the products taken in `right`'s dtype.
+
+    Args: gradient [I, J]; left [B, T, I]; right [B, T, J], of the gradient's dtype or a half precision.
+    """
+    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    if right.dtype == gradient.dtype:
+        gradient.addmm_(left.t(), right, alpha=sign)
+    elif right.is_cuda:
+        gradient.add_(torch.mm(left.to(right.dtype).t(), right, out_dtype=gradient.dtype), alpha=sign)
+    else:
+        gradient.add_(torch.mm(left.to(right.dtype).t(), right), alpha=sign)
+
+
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
     """Elementwise first-order recurrence s_t = decay_t s_{t-1} + drive_t over axis 1.
 
@@ -86,7 +100,8 @@ def categorical_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 def bernoulli_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Error x - sigmoid(eta), [..., D], and the sum over D of binary cross-entropies in nats, [...]."""
     wide = eta.to(accumulation_dtype(eta.dtype))
-    return (x - wide.sigmoid()).to(eta.dtype), (torch.nn.functional.softplus(wide) - x * wide).sum(-1)
+    surprise = (1 - x) * wide - torch.nn.functional.logsigmoid(wide)  # softplus is cut off at 20 and would cancel
+    return (x - wide.sigmoid()).to(eta.dtype), surprise.sum(-1)
 
 
 def gaussian_error(eta: Tensor, x: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,11 +127,13 @@ def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, 
 
     Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]. Differentiable as written.
     """
-    c, f, o = preactivation.chunk(3, -1)
+    dtype = preactivation.dtype
+    c, f, o = preactivation.to(accumulation_dtype(dtype)).chunk(3, -1)
     decay, candidate = f.sigmoid(), c.tanh()
     drive = torch.addcmul(candidate, decay, candidate, value=-1)
     state = torch.ops.pcrnn.scan(decay, drive, initial, False)
-    return decay, candidate, state, state * torch.nn.functional.silu(o)
+    output = state * torch.nn.functional.silu(o)
+    return decay.to(dtype), candidate.to(dtype), state.to(dtype), output.to(dtype)
 
 
 def gated_immediate(decay: Tensor, candidate: Tensor, state: Tensor) -> Tensor:
@@ -140,7 +157,9 @@ def gated_output_credit(signal: Tensor, state: Tensor, output_gate: Tensor) -> t
 
 def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
     """Credit of the traced preactivations, lambda_t immediate_t with lambda of `credit_scan`, [B, T, G N]."""
-    return credited(immediate, credit_scan(decay, learning_signal))
+    dtype = torch.promote_types(immediate.dtype, learning_signal.dtype)
+    wide = accumulation_dtype(dtype)
+    return credited(immediate, credit_scan(decay.to(wide), learning_signal.to(wide))).to(dtype)
 
 
 def credited(immediate: Tensor, credit: Tensor) -> Tensor:
@@ -171,11 +190,11 @@ def eligibility_update_(
 
     Args: gradient [G N, J] and bias_gradient [G N] are added to; trace [B, G N, J] and bias_trace [B, G N] are
     read and advanced to the chunk's end, or None to drop credit at the chunk's start; decay and learning_signal
-    [B, T, N]; immediate [B, T, G N]; presynaptic [B, T, J].
+    [B, T, N]; immediate [B, T, G N]; presynaptic [B, T, J], whose dtype, if a half precision, is that of the products.
     """
     credit = credit_scan(decay, learning_signal)
     traced = credited(immediate, credit)
-    gradient.addmm_(traced.flatten(0, 1).t(), presynaptic.flatten(0, 1))
+    add_product_(gradient, traced, presynaptic)
     bias_gradient.add_(traced.sum((0, 1)))
     if trace is None or bias_trace is None:
         return traced
@@ -186,6 +205,11 @@ def eligibility_update_(
     suffix = suffix_products(decay)
     left = (suffix[:, 0] * decay[:, 0]).repeat(1, blocks)
     arriving = credited(immediate, suffix)
-    trace.mul_(left.unsqueeze(-1)).baddbmm_(arriving.transpose(1, 2), presynaptic)
+    arrived = arriving.to(presynaptic.dtype).transpose(1, 2)
+    trace.mul_(left.unsqueeze(-1))
+    if presynaptic.dtype == trace.dtype:
+        trace.baddbmm_(arrived, presynaptic)
+    else:
+        trace.add_(torch.bmm(arrived, presynaptic))
     bias_trace.mul_(left).add_(arriving.sum(1))
     return traced

@@ -60,9 +60,7 @@ class RunInfo:
 NO_INFO = RunInfo()
 
 
-def checked(
-    name: str, array: ArrayLike, shape: Sequence[int | str], *, gaps: bool = False
-) -> NDArray[np.float64]:
+def checked(name: str, array: ArrayLike, shape: Sequence[int | str], *, gaps: bool = False) -> NDArray[np.float64]:
     """Return `array` as float64 of the given shape; a string in `shape` is a free size and only names it.
 
     Raises `ValueError` for another shape, an empty array, an infinity, or a NaN where `gaps` allows none.

@@ -53,9 +53,7 @@ def nats_explained(stem: str | PathLike[str], surprise: ArrayLike, *, info: RunI
         bits = axes.secondary_yaxis("right", functions=(_bits, _of_bits))
         bits.set_ylabel(f"bits/{info.observation}")
         worse = bool((np.diff(levels) > 0).any())
-        canvas.footnotes(
-            figure, info, "Hatched: the level expects worse than the one below." if worse else ""
-        )
+        canvas.footnotes(figure, info, "Hatched: the level expects worse than the one below." if worse else "")
         return canvas.save(figure, stem)
 
 

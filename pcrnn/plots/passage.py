@@ -97,9 +97,7 @@ def _checked(
     surprise = canvas.checked("surprise", surprise, ["L + 1", "T"])
     levels, length = surprise.shape
     if levels < 2:
-        raise ValueError(
-            "expected surprise [L + 1, T] of the base rate and at least one layer; got one level"
-        )
+        raise ValueError("expected surprise [L + 1, T] of the base rate and at least one layer; got one level")
     state_surprise = canvas.checked("state surprise", state_surprise, [levels - 1, length])
     if (symbols is None) == (values is None):
         got = "neither" if values is None else "both"

@@ -138,9 +138,7 @@ def test_a_second_process_in_the_same_folder_is_refused(program, run):
         refused(program("train", "--resume", run, "--steps", 6), 2, str(run), "another process")
 
 
-def test_divergence_exits_5_before_the_update_and_names_update_and_layer(
-    program, text, tmp_path, monkeypatch
-):
+def test_divergence_exits_5_before_the_update_and_names_update_and_layer(program, text, tmp_path, monkeypatch):
     update = training.Trainer.update
 
     def spoilt(trainer):

@@ -45,9 +45,7 @@ def test_a_row_is_given_in_nats_and_in_the_unit_of_the_data(run):
 
 
 def test_train_prints_settings_progress_figures_a_sample_and_paths(program, text, tmp_path):
-    called = program(
-        "train", *TINY, "--data", text, "--out", tmp_path / "run", "--rule", "bptt", "--no-plots"
-    )
+    called = program("train", *TINY, "--data", text, "--out", tmp_path / "run", "--rule", "bptt", "--no-plots")
     assert (called.code, called.err) == (0, "")
     for expected in (
         "1,200 characters, 12 symbols",

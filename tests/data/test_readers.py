@@ -63,21 +63,15 @@ def test_the_run_decides_the_kind(folder):
 
 def test_unknown_names_have_a_nearest_one(folder):
     Path("text:a.txt").unlink()
-    with pytest.raises(
-        DataError, match=r"^pydocs: expected pydoc or an existing file, .*did you mean 'pydoc'\?"
-    ):
+    with pytest.raises(DataError, match=r"^pydocs: expected pydoc or an existing file, .*did you mean 'pydoc'\?"):
         open_source("pydocs")
-    with pytest.raises(
-        DataError, match=r"^a\.tx: expected pydoc or an existing file, .*did you mean 'a\.txt'\?"
-    ):
+    with pytest.raises(DataError, match=r"^a\.tx: expected pydoc or an existing file, .*did you mean 'a\.txt'\?"):
         open_source("a.tx")
     with pytest.raises(DataError, match=r"unknown kind 'seires'; did you mean 'series'\?"):
         open_source("seires:a.csv")
     with pytest.raises(DataError, match=r"came the unknown kind 'http'"):
         open_source("http://example.org/a.txt")
-    with pytest.raises(
-        DataError, match=r"^C:/a\.txt: expected pydoc or an existing file, came a name that is neither"
-    ):
+    with pytest.raises(DataError, match=r"^C:/a\.txt: expected pydoc or an existing file, came a name that is neither"):
         open_source("C:/a.txt")  # a drive, not a kind
     with pytest.raises(DataError, match=r"came a name that is neither$"):
         open_source("no/such/folder/at/all")
@@ -87,9 +81,7 @@ def test_what_is_no_file(folder):
     with pytest.raises(DataError, match=r"expected a regular file, came a folder; name one file in it"):
         open_source(str(folder))
     for spec in ("text:gone.txt", "series:gone.csv", "series:gone.npy"):
-        with pytest.raises(
-            DataError, match=r"^gone.*: expected a readable file, came 'No such file or directory'"
-        ):
+        with pytest.raises(DataError, match=r"^gone.*: expected a readable file, came 'No such file or directory'"):
             open_source(spec)
     os.symlink("gone.txt", "dangling.txt")
     with pytest.raises(DataError, match=r"^dangling\.txt: expected a readable file, came 'No such file"):
@@ -114,9 +106,7 @@ def test_no_permission(folder, name, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refuse)  # a mode of 000 does not stop root
-    with pytest.raises(
-        DataError, match=f"^{name}: expected a readable file, came 'Permission denied'; check"
-    ):
+    with pytest.raises(DataError, match=f"^{name}: expected a readable file, came 'Permission denied'; check"):
         open_source(name)
 
 
@@ -132,9 +122,7 @@ def test_a_disk_that_fails_midway(folder, monkeypatch):
 def test_tokens(folder):
     with pytest.raises(UsageError, match=r"characters or bytes, came 'byte'; did you mean 'bytes'\?"):
         open_source("a.txt", tokens="byte")
-    with pytest.raises(
-        UsageError, match=r"expected text for --tokens bytes, came a\.csv, .*--data text:a\.csv"
-    ):
+    with pytest.raises(UsageError, match=r"expected text for --tokens bytes, came a\.csv, .*--data text:a\.csv"):
         open_source("a.csv", tokens="bytes")
 
 
@@ -146,7 +134,5 @@ def test_state_of_no_known_kind(state):
 
 def test_python_without_its_language_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
-    with pytest.raises(
-        DataError, match=r"^pydoc: expected the module pydoc_data\.topics .* give a text file"
-    ):
+    with pytest.raises(DataError, match=r"^pydoc: expected the module pydoc_data\.topics .* give a text file"):
         open_source("pydoc")

@@ -75,9 +75,7 @@ def test_an_array_of_one_axis_is_one_channel_and_column_order_does_not_matter(tm
 )
 def test_accepted_tables(tmp_path, name, text, columns):
     rows = "".join(f"{i},{i * i}\n" for i in range(20))
-    (tmp_path / "a.csv").write_text(
-        text.replace("{rows}\n", rows).replace("{rows}!", rows[:-1]).format(rows=rows)
-    )
+    (tmp_path / "a.csv").write_text(text.replace("{rows}\n", rows).replace("{rows}!", rows[:-1]).format(rows=rows))
     table = read_csv(tmp_path / "a.csv")
     assert table.columns == columns
     np.testing.assert_array_equal(table.values[-20:], [[i, i * i] for i in range(20)])
@@ -99,9 +97,7 @@ def test_line_endings_marks_and_delimiters(tmp_path, newline, mark, delimiter):
 
 cells = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.sampled_from(
-        ["nan", "inf", "", " ", "1_0", "0x1", "x", '"1"', '"', "1 2", "1e999", "-", "٣", "1d3", "+ 1"]
-    ),
+    st.sampled_from(["nan", "inf", "", " ", "1_0", "0x1", "x", '"1"', '"', "1 2", "1e999", "-", "٣", "1d3", "+ 1"]),
     st.text(st.sampled_from('0123456789.eE+- _"na'), max_size=6),
 )
 
@@ -188,9 +184,7 @@ def test_baselines_are_log_densities_of_torch_distributions():
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-40, 1e40, 1e300])
 def test_scale_does_not_matter(factor):
-    np.testing.assert_allclose(
-        whole(SeriesSource(values() * factor)), whole(SeriesSource(values())), rtol=1e-5
-    )
+    np.testing.assert_allclose(whole(SeriesSource(values() * factor)), whole(SeriesSource(values())), rtol=1e-5)
 
 
 def test_describe_and_observation(tmp_path):

@@ -77,9 +77,7 @@ def test_dropping_the_carried_trace_costs_gradient(make_stack, stream):
 
 def test_random_feedback_equals_symmetric_when_the_matrix_is_the_readout(make_stack, stream):
     stack, chunk = make_stack(), Chunk.of_stream(stream)
-    symmetric, random = (
-        learning_rules.make("local", feedback=kind) for kind in ("symmetric", "random")
-    )
+    symmetric, random = (learning_rules.make("local", feedback=kind) for kind in ("symmetric", "random"))
     carry = random.init(stack, stream.shape[0])
     assert all(f.shape == layer.readout.shape for f, layer in zip(carry.feedback, stack.layers, strict=True))
     transposes = carry._replace(feedback=tuple(layer.readout.detach() for layer in stack.layers))

@@ -102,24 +102,24 @@ def test_scan_equals_its_recurrence_in_both_directions():
 
 
 BAD_INPUT = [
-    (lambda l: l(torch.zeros(2, 5, 4)), ValueError, r"expected input \[batch, time, 3\], got \[2, 5, 4\]"),
-    (lambda l: l(torch.zeros(3)), ValueError, r"expected 2-D or 3-D input, got 1-D \[3\]"),
-    (lambda l: l(torch.zeros(2, 0, 3)), ValueError, "at least 1 time step, got 0"),
-    (lambda l: l(torch.zeros(2, 5, 3).half()), ValueError, r"dtype torch.float16, the weights torch.float64"),
+    (lambda layer: layer(torch.zeros(2, 5, 4)), ValueError, r"expected input \[batch, time, 3\], got \[2, 5, 4\]"),
+    (lambda layer: layer(torch.zeros(3)), ValueError, r"expected 2-D or 3-D input, got 1-D \[3\]"),
+    (lambda layer: layer(torch.zeros(2, 0, 3)), ValueError, "at least 1 time step, got 0"),
+    (lambda layer: layer(torch.zeros(2, 5, 3).half()), ValueError, r"dtype torch.float16, the weights torch.float64"),
     (
-        lambda l: l(torch.zeros(2, 5, 3), l.initial_state(3)),
+        lambda layer: layer(torch.zeros(2, 5, 3), layer.initial_state(3)),
         ValueError,
         r"state.cell expected \[2, 4\], got \[3, 4\]; start from layer.initial_state\(2\)",
     ),
-    (lambda l: PredictiveLayer(3, 0), ValueError, "hidden_size must be at least 1, got 0"),
-    (lambda l: PredictiveStack(Categorical(3), ()), ValueError, "at least one hidden size"),
+    (lambda layer: PredictiveLayer(3, 0), ValueError, "hidden_size must be at least 1, got 0"),
+    (lambda layer: PredictiveStack(Categorical(3), ()), ValueError, "at least one hidden size"),
     (
-        lambda l: PredictiveStack(Categorical(3), (4,))(torch.zeros(5, dtype=torch.long)),
+        lambda layer: PredictiveStack(Categorical(3), (4,))(torch.zeros(5, dtype=torch.long)),
         ValueError,
         r"expected 2-D observations \[batch, time\], got 1-D",
     ),
     (
-        lambda l: PredictiveStack(Categorical(3), (4,)).observe(
+        lambda layer: PredictiveStack(Categorical(3), (4,)).observe(
             torch.zeros(2, 5, dtype=torch.long), PredictiveStack(Categorical(3), (4, 4)).initial_state(2)
         ),
         ValueError,

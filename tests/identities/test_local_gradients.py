@@ -89,9 +89,7 @@ def run(rule, stack, stream, chunk):
 
 
 def assert_layer_matches(layer, loss, **tolerance):
-    for (name, p), wanted in zip(
-        layer.named_parameters(), gradients(list(layer.parameters()), loss), strict=True
-    ):
+    for (name, p), wanted in zip(layer.named_parameters(), gradients(list(layer.parameters()), loss), strict=True):
         torch.testing.assert_close(p.grad, wanted, msg=lambda m, n=name: f"{n}: {m}", **(tolerance or TOLERANCE))
 
 
@@ -134,7 +132,7 @@ def test_all_hops_equal_bptt_inside_one_chunk(make_stack, stream, depth, hops):
 def test_bptt_equals_plain_autograd(make_stack, stream):
     stack = make_stack()
     run(learning_rules.make("bptt"), stack, stream, chunk=99)
-    for index, layer in enumerate(stack.layers):
+    for layer in stack.layers:
         assert_layer_matches(layer, objective(stack, stream, 0, hops=99))
 
 

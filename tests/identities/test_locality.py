@@ -41,9 +41,7 @@ def layer_gradients(rule, stack, activity, outcome, chunk, index):
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 @pytest.mark.parametrize("credit", list(NEIGHBOURHOODS))
-def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(
-    make_stack, stream, credit, index
-):
+def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(make_stack, stream, credit, index):
     depth = 4
     stack, chunk = make_stack(hidden=(4, 3, 5, 2)), Chunk.of_stream(stream)
     rule = learning_rules.make("local", credit=credit)
@@ -56,13 +54,9 @@ def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(
         for i in outside:
             for parameter in stack.layers[i].parameters():
                 parameter.copy_(torch.randn_like(parameter))
-    activity = activity._replace(
-        layers=tuple(noise(a) if i in outside else a for i, a in enumerate(activity.layers))
-    )
+    activity = activity._replace(layers=tuple(noise(a) if i in outside else a for i, a in enumerate(activity.layers)))
     outcome = Outcome(
-        tuple(
-            e if i in errors_read(index, depth) else torch.rand_like(e) for i, e in enumerate(outcome.error)
-        ),
+        tuple(e if i in errors_read(index, depth) else torch.rand_like(e) for i, e in enumerate(outcome.error)),
         outcome.surprise,
     )
     after = layer_gradients(rule, stack, activity, outcome, chunk, index)
@@ -92,9 +86,7 @@ def test_no_error_no_update(make_stack, stream):
     for credit in NEIGHBOURHOODS:
         rule = learning_rules.make("local", credit=credit)
         for index in range(len(layers)):
-            *gradients, _, _ = layer_gradients(
-                rule, stack, activity._replace(layers=layers), silent, chunk, index
-            )
+            *gradients, _, _ = layer_gradients(rule, stack, activity._replace(layers=layers), silent, chunk, index)
             assert all(not g.any() for g in gradients)
 
 

@@ -64,9 +64,7 @@ def test_surprise_over_time_of_a_series(tmp_path):
     surprise, state_surprise = passage(2, 150)
     values = np.sin(np.arange(300.0)).reshape(150, 2)
     stem = tmp_path / "series"
-    svg = read(
-        plots.surprise_over_time(stem, surprise - 2.0, state_surprise, values=values, info=UNCALIBRATED), stem
-    )
+    svg = read(plots.surprise_over_time(stem, surprise - 2.0, state_surprise, values=values, info=UNCALIBRATED), stem)
     assert "the series" in svg
     assert "a density, so it may be below 0" in svg
     assert "only the top level is a calibrated predictor" in svg
@@ -194,9 +192,7 @@ def test_arrays_that_cannot_be_drawn_are_refused_and_nothing_is_written(tmp_path
 
 
 def test_the_same_arrays_give_the_same_files(tmp_path):
-    first, second = (
-        plots.surprise_over_time(tmp_path / n, S, Z, symbols="abcd") for n in ("first", "second")
-    )
+    first, second = (plots.surprise_over_time(tmp_path / n, S, Z, symbols="abcd") for n in ("first", "second"))
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -213,13 +209,10 @@ def test_drawing_leaves_the_settings_and_figures_of_the_session_alone(tmp_path):
 
 def test_importing_the_module_imports_no_plotting_library():
     program = (
-        "import sys, pcrnn.plots\n"
-        "print([name for name in ('seaborn', 'matplotlib', 'pandas') if name in sys.modules])"
+        "import sys, pcrnn.plots\nprint([name for name in ('seaborn', 'matplotlib', 'pandas') if name in sys.modules])"
     )
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

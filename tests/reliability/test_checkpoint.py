@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from pcrnn import checkpoint as checkpoints
-from pcrnn.checkpoint import Checkpoint, check_fits, flatten, load, load_newest, save, unflatten
+from pcrnn.checkpoint import Checkpoint, check_fits, load, load_newest, save
 from pcrnn.errors import CheckpointError
+from pcrnn.trees import copy_into, flatten, unflatten
 
 FILES = ["weights.safetensors", "trainer.safetensors", "config.json", "data.json", "manifest.json"]
 
@@ -71,6 +72,10 @@ def test_trees_are_flattened_by_name_and_filled_again():
     assert isinstance(filled, Outer) and isinstance(filled.layers[1], Inner)
     assert torch.equal(filled.layers[0].cell, torch.full((2,), 2.0))
     assert flatten(filled, "state").keys() == flat.keys()
+    kept = flatten(tree, "state")
+    copy_into(tree, filled)
+    assert all(torch.equal(kept[name], flat[name]) for name in flat)  # the same storage, written in place
+    assert all(torch.equal(kept[name], tensor) for name, tensor in flatten(filled, "state").items())
 
 
 def test_all_differences_are_listed_in_one_message():
@@ -230,9 +235,7 @@ def test_a_full_disk_keeps_the_previous_one_and_leaves_nothing_half_written(tmp_
         write(path, content)
 
     monkeypatch.setattr(checkpoints, "_write_synced", full)
-    with pytest.raises(
-        CheckpointError, match=r"step_2: .*No space left on device.*earlier ones are untouched"
-    ):
+    with pytest.raises(CheckpointError, match=r"step_2: .*No space left on device.*earlier ones are untouched"):
         save(tmp_path, made(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step_1"]
     assert same(load_newest(tmp_path).checkpoint, made(1))

@@ -103,11 +103,7 @@ def test_a_checkpoint_holds_the_carried_state_the_traces_and_both_moments(unbrok
     names = state(unbroken["neighbour"]).keys()
     assert {"state", "carry", "window", "optimiser", "random"} <= {name.split(".")[0] for name in names}
     assert any(name.startswith("carry.traces.1.") for name in names)
-    assert (
-        sum(name.endswith(".exp_avg_sq") for name in names)
-        == sum(name.endswith(".exp_avg") for name in names)
-        > 0
-    )
+    assert sum(name.endswith(".exp_avg_sq") for name in names) == sum(name.endswith(".exp_avg") for name in names) > 0
 
 
 def test_rows_after_the_checkpoint_are_dropped_on_resume(text, tmp_path, unbroken):

@@ -1,0 +1,39 @@
+"""Nested tuples and NamedTuples of tensors (carried state, traces) as flat dictionaries and back, and in place.
+
+A tree is a tensor or a (named) tuple of trees: a stack's state, a rule's carry.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def flatten(tree: Any, prefix: str) -> dict[str, Tensor]:
+    """The tensors of a tree by dotted name, as in `state.layers.0.cell`."""
+    if isinstance(tree, Tensor):
+        return {prefix: tree}
+    names = getattr(tree, "_fields", range(len(tree)))
+    flat: dict[str, Tensor] = {}
+    for name, part in zip(names, tree, strict=True):
+        flat |= flatten(part, f"{prefix}.{name}")
+    return flat
+
+
+def unflatten(template: Any, flat: Mapping[str, Tensor], prefix: str) -> Any:
+    """The tree with the structure and devices of `template` and the tensors of `flat`; undoes `flatten`."""
+    if isinstance(template, Tensor):
+        return flat[prefix].to(template.device, copy=True)
+    names = getattr(template, "_fields", range(len(template)))
+    children = zip(names, template, strict=True)
+    parts = [unflatten(part, flat, f"{prefix}.{name}") for name, part in children]
+    return type(template)(*parts) if hasattr(template, "_fields") else tuple(parts)
+
+
+def copy_into(target: Any, source: Any) -> None:
+    """Copy every tensor of `source` into its counterpart in `target`, which stays where it is."""
+    if isinstance(target, Tensor):
+        target.copy_(source)
+        return
+    for mine, theirs in zip(target, source, strict=True):
+        copy_into(mine, theirs)
