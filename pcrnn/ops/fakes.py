@@ -64,7 +64,7 @@ def local_update_(
     hidden = window.new_empty(batch, steps, output.shape[-1])
     size = expectation.shape[-1]
     return (
-        torch.empty_like(cell),
+        cell.new_empty(cell.shape),
         hidden,
         window.new_empty(batch, steps, size),
         window.new_empty(batch, steps + 1, size),

@@ -7,6 +7,7 @@ Every function takes and returns tensors only; names ending in an underscore upd
 import math
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 RMS_EPSILON = 1e-6
@@ -164,9 +165,8 @@ def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
 
 def credited(immediate: Tensor, credit: Tensor) -> Tensor:
     """Credit of each traced preactivation: immediate [B, T, G N] times the credit [B, T, N] of its unit's state."""
-    units = credit.shape[-1]
-    blocks = immediate.shape[-1] // units
-    return (immediate.unflatten(-1, (blocks, units)) * credit.unsqueeze(2)).flatten(2)
+    by_block = rearrange(immediate, "b t (g n) -> b t g n", n=credit.shape[-1])
+    return rearrange(by_block * credit.unsqueeze(2), "b t g n -> b t (g n)")
 
 
 def eligibility_update_(
@@ -199,11 +199,11 @@ def eligibility_update_(
     if trace is None or bias_trace is None:
         return traced
     blocks = immediate.shape[-1] // decay.shape[-1]
-    into_trace = (decay[:, 0] * credit[:, 0]).repeat(1, blocks)
+    into_trace = repeat(decay[:, 0] * credit[:, 0], "b n -> b (g n)", g=blocks)
     gradient.add_(torch.einsum("bn,bnj->nj", into_trace, trace))
     bias_gradient.add_((into_trace * bias_trace).sum(0))
     suffix = suffix_products(decay)
-    left = (suffix[:, 0] * decay[:, 0]).repeat(1, blocks)
+    left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)
     arriving = credited(immediate, suffix)
     arrived = arriving.to(presynaptic.dtype).transpose(1, 2)
     trace.mul_(left.unsqueeze(-1))
