@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from pcrnn.ops import fakes, gradients, reference
 from pcrnn.ops.backend import backend as backend
@@ -80,17 +81,44 @@ def _kernel(name: str) -> Any:
     return getattr(kernels, name)
 
 
+def _contiguous(implementation: Any) -> Any:
+    """Results are contiguous whatever the strides of the arguments, as the fakes promise."""
+
+    def run(*arguments: Any) -> Any:
+        results = implementation(*arguments)
+        return results.contiguous() if isinstance(results, Tensor) else tuple(r.contiguous() for r in results)
+
+    return run
+
+
+def _without_gradient(name: str) -> Any:
+    """Refuses where a gradient is asked for: torch would differentiate whatever the implementation happens to do."""
+    op = getattr(torch.ops.pcrnn, name).default
+
+    def run(keys: torch.DispatchKeySet, *arguments: Any) -> Any:
+        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in tree_leaves(arguments)):
+            raise RuntimeError(f"pcrnn::{name} has no gradient; call it under torch.no_grad()")
+        with torch._C._AutoDispatchBelowAutograd():  # the ops inside need not ask again
+            return op.redispatch(keys & torch._C._after_autograd_keyset, *arguments)
+
+    return run
+
+
 _library = torch.library.Library("pcrnn", "DEF")
+_DIFFERENTIABLE = ("scan", "state_error", *_FAMILIES)
 for _name, _schema in _SCHEMAS.items():
     _library.define(_name + _schema)
-    _library.impl(_name, _composed(_name) if _name == "local_update_" else _on_cpu(_name), "CPU")
-    _library.impl(_name, _composed(_name) if _name == "local_update_" else _on_cuda(_name), "CUDA")
+    _on = (_composed(_name), _composed(_name)) if _name == "local_update_" else (_on_cpu(_name), _on_cuda(_name))
+    _library.impl(_name, _contiguous(_on[0]), "CPU")
+    _library.impl(_name, _contiguous(_on[1]), "CUDA")
     _fake = fakes.prediction_error if _name in _FAMILIES else getattr(fakes, _name)
     torch.library.register_fake(f"pcrnn::{_name}", _fake, lib=_library)
-for _name in ("scan", "state_error", *_FAMILIES):
-    _setup = gradients.error_setup if _name in _FAMILIES else getattr(gradients, f"{_name}_setup")
-    _formula = getattr(gradients, _name)
-    torch.library.register_autograd(f"pcrnn::{_name}", _formula, setup_context=_setup, lib=_library)
+    if _name in _DIFFERENTIABLE:
+        _setup = gradients.error_setup if _name in _FAMILIES else getattr(gradients, f"{_name}_setup")
+        _formula = getattr(gradients, _name)
+        torch.library.register_autograd(f"pcrnn::{_name}", _formula, setup_context=_setup, lib=_library)
+    else:
+        _library.impl(_name, _without_gradient(_name), "Autograd", with_keyset=True)
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
@@ -149,10 +177,9 @@ def eligibility_update_(
     Adds to `gradient` and `bias_gradient`, advances `trace` and `bias_trace` in place, returns the credit of the
     traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is asked for.
     """
-    arguments = (gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal)
-    if torch.is_grad_enabled() and any(a is not None and a.requires_grad for a in arguments):
-        raise RuntimeError("pcrnn::eligibility_update_ has no gradient, it computes one; call it under torch.no_grad()")
-    return torch.ops.pcrnn.eligibility_update_(*arguments)
+    return torch.ops.pcrnn.eligibility_update_(
+        gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal
+    )
 
 
 from pcrnn.ops import local  # noqa: E402  (it is composed of the ops above)

@@ -1,0 +1,391 @@
+"""Every op with arguments of any shape and a naive form: a loop over time, autograd, or torch.distributions.
+
+A naive form has the signature of its op, works in float64 on the CPU and shares no line with `pcrnn.ops.reference`.
+
+Shapes: B batch, T time, N units or natural parameters, J = N + 1 presynaptic width, two traced gate blocks.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch import distributions as D
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+import pcrnn.ops  # noqa: F401  (registers the ops)
+
+Arguments = list[Any]
+randn, rand = partial(torch.randn, dtype=torch.float64), partial(torch.rand, dtype=torch.float64)
+
+
+class Shape(NamedTuple):
+    B: int
+    T: int
+    N: int
+
+
+class Case(NamedTuple):
+    """One op, what to call it with, and what it must then do."""
+
+    op: Callable[..., Any]
+    naive: Callable[..., Any]
+    arguments: Callable[[Shape], Arguments]
+    extreme: Callable[..., Arguments]  # the same arguments with saturated gates, or their like
+    differentiable: tuple[int, ...] = ()  # positions of the arguments that have a gradient
+    mutated: tuple[int, ...] = ()
+    half: tuple[int, ...] = ()  # that may come in bfloat16
+
+    def draw(self, B: int, T: int, N: int) -> Arguments:
+        """Random arguments in float64, the same at every call."""
+        torch.manual_seed(0)
+        return self.arguments(Shape(B, T, N))
+
+    def run(self, arguments: Arguments) -> list[Tensor]:
+        """What the op returns, and all its arguments after it: those it mutates and those it must not."""
+        return _tensors((self.op(*arguments), arguments))
+
+    def expect(self, arguments: Arguments) -> list[Tensor]:
+        """What `run` must be, from copies of the arguments."""
+        arguments = tree_map_only(Tensor, lambda x: _widened(x.detach()).contiguous().clone(), arguments)
+        return _tensors((self.naive(*arguments), arguments))
+
+    def laid_out(self, arguments: Arguments, layout: str) -> Arguments:
+        """The arguments in another memory layout; what is written to cannot be expanded."""
+        kept = self.mutated if layout == "expanded" else ()
+        return [a if k in kept else tree_map_only(Tensor, LAYOUTS[layout], a) for k, a in enumerate(arguments)]
+
+    def cast(self, arguments: Arguments, half: torch.dtype, device: str = "cpu") -> Arguments:
+        """The arguments in float32 and, where the op takes it, in `half`."""
+
+        def to(k: int, x: Tensor) -> Tensor:
+            return x.to(device, (half if k in self.half else torch.float32) if x.is_floating_point() else x.dtype)
+
+        return [tree_map_only(Tensor, partial(to, k), a) for k, a in enumerate(arguments)]
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _widened(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
+
+
+# Memory layouts
+
+
+def _contiguous(x: Tensor) -> Tensor:
+    return x
+
+
+def _transposed(x: Tensor) -> Tensor:
+    return x.transpose(0, -1).contiguous().transpose(0, -1)
+
+
+def _sliced(x: Tensor) -> Tensor:
+    """Every second element of something larger, between values that must not be read."""
+    return torch.stack([x, torch.full_like(x, torch.nan if x.is_floating_point() else -1)], -1)[..., 0]
+
+
+def _expanded(x: Tensor) -> Tensor:
+    return x[:1].expand_as(x)
+
+
+LAYOUTS = {"contiguous": _contiguous, "transposed": _transposed, "sliced": _sliced, "expanded": _expanded}
+
+
+# Naive forms
+
+
+def _scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool) -> Tensor:
+    steps = range(drive.shape[1])
+    states, state = [initial] * len(steps), initial
+    for t in reversed(steps) if reverse else steps:
+        states[t] = state = decay[:, t] * state + drive[:, t]
+    return torch.stack(states, 1)
+
+
+def _log_probability(family: str, eta: Tensor, x: Tensor, precision: Tensor | None) -> Tensor:
+    if family == "categorical":
+        return D.Categorical(logits=eta).log_prob(x)
+    if family == "bernoulli":
+        return D.Bernoulli(logits=eta).log_prob(x).sum(-1)
+    if family == "gaussian":
+        assert precision is not None
+        return D.Normal(eta, precision.rsqrt()).log_prob(x).sum(-1)
+    return D.Poisson(eta.exp()).log_prob(x).sum(-1)
+
+
+def _prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The error is the gradient of the log likelihood in eta, the surprise its negative."""
+    with torch.enable_grad():
+        eta = eta if eta.requires_grad else eta.detach().requires_grad_()
+        log_p = _log_probability(family, eta, x, precision)
+        (error,) = torch.autograd.grad(log_p.sum(), eta, create_graph=True)
+    return error, -log_p
+
+
+def _state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
+    difference = output - prediction
+    rms = ((difference**2).sum(-1, keepdim=True) / difference.shape[-1] + 1e-6) ** 0.5
+    return difference / rms, 1 / rms
+
+
+def _state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
+    difference = (error / inverse_rms).requires_grad_()
+    normalised, _ = _state_error(difference, torch.zeros_like(difference))
+    return torch.autograd.grad(normalised, difference, gradient)[0]
+
+
+def _gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, ...]:
+    c, f, o = preactivation.split(initial.shape[-1], -1)
+    decay, candidate = 1 / (1 + torch.exp(-f)), torch.tanh(c)
+    states, state = [], initial
+    for t in range(preactivation.shape[1]):
+        state = decay[:, t] * state + (1 - decay[:, t]) * candidate[:, t]
+        states.append(state)
+    states = torch.stack(states, 1)
+    return decay, candidate, states, states * o / (1 + torch.exp(-o))
+
+
+def _credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
+    """lambda_t = sum_{s >= t} (prod_{t < r <= s} decay_r) learning_signal_s, every product taken anew."""
+    credits = []
+    for t in range(decay.shape[1]):
+        later = learning_signal[:, t + 1 :] * decay[:, t + 1 :].cumprod(1)
+        credits.append(learning_signal[:, t] + later.sum(1))
+    return immediate * torch.stack(credits, 1).repeat(1, 1, 2)
+
+
+def _eligibility_update_(
+    gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal
+) -> Tensor:
+    """Step by step: E_t = decay_t E_{t-1} + immediate_t outer presynaptic_t, gradient += learning_signal_t E_t."""
+    weight_E = decay.new_zeros(decay.shape[0], *gradient.shape) if trace is None else trace.clone()
+    bias_E = decay.new_zeros(decay.shape[0], *bias_gradient.shape) if trace is None else bias_trace.clone()
+    for t in range(decay.shape[1]):
+        a, signal, m = decay[:, t].repeat(1, 2), learning_signal[:, t].repeat(1, 2), immediate[:, t]
+        weight_E = a.unsqueeze(-1) * weight_E + m.unsqueeze(-1) * presynaptic[:, t].unsqueeze(1)
+        bias_E = a * bias_E + m
+        gradient += (signal.unsqueeze(-1) * weight_E).sum(0)
+        bias_gradient += (signal * bias_E).sum(0)
+    if trace is not None:
+        trace.copy_(weight_E), bias_trace.copy_(bias_E)
+    return _credit(decay, immediate, learning_signal)
+
+
+def _local_update_(
+    gradients, trace, bias_trace, parameters, window, state, below, observed, step_weight, precision, family
+) -> tuple[Tensor, ...]:
+    """Autograd of the layer's loss; what came before the chunk enters by ds_0/dW, the trace."""
+    weight, bias, predictor, readout = leaves = [p.requires_grad_() for p in parameters]
+    initial = state[0].clone().requires_grad_()
+    _, _, states, output = _gated_cell(window @ weight.T + bias, initial)
+    before = torch.cat([state[1].unsqueeze(1), output[:, :-1]], 1)
+    expectation = below + output @ readout.T
+    formed = torch.cat([state[2].unsqueeze(1), expectation], 1)
+    error, surprise = _prediction_error(family, formed.detach(), observed, precision)
+    own = 0.5 * (output.detach() - before.detach() @ predictor.T).square().mean()
+    loss = own - (step_weight * _log_probability(family, expectation, observed[:, 1:], precision)).sum()
+    *of_leaves, of_initial = torch.autograd.grad(loss, [*leaves, initial], retain_graph=True)
+    for gradient, of_leaf in zip(gradients, of_leaves, strict=True):
+        gradient += of_leaf
+    if trace is not None:
+        batch, units = initial.shape
+        gradients[0][: 2 * units] += (of_initial.repeat(1, 2).unsqueeze(-1) * trace).sum(0)
+        gradients[1][: 2 * units] += (of_initial.repeat(1, 2) * bias_trace).sum(0)
+        (left,) = torch.autograd.grad(states[:, -1].sum(), initial, retain_graph=True)
+        every = torch.eye(batch * units, dtype=left.dtype).view(-1, batch, units)
+        in_weight, in_bias = torch.autograd.grad(states[:, -1], [weight, bias], every, is_grads_batched=True)
+        own_rows = torch.arange(units)  # s_n depends on the rows n of c and of f
+        in_weight = (
+            in_weight.view(batch, units, 3, units, -1)[:, own_rows, :2, own_rows].permute(1, 2, 0, 3).flatten(1, 2)
+        )
+        in_bias = in_bias.view(batch, units, 3, units)[:, own_rows, :2, own_rows].permute(1, 2, 0).flatten(1, 2)
+        trace.copy_(left.repeat(1, 2).unsqueeze(-1) * trace + in_weight)
+        bias_trace.copy_(left.repeat(1, 2) * bias_trace + in_bias)
+    eps, _ = _state_error(output, before @ predictor.T)
+    return states[:, -1], output, expectation, error, surprise, eps, output - before @ predictor.T
+
+
+# Arguments
+
+
+def _decays(s: Shape) -> Tensor:
+    """Time constants from 1 to 64 steps."""
+    return 1 - 2 ** (-6 * rand(s))
+
+
+def _scan_arguments(s: Shape, reverse: bool) -> Arguments:
+    return [_decays(s), randn(s), randn(s.B, s.N), reverse]
+
+
+def _observed(family: str, *shape: int) -> Tensor:
+    if family == "categorical":
+        return torch.randint(shape[-1], shape[:-1])
+    if family == "gaussian":
+        return randn(shape)
+    return torch.randint(2 if family == "bernoulli" else 9, shape).double()
+
+
+def _error_arguments(s: Shape, family: str) -> Arguments:
+    return [2 * randn(s), _observed(family, *s), *([0.1 + rand(s.N)] if family == "gaussian" else [])]
+
+
+def _state_error_backward_arguments(s: Shape) -> Arguments:
+    return [randn(s), *_state_error(randn(s), randn(s))]
+
+
+def _chunk(s: Shape) -> Arguments:
+    """Decay, immediate derivatives and learning signal."""
+    return [_decays(s), randn(s.B, s.T, 2 * s.N), randn(s)]
+
+
+def _eligibility_arguments(s: Shape, carried: bool) -> Arguments:
+    decay, immediate, signal = _chunk(s)
+    rows, width = 2 * s.N, s.N + 1
+    trace = [randn(s.B, rows, width), randn(s.B, rows)] if carried else [None, None]
+    return [randn(rows, width), randn(rows), *trace, decay, immediate, randn(s.B, s.T, width), signal]
+
+
+def _local_arguments(s: Shape, family: str, carried: bool = True) -> Arguments:
+    rows, width = 2 * s.N, s.N + 1
+    trace = [randn(s.B, rows, width), randn(s.B, rows)] if carried else [None, None]
+
+    def layer() -> list[Tensor]:
+        sizes = (3 * s.N, width), (3 * s.N,), (s.N, s.N), (s.N, s.N)
+        return [randn(size) / (size[-1] ** 0.5 if len(size) > 1 else 1) for size in sizes]
+
+    return [
+        layer(), *trace, layer(), randn(s.B, s.T, width), [randn(s.B, s.N) for _ in range(3)], randn(s),
+        _observed(family, s.B, s.T + 1, s.N), rand(s.B, s.T), 0.1 + rand(s.N) if family == "gaussian" else None, family,
+    ]  # fmt: skip
+
+
+def _hard(gate: Tensor) -> Tensor:
+    return gate.round()
+
+
+def _saturated(preactivation: Tensor) -> Tensor:
+    return 50 * preactivation.sign()
+
+
+def _saturated_bias(gradients: Any, trace: Any, bias_trace: Any, parameters: Any, *rest: Any) -> Arguments:
+    weight, bias, *others = parameters
+    return [gradients, trace, bias_trace, [weight, _saturated(bias), *others], *rest]
+
+
+_ops = torch.ops.pcrnn
+CASES = {
+    "scan": Case(
+        _ops.scan.default,
+        _scan,
+        partial(_scan_arguments, reverse=False),
+        lambda decay, *rest: [_hard(decay), *rest],
+        differentiable=(0, 1, 2),
+        half=(0, 1, 2),
+    ),
+    "state_error": Case(
+        _ops.state_error.default,
+        _state_error,
+        lambda s: [randn(s), randn(s)],
+        lambda output, prediction: [output, output],
+        differentiable=(0, 1),
+        half=(0, 1),
+    ),
+    "state_error_backward": Case(
+        _ops.state_error_backward.default,
+        _state_error_backward,
+        _state_error_backward_arguments,
+        lambda gradient, error, inverse_rms: [gradient, 0 * error, 0 * inverse_rms + 1e3],
+        half=(0,),
+    ),
+    "gated_cell": Case(
+        _ops.gated_cell.default,
+        _gated_cell,
+        lambda s: [randn(s.B, s.T, 3 * s.N), randn(s.B, s.N)],
+        lambda preactivation, initial: [_saturated(preactivation), initial],
+        half=(0, 1),
+    ),
+    "credit": Case(_ops.credit.default, _credit, _chunk, lambda decay, *rest: [_hard(decay), *rest], half=(0, 1, 2)),
+}
+CASES["scan_reverse"] = CASES["scan"]._replace(arguments=partial(_scan_arguments, reverse=True))
+for _carried in (True, False):
+    CASES[f"eligibility_update_{'carried' if _carried else 'cut'}"] = Case(
+        _ops.eligibility_update_.default,
+        _eligibility_update_,
+        partial(_eligibility_arguments, carried=_carried),
+        lambda g, bg, e, be, decay, *rest: [g, bg, e, be, _hard(decay), *rest],
+        mutated=(0, 1, 2, 3),
+        half=(6,),
+    )
+    CASES[f"local_update_{'carried' if _carried else 'cut'}"] = Case(
+        _ops.local_update_.default,
+        _local_update_,
+        partial(_local_arguments, family="categorical", carried=_carried),
+        _saturated_bias,
+        mutated=(0, 1, 2),
+    )
+for _family in ("categorical", "bernoulli", "gaussian", "poisson"):
+    CASES[f"{_family}_error"] = Case(
+        getattr(_ops, f"{_family}_error").default,
+        partial(_prediction_error, _family),
+        partial(_error_arguments, family=_family),
+        lambda eta, *rest: [_saturated(eta), *rest],
+        differentiable=(0,),
+        half=(0,),
+    )
+    CASES[f"local_update_{_family}"] = CASES["local_update_carried"]._replace(
+        arguments=partial(_local_arguments, family=_family)
+    )
+del CASES["local_update_carried"]  # it is the categorical one
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=[name for name, case in CASES.items() if case.differentiable])
+def differentiable(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=[name for name, case in CASES.items() if not case.differentiable])
+def without_gradient(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=[name for name, case in CASES.items() if case.half])
+def half_precision(request) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture
+def cases() -> dict[str, Case]:
+    return CASES
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout(request) -> str:
+    return request.param
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def poisoned():
+    """Memory that an op allocates is NaN until written: what it forgets to write is found."""
+    assert torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
