@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pcrnn import ops
 from pcrnn.cells import CellActivity, GatedCell
 from pcrnn.observations import Gaussian, Observation
+from pcrnn.running import RunningVariance
 
 
 class LayerState(NamedTuple):
@@ -89,8 +90,6 @@ class PredictiveLayer(nn.Module):
     (torch.Size([2, 5, 8]), torch.Size([2, 8]))
     """
 
-    state_variance: Tensor
-
     def __init__(
         self,
         input_size: int,
@@ -111,8 +110,13 @@ class PredictiveLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
         self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
         self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
-        self.register_buffer("state_variance", torch.ones(hidden_size))
+        self.running = RunningVariance(hidden_size)
         self.reset_parameters()
+
+    @property
+    def state_variance(self) -> Tensor:
+        """sigma^2, running variance of r_t - Q r_{t-1} per unit, [N]."""
+        return self.running.variance
 
     def reset_parameters(self) -> None:
         """Draw new initial weights from torch's global generator."""
@@ -121,7 +125,6 @@ class PredictiveLayer(nn.Module):
             nn.init.uniform_(matrix, -bound, bound)
         with torch.no_grad():
             self.bias.copy_(self.cell.initial_bias(self.hidden_size, self.longest))
-            self.state_variance.fill_(1.0)
 
     def initial_state(self, batch_size: int) -> LayerState:
         """State before the first observation: all zeros."""
@@ -198,12 +201,9 @@ class PredictiveLayer(nn.Module):
         windows = [history[:, k : k + steps] for k in reversed(range(self.delay))]
         return torch.cat(windows, -1), history[:, steps:]
 
-    @torch.no_grad()
-    def adapt(self, difference: Tensor, rate: float = 0.01) -> None:
-        """Move the running variance sigma^2 of the state predictor's error towards that of one chunk."""
-        rows = difference.flatten(0, 1)
-        variance = torch.linalg.vecdot(rows, rows, dim=0) / rows.shape[0]
-        self.state_variance.lerp_(variance.to(self.state_variance.dtype), rate)
+    def adapt(self, difference: Tensor) -> None:
+        """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
+        self.running.update(difference.flatten(0, 1))
 
     @torch.no_grad()
     def state_surprise(self, difference: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcrnn import ops
+from pcrnn.running import RunningVariance
 
 
 class Observation(nn.Module, ABC):
@@ -140,12 +141,16 @@ class Gaussian(Observation):
     """
 
     family = "gaussian"
-    variance: Tensor
 
     def __init__(self, size: int, *, rate: float = 0.01, floor: float = 1e-4) -> None:
         super().__init__(size)
-        self.rate, self.floor = rate, floor
-        self.register_buffer("variance", torch.ones(size))
+        self.floor = floor
+        self.running = RunningVariance(size, rate)
+
+    @property
+    def variance(self) -> Tensor:
+        """Running variance of x - eta per channel, [D]."""
+        return self.running.variance
 
     @property
     def precision(self) -> Tensor:
@@ -167,11 +172,8 @@ class Gaussian(Observation):
 
     @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
-        squared = (x - eta).square()
-        if mask is not None:
-            squared = squared[mask]
-        if squared.numel():
-            self.variance.lerp_(squared.reshape(-1, self.size).mean(0).to(self.variance.dtype), self.rate)
+        difference = x - eta
+        self.running.update(difference.flatten(0, -2) if mask is None else difference[mask])
 
 
 class Poisson(Observation):

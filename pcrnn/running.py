@@ -1,0 +1,32 @@
+"""Running variance per channel: what precisions and state surprises are made of."""
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningVariance(nn.Module):
+    """Mean square of an error per channel, [D]: exact over the first 1 / rate chunks, exponential after.
+
+    variance <- variance + max(rate, 1 / n) (mean square of the n-th chunk - variance)
+
+    Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass.
+    """
+
+    variance: Tensor
+    chunks: Tensor
+
+    def __init__(self, size: int, rate: float = 0.01) -> None:
+        super().__init__()
+        self.rate = rate
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def update(self, error: Tensor) -> None:
+        """Take in the errors of one chunk, [steps, D]; nothing of none."""
+        if error.shape[0] == 0 or self.rate == 0:
+            return
+        self.chunks += 1
+        weight = self.chunks.reciprocal().clamp_min(self.rate).to(self.variance.dtype)
+        mean_square = torch.linalg.vecdot(error, error, dim=0) / error.shape[0]
+        self.variance.lerp_(mean_square.to(self.variance.dtype), weight)

@@ -1,0 +1,236 @@
+"""The suites of comparisons/ at tiny sizes: the contenders compute the same, records are whole, red tests refuse.
+
+No figure is tested: a machine that runs tests is not quiet.
+"""
+
+import json
+import subprocess
+import sys
+from copy import deepcopy
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from comparisons import latency, memory, naive, ops, ops_gpu, record, speed
+
+STACK = speed.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
+GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
+ROOT = Path(ops.__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _threads_restored():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+# A comparison is fair only between things that compute the same
+
+
+@pytest.mark.parametrize("label", naive.CASES)
+def test_a_naive_form_computes_what_its_op_does(label, float64):
+    """Results and whatever is updated in place; the naive update returns nothing, its results are in its arguments."""
+    case = naive.CASES[label]
+    arguments = case.arguments(naive.Shape(2, 5, 3), 4)
+    by_op, by_naive = deepcopy(arguments), deepcopy(arguments)
+    result, expected = case.op(*by_op), case.naive(*by_naive)
+    if expected is not None:
+        torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-12)
+    changed = 0
+    for actual, wanted, before in zip(*map(tensors, (by_op, by_naive, arguments)), strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-10, atol=1e-12)
+        changed += not torch.equal(wanted, before)
+    assert (changed > 0) == label.partition(",")[0].endswith("_")
+
+
+@pytest.mark.parametrize("label", [label for label, case in naive.CASES.items() if case.differentiable])
+def test_a_naive_form_has_the_gradient_of_its_op(label, float64):
+    case = naive.CASES[label]
+    arguments = case.arguments(naive.Shape(2, 5, 3), 4)
+    leaves = [arguments[k].requires_grad_() for k in case.differentiable]
+
+    def gradients(function) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(sum(result.sin().sum() for result in tensors(function(*arguments))), leaves)
+
+    torch.testing.assert_close(gradients(case.op), gradients(case.naive), rtol=1e-9, atol=1e-12)
+
+
+def test_the_lstm_has_as_many_parameters_as_the_stack():
+    setting = replace(STACK, symbols=65, hidden=(64, 64))
+    width = ops_gpu.equal_width(setting)
+    stack = ops_gpu.size_of(ops_gpu.PredictiveStack(ops_gpu.Categorical(65), (64, 64), delay=1))
+    assert ops_gpu.size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
+
+
+# Records
+
+
+def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ops, "peak_mib_in_fresh_process", lambda label, setting: 1.5)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    setting = ops.Setting(batches=(1, 2), steps=(6,), units=(3, 4), budget=0.0, stack=STACK)
+    ops.report(setting, ops_gpu.QUICK, tmp_path)
+    written = read_record(tmp_path / "ops.json")
+    assert {row["op"] for row in written["rows"]} == set(naive.CASES)
+    assert {(row["batch"], row["units"]) for row in written["rows"]} == {
+        (1, 3),
+        (1, 4),
+        (2, 3),
+        (2, 4),
+        (1, None),
+        (2, None),
+    }
+    assert [row["rule"] for row in written["stack"]] == ["bptt", "top, chunk", "top, exact"]
+    assert len(written["update"]) == 3 * len(setting.shapes)
+    for row in written["matrix_products"]:
+        assert 0 < row["share_of_matrix_products"] < 1
+        assert row["bound_of_a_fused_cpu_kernel"] == pytest.approx(1 / row["share_of_matrix_products"])
+    assert written["gpu"] == "not measured: no GPU"
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"date {date.today()}, ")
+    assert "not measured: no GPU" in printed
+    for heading in ("| op | pass | B | T | N | op, ms |", "| peak memory, MiB |", "| bound of a fused kernel |"):
+        assert heading in printed
+
+
+def test_the_latency_suite_writes_a_row_for_every_kind_of_learner(tmp_path, capsys):
+    setting = latency.Setting(symbols=5, hidden=(4, 3), warm_up=1, block=4, rounds=2)
+    latency.report(setting, tmp_path)
+    rows = read_record(tmp_path / "latency.json")["rows"]
+    assert len(rows) == 3 * 2 * 2
+    for row in rows:
+        assert row["symbols"] == 8
+        assert 0 < row["median_us"] <= row["ninety_percent_us"]
+    assert "| credit | delay | optimiser |" in capsys.readouterr().out
+
+
+def test_the_latency_suite_learns_between_symbols():
+    """A symbol that keeps coming is expected more and more; without an update the state alone would settle."""
+    hear = latency.listener("top", 1, "SGD", latency.Setting(symbols=5, hidden=(4, 3)))
+    surprises = [-hear(torch.tensor([[2]])).log_softmax(-1)[0, 0, 2].item() for _ in range(200)]
+    assert surprises[199] < surprises[100] < surprises[50]
+
+
+def test_the_speed_suite_gives_a_figure_for_every_rule(tmp_path):
+    rows = speed.compare(STACK)
+    record.write("speed", {}, rows, tmp_path)
+    rows = read_record(tmp_path / "speed.json")["rows"]
+    assert {row["rule"] for row in rows} == set(speed.RULES)
+    assert all(row["tokens_per_second"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("rule", ["local", "bptt"])
+def test_the_memory_suite_measures_both_rules(rule):
+    setting = memory.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=8)
+    assert memory.measure(rule, 16, setting) >= 0
+
+
+def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
+    """Weights, gradients and AdamW's two moments of a 1000 x 1000 predictor alone are 15 MiB."""
+    setting = replace(STACK, hidden=(1000,))
+    assert 15 < ops.peak_mib_in_fresh_process("layer, chunk", setting) < 500
+
+
+# Red tests
+
+
+def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
+    code = f"from comparisons import ops; ops.main(['--quick'], tests={RED!r})"
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    command = [sys.executable, "-c", code]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert outcome.returncode == 1
+    assert outcome.stdout == ""
+    assert "the ops' tests are red, so no figures (13 failed)" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_green_tests_let_the_suite_measure(monkeypatch):
+    measured = []
+    monkeypatch.setattr(ops, "report", lambda *arguments: measured.append(arguments))
+    ops.main(["--quick"], tests=GREEN)
+    ops.main([], tests=GREEN)
+    (quick, _, quick_out), (full, _, out) = measured
+    assert (quick, full) == (ops.QUICK, ops.Setting())
+    assert (quick_out, out) == (record.QUICK_RESULTS, record.RESULTS)
+
+
+# The GPU section, run on the CPU
+
+
+def test_the_gpu_section_counts_bytes_against_a_copy():
+    """A copy is 1 of a copy, and rates follow from the streams of [B, T, N] in bfloat16 that a kernel moves."""
+    setting = ops_gpu.Setting(batch=2, steps=8, units=4, rounds=3)
+    copy, scan, credit, product = ops_gpu.kernel_rows(setting, "cpu")
+    for row, streams in ((copy, 4), (scan, 3), (credit, 6)):
+        assert row["gigabytes_per_second"] == pytest.approx(streams * 2 * 8 * 4 * 2 / (row["ms"] / 1e3) / 1e9)
+    assert copy["share_of_copy"] == pytest.approx(1)
+    assert scan["share_of_copy"] == pytest.approx(scan["gigabytes_per_second"] / copy["gigabytes_per_second"])
+    assert product["teraflops"] == pytest.approx(2 * 2 * 8 * 4 * 4 / (product["ms"] / 1e3) / 1e12)
+    assert {row["target_ms"] for row in (copy, scan, credit, product)} == {None}  # targets are for one shape
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine where a CUDA graph cannot be captured")
+def test_a_way_that_does_not_run_is_a_row_that_says_why():
+    rows = ops_gpu.update_rows(ops_gpu.Setting(rounds=3, stack=STACK), "cpu", ("eager", "graph"))
+    assert {row["precision"] for row in rows if row["learner"] == "cuDNN LSTM"} == {"fp32", "bf16", "fp16"}
+    for row in rows:
+        assert (row["failed"] is None) == (row["way"] == "eager")
+        assert ("ms" in row) == (row["way"] == "eager")
+    assert "CUDAGraph" in ops_gpu.tables({"kernels": [], "updates": rows})
+
+
+# Tables and turns
+
+
+def test_a_table_has_four_digits_and_blanks_for_what_is_missing():
+    rows = [{"name": "a", "ms": 12.34567, "n": 7}, {"name": "b", "ms": None}]
+    expected = "| rule | ms | N |\n|---|---|---|\n| a | 12.35 | 7 |\n| b |  |  |"
+    assert record.table(rows, {"name": "rule", "ms": "ms", "n": "N"}) == expected
+
+
+def test_contenders_take_turns_after_a_round_that_warms_up():
+    calls = []
+    times = record.in_turns({name: lambda name=name: calls.append(name) for name in "ab"}, 4)
+    assert "".join(calls) == "ab" * 5
+    assert {name: len(seconds) for name, seconds in times.items()} == {"a": 4, "b": 4}
+
+
+def test_a_spent_budget_leaves_the_least_rounds():
+    assert len(record.in_turns({"a": list}, 100, budget=0.0)["a"]) == record.LEAST_ROUNDS
+
+
+def test_a_figure_that_is_not_a_number_is_no_record(tmp_path):
+    """JSON has no NaN: a reader would fail long after."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        record.write("speed", {}, [{"ms": float("nan")}], tmp_path)
+
+
+def read_record(path: Path) -> dict:
+    """A suite's record, with the environment that every record has."""
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert written["suite"] == path.stem
+    around = written["environment"]
+    assert around["date"] == date.today().isoformat()
+    assert around["torch"] == torch.__version__
+    assert {"processor", "cores", "threads", "gpu", "python", "pcrnn", "backend", "system"} <= around.keys()
+    return written
+
+
+def tensors(tree) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
