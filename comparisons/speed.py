@@ -14,6 +14,7 @@ import torch
 import learning_rules
 from comparisons.record import table, write
 from pcrnn import Categorical, Chunk, PredictiveStack
+from pcrnn.allocator import keep_freed_memory
 
 RULES: dict[str, tuple[str, dict[str, object]]] = {
     "bptt": ("bptt", {}),
@@ -60,6 +61,7 @@ def updater(name: str, options: dict[str, object], setting: Setting) -> Callable
 def compare(setting: Setting) -> list[dict[str, object]]:
     """Time every rule `rounds` times, taking turns; ratios are of medians against BPTT."""
     torch.set_num_threads(setting.threads)
+    keep_freed_memory()
     updates = {label: updater(name, options, setting) for label, (name, options) in RULES.items()}
     times: dict[str, list[float]] = {label: [] for label in updates}
     for turn in range(setting.rounds + 1):

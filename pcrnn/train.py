@@ -25,6 +25,7 @@ import pcrnn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn import trees
+from pcrnn.allocator import keep_freed_memory
 from pcrnn.checkpoint import Checkpoint
 from pcrnn.config import TrainConfig, check_resumable, resolve_device
 from pcrnn.data import Lanes, Source, open_source
@@ -84,6 +85,7 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Repor
     does not fit `config`, DivergedError before an update that is not finite.
     """
     report = report or Reporter()
+    keep_freed_memory()
     if not resume:
         # Everything that can be wrong with settings and data is found before the folder is made.
         trainer = Trainer(config, open_source(config.data, tokens=config.tokens), report)

@@ -200,16 +200,14 @@ def eligibility_update_(
         return traced
     blocks = immediate.shape[-1] // decay.shape[-1]
     into_trace = repeat(decay[:, 0] * credit[:, 0], "b n -> b (g n)", g=blocks)
-    gradient.add_(torch.einsum("bn,bnj->nj", into_trace, trace))
-    bias_gradient.add_((into_trace * bias_trace).sum(0))
     suffix = suffix_products(decay)
     left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)
     arriving = credited(immediate, suffix)
-    arrived = arriving.to(presynaptic.dtype).transpose(1, 2)
-    trace.mul_(left.unsqueeze(-1))
-    if presynaptic.dtype == trace.dtype:
-        trace.baddbmm_(arrived, presynaptic)
-    else:
-        trace.add_(torch.bmm(arrived, presynaptic))
+    bias_gradient.add_((into_trace * bias_trace).sum(0))
     bias_trace.mul_(left).add_(arriving.sum(1))
+    # a batch row at a time: its trace is read, made to contribute and advanced while it is in the cache
+    columns = (into_trace.unsqueeze(-1), left.unsqueeze(-1), arriving.to(presynaptic.dtype), presynaptic)
+    for row, into_row, left_row, arriving_row, u in zip(trace, *(c.unbind() for c in columns), strict=True):
+        gradient.addcmul_(into_row, row)
+        add_product_(row.mul_(left_row), arriving_row.unsqueeze(0), u.unsqueeze(0))
     return traced
