@@ -55,7 +55,7 @@ class TrainConfig:
     """Time steps between two updates."""
     batch: int = 32
     """Sequences read side by side."""
-    steps: int = 600
+    steps: int = 360
     """Updates in all."""
     lr: float = 3e-3
     """Learning rate after the warm-up; it then falls along a cosine to 5 %."""
