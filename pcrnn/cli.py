@@ -189,7 +189,7 @@ def _evaluate(command: Evaluate) -> int:
     run = load_run(command.run, data=command.data, device=command.device)
     _note(run.notices)
     print(run.source.describe(), flush=True)
-    valid = evaluate(run.stack, run.source.sequence("valid"), batch=run.config.batch, chunk=run.config.chunk)
+    valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
     return 0
 

@@ -16,7 +16,7 @@ from pcrnn.data import Lanes, Source, TextSource, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.stack import Chunk, PredictiveStack
 
-WARM_UP = 1024  # steps watched before a passage, so that its first symbols are not met cold
+WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
 
 
 class TrainedRun(NamedTuple):
@@ -71,22 +71,24 @@ def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:
 
 
 @torch.no_grad()
-def evaluate(stack: PredictiveStack, sequence: Tensor, *, batch: int = 32, chunk: int = 128) -> list[float]:
-    """Mean surprise of every level in nats per step, level 0 first.
+def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: int = 128) -> list[float]:
+    """Mean surprise of every level on the validation split in nats per step, level 0 first.
 
-    The sequence, [T] symbols or [T, D], is cut into at most `batch` lanes, each met cold and read to its end.
-    Raises DataError for fewer than two steps.
+    The split is cut into at most `batch` lanes, each met in the context of the steps before it and read to its end.
     """
     device = next(stack.parameters()).device
-    lanes = Lanes.at_most(sequence, batch, chunk, name="the validation split")
-    state, total, count = None, 0.0, 0
+    valid = source.sequence("valid")
+    lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
+    before = source.sequence("train")[-WARM_UP:]
+    contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
+    _, state = stack.observe(contexts.contiguous().to(device))
+    total, count = torch.zeros(len(stack.layers) + 1, dtype=torch.float64, device=device), 0
     for x in lanes.parts():
         piece = Chunk.of_stream(x.to(device, non_blocking=True))
         activity, state = stack.observe(piece.observations, state)
         surprise = stack.outcome(activity, piece).surprise
-        total = total + surprise.sum((1, 2), dtype=torch.float64)
+        total += surprise.sum((1, 2), dtype=torch.float64)
         count += surprise[0].numel()
-    assert isinstance(total, Tensor)  # two steps make at least one part
     return (total / count).tolist()
 
 

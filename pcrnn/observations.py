@@ -142,7 +142,7 @@ class Gaussian(Observation):
 
     family = "gaussian"
 
-    def __init__(self, size: int, *, rate: float = 0.01, floor: float = 1e-4) -> None:
+    def __init__(self, size: int, *, rate: float = 0.1, floor: float = 1e-4) -> None:
         super().__init__(size)
         self.floor = floor
         self.running = RunningVariance(size, rate)

@@ -15,7 +15,7 @@ class RunningVariance(nn.Module):
     variance: Tensor
     chunks: Tensor
 
-    def __init__(self, size: int, rate: float = 0.01) -> None:
+    def __init__(self, size: int, rate: float = 0.1) -> None:
         super().__init__()
         self.rate = rate
         self.register_buffer("variance", torch.ones(size))

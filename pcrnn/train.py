@@ -220,8 +220,7 @@ class Trainer:
 
     def evaluate(self) -> list[float]:
         """Mean surprise of every level on the validation split, nats."""
-        sequence = self.source.sequence("valid")
-        return evaluate(self.stack, sequence, batch=self.config.batch, chunk=self.config.chunk)
+        return evaluate(self.stack, self.source, batch=self.config.batch, chunk=self.config.chunk)
 
     def save(self, folder: runs.RunFolder) -> Path:
         """Write a checkpoint."""
