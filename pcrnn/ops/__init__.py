@@ -4,12 +4,12 @@ On the CPU an op runs its reference in plain torch (`pcrnn.ops.reference`, which
 CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says
 which and why.
 
-    scan                  elementwise first-order recurrence over time                 differentiable, twice too
+    scan                  elementwise first-order recurrence over time                 differentiable, also twice
     categorical_error     error and surprise of a family in one pass, likewise         differentiable in eta
       bernoulli_error, gaussian_error, poisson_error
     state_error           normalised error of a prediction of the own next state       differentiable
     state_error_backward  its adjoint                                                  not differentiable
-    gated_cell            decay, candidate, state and output of the gated cell         differentiable
+    gated_cell            decay, candidate, state and output of the gated cell         differentiable, over scan
     credit                credit of the traced gates under a learning signal           not differentiable
     eligibility_update_   three-factor update of one layer's gates over a chunk        not differentiable: it IS one
     local_update_         one layer's whole chunk: forward, errors, gradients, carry   likewise
@@ -48,13 +48,12 @@ _SCHEMAS = {
     ),
 }
 
-
 _FAMILIES = ("categorical_error", "bernoulli_error", "gaussian_error", "poisson_error")
+_DIFFERENTIABLE = ("scan", "state_error", *_FAMILIES)
+_COMPOSED = ("local_update_",)  # of the other ops, the same on every device
 
 
 def _composed(name: str) -> Any:
-    """An op made of the others, the same on every device."""
-
     def run(*arguments: Any) -> Any:
         return getattr(local, name)(*arguments)
 
@@ -104,21 +103,23 @@ def _without_gradient(name: str) -> Any:
     return run
 
 
+def _register(library: torch.library.Library, name: str, schema: str) -> None:
+    """Schema, implementations, fake and, where the op has one, its gradient."""
+    library.define(name + schema)
+    for device, implementation in (("CPU", _on_cpu), ("CUDA", _on_cuda)):
+        library.impl(name, _contiguous((_composed if name in _COMPOSED else implementation)(name)), device)
+    fake = fakes.prediction_error if name in _FAMILIES else getattr(fakes, name)
+    torch.library.register_fake(f"pcrnn::{name}", fake, lib=library)
+    if name not in _DIFFERENTIABLE:
+        library.impl(name, _without_gradient(name), "Autograd", with_keyset=True)
+        return
+    setup = gradients.error_setup if name in _FAMILIES else getattr(gradients, f"{name}_setup")
+    torch.library.register_autograd(f"pcrnn::{name}", getattr(gradients, name), setup_context=setup, lib=library)
+
+
 _library = torch.library.Library("pcrnn", "DEF")
-_DIFFERENTIABLE = ("scan", "state_error", *_FAMILIES)
 for _name, _schema in _SCHEMAS.items():
-    _library.define(_name + _schema)
-    _on = (_composed(_name), _composed(_name)) if _name == "local_update_" else (_on_cpu(_name), _on_cuda(_name))
-    _library.impl(_name, _contiguous(_on[0]), "CPU")
-    _library.impl(_name, _contiguous(_on[1]), "CUDA")
-    _fake = fakes.prediction_error if _name in _FAMILIES else getattr(fakes, _name)
-    torch.library.register_fake(f"pcrnn::{_name}", _fake, lib=_library)
-    if _name in _DIFFERENTIABLE:
-        _setup = gradients.error_setup if _name in _FAMILIES else getattr(gradients, f"{_name}_setup")
-        _formula = getattr(gradients, _name)
-        torch.library.register_autograd(f"pcrnn::{_name}", _formula, setup_context=_setup, lib=_library)
-    else:
-        _library.impl(_name, _without_gradient(_name), "Autograd", with_keyset=True)
+    _register(_library, _name, _schema)
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
