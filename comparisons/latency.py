@@ -1,25 +1,26 @@
 """Latency of learning from a stream, one symbol at a time: one symbol in, weights updated, next expectation out.
 
-    python -m comparisons.latency [--quick]
+    python -m comparisons latency [--quick]
 
 When x_t comes, the stack has been told x_1 .. x_{t-1}. It learns from the pair (x_{t-1}, x_t), a chunk of one step
 with exact traces; the optimiser makes its step; one forward step over x_t under the new weights gives the
 expectation of x_{t+1}. All of that is counted.
 """
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import learning_rules
-from comparisons.record import QUICK_RESULTS, RESULTS, environment, header, table, write
+from comparisons import record
+from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
 CREDITS = ("layer", "top", "neighbour")
@@ -77,7 +78,7 @@ def seconds_per_symbol(hear: Callable[[Tensor], Tensor], symbols: Tensor) -> lis
     return seconds
 
 
-def compare(setting: Setting) -> list[dict[str, object]]:
+def compare(setting: Setting) -> list[dict[str, Any]]:
     """Every credit, delay and optimiser, taking turns block by block."""
     torch.set_num_threads(setting.threads)
     learners = {kind: listener(*kind, setting) for kind in product(CREDITS, DELAYS, OPTIMISERS)}
@@ -100,11 +101,18 @@ def compare(setting: Setting) -> list[dict[str, object]]:
     ]
 
 
-def report(setting: Setting, out: Path) -> None:
-    """Measure, write the record, print the table."""
-    rows = compare(setting)
-    path = write("latency", asdict(setting), rows, out)
-    print(f"{header(environment())}\n")
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    setting = QUICK if request.quick else Setting()
+    request.tell(f"latency: {setting.rounds} rounds of {setting.block} symbols for every learner")
+    return written(compare(setting), setting, request.out)
+
+
+def written(rows: list[dict[str, Any]], setting: Setting, out: Path) -> list[Path]:
+    """Record, table and picture."""
+    fastest = min(rows, key=lambda row: row["median_us"])
+    kind = f"{fastest['credit']}, delay {fastest['delay']}, {fastest['optimiser']}"
+    summary = [f"Learning from one symbol and expecting the next takes {fastest['median_us']:.0f} µs ({kind})."]
     columns = {
         "credit": "credit",
         "delay": "delay",
@@ -112,18 +120,29 @@ def report(setting: Setting, out: Path) -> None:
         "median_us": "median, µs a symbol",
         "ninety_percent_us": "90 % within, µs",
     }
-    print(table(rows, columns))
-    print(f"\n{path}")
+    path = record.write("latency", asdict(setting), rows, out, summary=summary)
+    markdown = record.markdown("latency", "Latency", [record.table(rows, columns)], out)
+    return [path, markdown, *picture(rows, out / "latency")]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Microseconds from a symbol to the expectation of the next")
-    parser.add_argument(
-        "--quick", action="store_true", help=f"a tiny stack, to see that it works; into {QUICK_RESULTS}"
-    )
-    quick = parser.parse_args(arguments).quick
-    report(QUICK if quick else Setting(), QUICK_RESULTS if quick else RESULTS)
+def picture(rows: list[dict[str, Any]], stem: Path) -> list[Path]:
+    """A line a learner, from the median to what 90 % of symbols stay within."""
+    import seaborn
 
+    from pcrnn.plots import canvas
 
-if __name__ == "__main__":
-    main()
+    with canvas.canvas(8.0, 1.4 + 0.28 * len(rows)) as figure:
+        how = "dot: median; end of the line: 90 % of symbols are within"
+        canvas.heading(figure, "From a symbol to the expectation of the next, learning included", how, canvas.NO_INFO)
+        axes = figure.subplots()
+        for height, row in enumerate(reversed(rows)):
+            median, most = row["median_us"], row["ninety_percent_us"]
+            axes.plot([median, most], [height, height], "-", color=canvas.FAINT, linewidth=1.2)
+            axes.plot(median, height, "o", color=canvas.INK, markersize=4)
+        labels = [f"{row['credit']}, delay {row['delay']}, {row['optimiser']}" for row in rows]
+        axes.set_yticks(range(len(rows)), labels[::-1])
+        axes.set_xlim(left=0)
+        axes.set_xlabel("µs a symbol")
+        seaborn.despine(ax=axes)
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
+        return canvas.save(figure, stem)

@@ -1,6 +1,6 @@
 """Time of every op against its naive form, time and memory of a whole update against BPTT. Red tests give no figures.
 
-    python -m comparisons.ops [--quick]
+    python -m comparisons ops [--quick]
 
 Runs `tests/ops` first and refuses to measure when they fail. Sections of the record:
 
@@ -14,7 +14,6 @@ Runs `tests/ops` first and refuses to measure when they fail. Sections of the re
 Shapes: B batch, T time, N hidden units, D symbols.
 """
 
-import argparse
 import shlex
 import statistics
 import subprocess
@@ -29,7 +28,9 @@ import torch
 from torch import Tensor
 
 from comparisons import naive, ops_gpu, speed
-from comparisons.record import QUICK_RESULTS, RESULTS, Run, environment, header, in_turns, peak_mib, table, write
+from comparisons.record import Run, in_turns, markdown, peak_mib, table, write
+from comparisons.suite import Request
+from pcrnn.errors import PcrnnError
 
 ROOT = Path(__file__).parents[1]
 TESTS = (sys.executable, "-m", "pytest", "tests/ops", "-q")
@@ -212,34 +213,37 @@ def product_share(update: Run, calls: int = 5) -> float:
     return sum(event.self_cpu_time_total for event in events if event.key in PRODUCTS) / whole
 
 
+class RedTests(PcrnnError):
+    """Figures of a wrong op mean nothing."""
+
+
 def refuse_when_red(tests: Sequence[str]) -> None:
-    """Exit with status 1 and one line where the ops' tests fail: figures of a wrong op mean nothing."""
+    """Raise RedTests where the ops' tests fail."""
     outcome = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
     if outcome.returncode:
         last = (outcome.stdout.strip() or outcome.stderr.strip() or "no output").splitlines()[-1]
-        sys.exit(f"comparisons.ops: the ops' tests are red, so no figures ({last}); see {shlex.join(tests)}")
+        raise RedTests(f"ops: the ops' tests are red, so no figures ({last}); see {shlex.join(tests)}")
 
 
-def main(arguments: Sequence[str] | None = None, tests: Sequence[str] = TESTS) -> None:
-    parser = argparse.ArgumentParser(description="Ops against their naive forms, whole updates against BPTT")
-    parser.add_argument("--quick", action="store_true", help=f"tiny sizes, to see that it works; into {QUICK_RESULTS}")
-    quick = parser.parse_args(arguments).quick
-    refuse_when_red(tests)
-    setting = QUICK if quick else Setting()
-    report(setting, ops_gpu.QUICK if quick else ops_gpu.Setting(), QUICK_RESULTS if quick else RESULTS)
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    refuse_when_red(TESTS)
+    on_gpu = ops_gpu.QUICK if request.quick else ops_gpu.Setting()
+    return report(QUICK if request.quick else Setting(), on_gpu, request)
 
 
-def report(setting: Setting, on_gpu: ops_gpu.Setting, out: Path) -> None:
-    """Measure section after section, each printed as it is done; write the record at the end."""
+def report(setting: Setting, on_gpu: ops_gpu.Setting, request: Request) -> list[Path]:
+    """Measure section after section."""
     torch.set_num_threads(setting.stack.threads)
-    print(header(environment()), flush=True)
     shape = {"batch": "B", "steps": "T", "units": "N"}
     times = {"op_ms": "op, ms", "naive_ms": "naive, ms", "speed_against_naive": "against naive"}
     against = {"rule": "rule", **shape, "ms": "ms an update", "speed_against_bptt": "against BPTT"}
     share = {"share_of_matrix_products": "matrix products", "bound_of_a_fused_cpu_kernel": "bound of a fused kernel"}
+    parts: list[str] = []
 
     def show(title: str, rows: list[Row], columns: dict[str, str]) -> list[Row]:
-        print(f"\n{title}\n\n{table(rows, columns)}", flush=True)
+        request.tell(f"ops: {title.lower()} done")
+        parts.extend([f"## {title}", table(rows, columns)])
         return rows
 
     rows = show("Ops", op_rows(setting), {"op": "op", "pass": "pass", **shape, **times})
@@ -248,10 +252,31 @@ def report(setting: Setting, on_gpu: ops_gpu.Setting, out: Path) -> None:
     stack = show(f"Update of a stack of {len(setting.stack.hidden)}", of_stack, against)
     products = show("Share of matrix products", product_rows(setting), {"rule": "rule", **shape, **share})
     gpu = ops_gpu.measure(on_gpu)
-    print(f"\nGPU\n\n{ops_gpu.tables(gpu)}\n")
+    parts += ["## GPU", ops_gpu.tables(gpu)]
     config = {**asdict(setting), "gpu": asdict(on_gpu)}
-    print(write("ops", config, rows, out, update=layer, stack=stack, matrix_products=products, gpu=gpu))
+    path = write("ops", config, rows, request.out, update=layer, stack=stack, matrix_products=products, gpu=gpu)
+    return [path, markdown("ops", "Ops", parts, request.out), *picture(rows, request.out / "ops")]
 
 
-if __name__ == "__main__":
-    main()
+def picture(rows: list[Row], stem: Path) -> list[Path]:
+    """How much faster every op is than its naive form, a dot a shape."""
+    import seaborn
+
+    from pcrnn.plots import canvas
+
+    names = list(dict.fromkeys(f"{row['op']}, {row['pass']}" for row in rows))
+    with canvas.canvas(9.0, 1.6 + 0.24 * len(names)) as figure:
+        how = "a dot a shape; right of the line the op is faster"
+        canvas.heading(figure, "Speed of every op against its naive form", how, canvas.NO_INFO)
+        axes = figure.subplots()
+        for height, name in enumerate(reversed(names)):
+            ratios = [row["speed_against_naive"] for row in rows if f"{row['op']}, {row['pass']}" == name]
+            axes.plot(ratios, [height] * len(ratios), "o", color=canvas.INK, markersize=4, alpha=0.6)
+        axes.axvline(1, color=canvas.FAINT, linewidth=0.8, zorder=0)
+        axes.set_yticks(range(len(names)), names[::-1])
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("times as fast")
+        seaborn.despine(ax=axes)
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
+        return canvas.save(figure, stem)

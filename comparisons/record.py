@@ -5,7 +5,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,13 @@ def write(suite: str, config: dict[str, Any], rows: list[dict[str, Any]], out: P
     path = out / f"{suite}.json"
     record = {"suite": suite, "environment": environment(), "config": config, "rows": rows, **sections}
     path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def markdown(suite: str, title: str, parts: Sequence[str], out: Path = RESULTS) -> Path:
+    """Write `out`/suite.md: a title, the environment, and the parts; returns its path."""
+    path = out / f"{suite}.md"
+    path.write_text("\n\n".join([f"# {title}", header(environment()), *parts]) + "\n", encoding="utf-8")
     return path
 
 

@@ -1,10 +1,11 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
 """
 
 import argparse
+import importlib
 import os
 import re
 import signal
@@ -99,14 +100,22 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Measure local learning against BPTT: `pcrnn compare --help` lists the suites."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Info:
     """Versions, devices and kernels."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        command = _parse(list(sys.argv[1:] if argv is None else argv))
+        if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
+            return importlib.import_module("comparisons.__main__").main(argv[1:])
+        command = _parse(argv)
         return _COMMANDS[type(command)](command)
     except PcrnnError as error:
         print(f"pcrnn: error: {error}", file=sys.stderr)
@@ -129,6 +138,7 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Sample, subcommand("sample")],
+        Annotated[Compare, subcommand("compare")],
         Annotated[Info, subcommand("info")],
     ]
     return tyro.cli(commands, prog="pcrnn", description="Predictive-coding stacked RNNs.", args=argv)

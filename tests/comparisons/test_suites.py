@@ -9,6 +9,7 @@ import sys
 from copy import deepcopy
 from dataclasses import replace
 from datetime import date
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from comparisons import latency, memory, naive, ops, ops_gpu, record, speed
+from comparisons.suite import Request
 
 STACK = speed.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
 GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
@@ -79,11 +81,14 @@ def test_the_lstm_has_as_many_parameters_as_the_stack():
 # Records
 
 
-def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch, capsys):
+def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch):
     monkeypatch.setattr(ops, "peak_mib_in_fresh_process", lambda label, setting: 1.5)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     setting = ops.Setting(batches=(1, 2), steps=(6,), units=(3, 4), budget=0.0, stack=STACK)
-    ops.report(setting, ops_gpu.QUICK, tmp_path)
+    told: list[str] = []
+    paths = ops.report(setting, ops_gpu.QUICK, Request(out=tmp_path, tell=told.append))
+    assert [path.name for path in paths] == ["ops.json", "ops.md", "ops.png", "ops.svg"]
+    assert len(told) == 4
     written = read_record(tmp_path / "ops.json")
     assert {row["op"] for row in written["rows"]} == set(naive.CASES)
     assert {(row["batch"], row["units"]) for row in written["rows"]} == {
@@ -100,22 +105,23 @@ def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch, capsys):
         assert 0 < row["share_of_matrix_products"] < 1
         assert row["bound_of_a_fused_cpu_kernel"] == pytest.approx(1 / row["share_of_matrix_products"])
     assert written["gpu"] == "not measured: no GPU"
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"date {date.today()}, ")
-    assert "not measured: no GPU" in printed
+    tables = paths[1].read_text(encoding="utf-8")
+    assert f"\ndate {date.today()}, " in tables
+    assert "not measured: no GPU" in tables
     for heading in ("| op | pass | B | T | N | op, ms |", "| peak memory, MiB |", "| bound of a fused kernel |"):
-        assert heading in printed
+        assert heading in tables
 
 
-def test_the_latency_suite_writes_a_row_for_every_kind_of_learner(tmp_path, capsys):
+def test_the_latency_suite_writes_a_row_for_every_kind_of_learner(tmp_path):
     setting = latency.Setting(symbols=5, hidden=(4, 3), warm_up=1, block=4, rounds=2)
-    latency.report(setting, tmp_path)
+    paths = latency.written(latency.compare(setting), setting, tmp_path)
+    assert [path.name for path in paths] == ["latency.json", "latency.md", "latency.png", "latency.svg"]
     rows = read_record(tmp_path / "latency.json")["rows"]
     assert len(rows) == 3 * 2 * 2
     for row in rows:
         assert row["symbols"] == 8
         assert 0 < row["median_us"] <= row["ninety_percent_us"]
-    assert "| credit | delay | optimiser |" in capsys.readouterr().out
+    assert "| credit | delay | optimiser |" in paths[1].read_text(encoding="utf-8")
 
 
 def test_the_latency_suite_learns_between_symbols():
@@ -127,16 +133,50 @@ def test_the_latency_suite_learns_between_symbols():
 
 def test_the_speed_suite_gives_a_figure_for_every_rule(tmp_path):
     rows = speed.compare(STACK)
-    record.write("speed", {}, rows, tmp_path)
-    rows = read_record(tmp_path / "speed.json")["rows"]
-    assert {row["rule"] for row in rows} == set(speed.RULES)
-    assert all(row["tokens_per_second"] > 0 for row in rows)
+    grid = speed.Grid(base=STACK, threads=(1,), batches=(1, 2), units=(4,), layers=(1, 2), budget=0.0)
+    of_grid = speed.grid_rows(grid, 1)
+    paths = speed.written(rows, of_grid, grid, tmp_path)
+    assert [path.name for path in paths] == ["speed.json", "speed.md", "speed.png", "speed.svg"]
+    written = read_record(paths[0])
+    assert {row["rule"] for row in written["rows"]} == set(speed.RULES)
+    places = {(row["batch"], row["layers"], row["rule"]) for row in written["grid"]}
+    assert places == set(product((1, 2), (1, 2), speed.GRID_LEARNERS))
+    assert all(row["tokens_per_second"] > 0 for row in written["rows"] + written["grid"])
+
+
+def test_the_grid_leaves_out_what_would_not_fit():
+    """Traces of the widest stack: 2 gates x 1000 units x (5 + 1000 + 5) messages x 4 bytes a sequence and layer."""
+    grid = speed.Grid(base=STACK, batches=(2,), units=(1000,), layers=(2,), threads=(1,), budget_mib=15)
+    (setting,) = grid.settings(1)
+    assert setting.trace_mib == pytest.approx(2 * 2 * 1000 * (5 + 1005) * 4 / 2**20)
+    assert speed.grid_rows(grid, 1) == []
 
 
 @pytest.mark.parametrize("rule", ["local", "bptt"])
 def test_the_memory_suite_measures_both_rules(rule):
     setting = memory.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=8)
-    assert memory.measure(rule, 16, setting) >= 0
+    mib, tokens_per_second = memory.measure(rule, 16, setting)
+    assert mib >= 0
+    assert tokens_per_second > 0
+
+
+def test_bptt_is_not_run_beyond_its_budget(monkeypatch, tmp_path):
+    """It takes 1 MiB a step here, so 512 steps are forecast from 256, and everything longer is left out, too."""
+    setting = replace(memory.QUICK, lengths=(128, 256, 512, 1024), budget_mib=300)
+    monkeypatch.setattr(memory, "QUICK", setting)
+    monkeypatch.setattr(memory, "in_fresh_process", lambda rule, n, setting: (n if rule == "bptt" else 40.0, 1000))
+    paths = memory.run(Request(quick=True, out=tmp_path))
+    assert [path.name for path in paths] == ["memory.json", "memory.md", "memory.png", "memory.svg"]
+    written = read_record(paths[0])
+    assert [row["bptt_mib"] for row in written["rows"]] == [128, 256, None, None]
+    assert [row["local_mib"] for row in written["rows"]] == [40.0] * 4
+    assert "adds 100 % to BPTT, 0.0 % to it." in written["summary"][0]
+
+
+def test_memory_is_measured_in_a_fresh_process():
+    mib, tokens_per_second = memory.in_fresh_process("bptt", 64, replace(memory.QUICK, hidden=(500,)))
+    assert 8 < mib < 500  # weights, gradients and two moments of a 500 x 500 predictor alone are 4 MB
+    assert tokens_per_second > 0
 
 
 def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
@@ -149,7 +189,10 @@ def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
 
 
 def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
-    code = f"from comparisons import ops; ops.main(['--quick'], tests={RED!r})"
+    code = (
+        "import sys\nfrom comparisons import ops\nfrom comparisons.__main__ import main\n"
+        f"ops.TESTS = {RED!r}\nsys.exit(main(['ops', '--quick']))"
+    )
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     command = [sys.executable, "-c", code]
     outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -163,11 +206,12 @@ def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
 def test_green_tests_let_the_suite_measure(monkeypatch):
     measured = []
     monkeypatch.setattr(ops, "report", lambda *arguments: measured.append(arguments))
-    ops.main(["--quick"], tests=GREEN)
-    ops.main([], tests=GREEN)
-    (quick, _, quick_out), (full, _, out) = measured
+    monkeypatch.setattr(ops, "TESTS", GREEN)
+    ops.run(Request(quick=True))
+    ops.run(Request())
+    (quick, _, quick_request), (full, _, request) = measured
     assert (quick, full) == (ops.QUICK, ops.Setting())
-    assert (quick_out, out) == (record.QUICK_RESULTS, record.RESULTS)
+    assert (quick_request.out, request.out) == (record.QUICK_RESULTS, record.RESULTS)
 
 
 # The GPU section, run on the CPU

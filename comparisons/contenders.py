@@ -1,0 +1,235 @@
+"""Who competes in `quality`, and the one training function for all: predictive stacks under every rule, LSTM and GRU.
+
+Shapes: B batch, T time, L layers, D natural parameters.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.utils._pytree import tree_map
+
+import learning_rules
+from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
+from comparisons.tasks import Split, Task
+from pcrnn import Chunk, PredictiveStack
+from pcrnn.config import TrainConfig
+from pcrnn.stack import BaseRate
+from pcrnn.train import BASE_RATE_FACTOR, learning_rate, set_rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of learner: settings that make it, and what is no setting."""
+
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    network: str | None = None  # of `outside.NETWORKS`, in place of a stack
+    frozen: bool = False  # the gates of all layers but the top stay as they were drawn
+
+    def settings(self, base: TrainConfig) -> TrainConfig:
+        """The settings of this kind, everything else as in `base`."""
+        return replace(base, **self.options)
+
+
+def _local(credit: str, trace: str = "exact", feedback: str = "symmetric") -> Kind:
+    return Kind(options={"rule": "local", "credit": credit, "trace": trace, "feedback": feedback})
+
+
+BPTT = "bptt"
+KINDS: dict[str, Kind] = {
+    BPTT: Kind(options={"rule": "bptt"}),
+    "bptt + auxiliary": Kind(options={"rule": "bptt", "auxiliary": 0.5}),
+    "bptt, lower gates frozen": Kind(options={"rule": "bptt"}, frozen=True),
+    **{
+        f"{credit}, {trace}": _local(credit, trace)
+        for credit in ("layer", "top", "neighbour", "hierarchy")
+        for trace in ("exact", "chunk", "none")
+    },
+    "neighbour, random feedback": _local("neighbour", feedback="random"),
+    **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
+}
+
+
+class Seen(NamedTuple):
+    """What a learner made of a chunk."""
+
+    surprise: Tensor  # of the targets, every level, the top last, nats, [levels, B, T]
+    expectation: Tensor  # the top's, [B, T, D]
+    memory: Any  # its state after the chunk
+
+
+class Contender(ABC):
+    """A learner in training."""
+
+    @property
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """What has the parameters."""
+
+    @abstractmethod
+    def learn(self, chunk: Chunk, restart: bool) -> Tensor:
+        """Leave the gradient of a chunk in `.grad`, keep the state for the next; returns the loss."""
+
+    @abstractmethod
+    def see(self, chunk: Chunk, memory: Any) -> Seen:
+        """Run over a chunk without learning; `memory` is what came back before, None at the start."""
+
+    @abstractmethod
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters whose gradients are clipped together."""
+
+
+class Stack(Contender):
+    """A predictive stack under one of our rules."""
+
+    def __init__(self, task: Task, kind: Kind, config: TrainConfig) -> None:
+        self.stack = _stack(task, config)
+        if kind.frozen:
+            for layer in list(self.stack.layers)[:-1]:
+                layer.weight.requires_grad_(False)
+                layer.bias.requires_grad_(False)
+        self.rule = learning_rules.make(config.rule, **config.rule_options())
+        self.state = self.carry = None
+
+    @property
+    def module(self) -> PredictiveStack:
+        return self.stack
+
+    def learn(self, chunk: Chunk, restart: bool) -> Tensor:
+        if restart:
+            batch = len(chunk.targets)
+            self.state, self.carry = self.stack.initial_state(batch), self.rule.init(self.stack, batch)
+        result, self.state, self.carry = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
+        return result.loss
+
+    def see(self, chunk: Chunk, memory: Any) -> Seen:
+        activity, memory = self.stack.observe(chunk.observations, memory)
+        return Seen(self.stack.outcome(activity, chunk).surprise, activity.expectations[-1], memory)
+
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        return list(self.rule.clip_groups(self.stack).values())
+
+
+class Outside(Contender):
+    """torch's LSTM or GRU of about as many parameters as the stack, trained by BPTT through the same chunks."""
+
+    def __init__(self, task: Task, network: str, config: TrainConfig) -> None:
+        def build(width: int) -> Recurrent:
+            target = task.target() or task.observation()
+            return Recurrent(network, task.observation(), target, width, len(config.hidden))
+
+        with torch.device("meta"):
+            wanted = size_of(_stack(task, config))
+        self.model = build(equal_width(wanted, build))
+        self.state = None
+
+    @property
+    def module(self) -> Recurrent:
+        return self.model
+
+    def learn(self, chunk: Chunk, restart: bool) -> Tensor:
+        surprise, expectation, state = self.see(chunk, None if restart else self.state)
+        self.state = tree_map(Tensor.detach, state)
+        loss = (surprise[-1] * chunk.weight).sum()
+        loss.backward()
+        self.model.target.adapt(expectation.detach(), chunk.targets, chunk.mask)
+        return loss.detach()
+
+    def see(self, chunk: Chunk, memory: Any) -> Seen:
+        expectation, memory = self.model(chunk.observations, memory)
+        return Seen(self.model.target.surprise(expectation, chunk.targets).unsqueeze(0), expectation, memory)
+
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        return [list(self.model.parameters())]
+
+
+class Score(NamedTuple):
+    """How a learner does on a split."""
+
+    nats: list[float]  # mean surprise of every level where targets count
+    accuracy: float | None  # share of targets that were thought likeliest, for symbols
+
+
+class Fit(NamedTuple):
+    """What came of training: the figures at the moment that did best on the validation split."""
+
+    valid: Score
+    test: Score
+    step: int  # updates done then
+    parameters: int
+
+
+def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
+    """Train one learner of a kind, whose settings `config` holds; None where it diverged.
+
+    What is learned does not depend on the kind of learner beyond its rule: the same data in the same order, the same
+    schedule, the same optimiser; stacks begin with the same weights. A stack on a stream computes, bit for bit, what
+    `pcrnn train` does.
+    """
+    torch.manual_seed(config.seed)
+    contender = Stack(task, kind, config) if kind.network is None else Outside(task, kind.network, config)
+    optimiser, groups = adamw(contender.module, config), contender.clip_groups()
+    best: Fit | None = None
+    for step in range(config.steps):
+        for group in optimiser.param_groups:
+            set_rate(group, learning_rate(config, step) * group["factor"])
+        optimiser.zero_grad(set_to_none=False)
+        loss = contender.learn(*task.read(step))
+        if not (math.isfinite(loss) and _clip(groups, config.clip)):
+            return None
+        optimiser.step()
+        last = step + 1 == config.steps
+        if last or (config.evaluate_every and (step + 1) % config.evaluate_every == 0):
+            valid = score(contender, task, "valid")
+            if best is None or valid.nats[-1] < best.valid.nats[-1]:
+                best = Fit(valid, score(contender, task, "test"), step + 1, size_of(contender.module))
+    return best
+
+
+@torch.no_grad()
+def score(contender: Contender, task: Task, split: Split) -> Score:
+    """How a learner does on a split, read once from its beginning."""
+    memory, total, count, right = None, torch.zeros((), dtype=torch.float64), 0, 0
+    symbolic = (task.target() or task.observation()).symbolic
+    for chunk, restart in task.parts(split):
+        seen = contender.see(chunk, None if restart else memory)
+        memory, counted = seen.memory, chunk.weight > 0
+        total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64)
+        count += int(counted.sum())
+        if symbolic:
+            right += int((seen.expectation.argmax(-1) == chunk.targets)[counted].sum())
+    return Score((total / count).tolist(), right / count if symbolic else None)
+
+
+def adamw(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW as in `pcrnn.train`: only matrices decay, base rates learn faster."""
+    base = [p for part in module.modules() if isinstance(part, BaseRate) for p in part.parameters()]
+    rates = {id(p) for p in base}
+    others = [p for p in module.parameters() if p.requires_grad and id(p) not in rates]
+    groups = [
+        {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay, "factor": 1.0},
+        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0, "factor": 1.0},
+        {"params": base, "weight_decay": 0.0, "factor": BASE_RATE_FACTOR},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
+
+
+def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
+    """Clip each group's gradient; whether all norms are finite."""
+    finite = True
+    for parameters in groups:
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        finite &= math.isfinite(norm)
+        if largest:
+            clip_grads_with_norm_(parameters, largest, norm)
+    return finite
+
+
+def _stack(task: Task, config: TrainConfig) -> PredictiveStack:
+    return PredictiveStack(task.observation(), config.hidden, target=task.target(), delay=config.delay)

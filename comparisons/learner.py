@@ -1,0 +1,63 @@
+"""A stack, a rule and an optimiser: what a suite trains where a loop over one stream of data does not fit."""
+
+from collections.abc import Iterable
+
+from torch.nn.utils import clip_grad_norm_
+
+from comparisons.contenders import adamw
+from learning_rules import Result, Rule
+from pcrnn import Chunk, PredictiveStack
+from pcrnn.config import TrainConfig
+from pcrnn.stack import StackState
+from pcrnn.train import learning_rate, set_rate
+
+
+class Learner:
+    """Learns from chunks as the program does, and remembers the state and the rule's carry between them.
+
+    Of `config` it takes batch, learning rate and its schedule, weight decay, betas and clip.
+    """
+
+    state: StackState
+
+    def __init__(self, stack: PredictiveStack, rule: Rule, config: TrainConfig) -> None:
+        self.stack, self.rule, self.config = stack, rule, config
+        self.optimiser = adamw(stack, config)
+        self.updates = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Back to the state before the first observation, with empty traces: another sequence comes."""
+        self.state = self.stack.initial_state(self.config.batch)
+        self.carry = self.rule.init(self.stack, self.config.batch)
+
+    def update(self, chunk: Chunk) -> Result:
+        """Learn from the next chunk."""
+        (result,) = self.update_once([chunk])
+        return result
+
+    def update_once(self, chunks: Iterable[Chunk]) -> list[Result]:
+        """Go through the chunks with frozen weights, then make one step with the mean of their gradients."""
+        self.optimiser.zero_grad(set_to_none=False)
+        results = [self._accumulate(chunk) for chunk in chunks]
+        for parameters in self.rule.clip_groups(self.stack).values():
+            for gradient in (p.grad for p in parameters if p.grad is not None):
+                gradient /= len(results)
+            clip_grad_norm_(parameters, self.config.clip)
+        for group in self.optimiser.param_groups:
+            set_rate(group, learning_rate(self.config, self.updates) * group["factor"])
+        self.optimiser.step()
+        self.updates += 1
+        return results
+
+    def _accumulate(self, chunk: Chunk) -> Result:
+        result, state, self.carry = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
+        assert isinstance(state, StackState)
+        self.state = state
+        return result
+
+
+def cut(whole: Chunk, steps: int) -> list[Chunk]:
+    """Consecutive chunks of that many steps, the last one shorter where they do not divide the whole."""
+    starts = range(0, whole.observations.shape[1], steps)
+    return [Chunk(*(None if part is None else part[:, at : at + steps] for part in whole)) for at in starts]

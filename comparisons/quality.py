@@ -1,0 +1,320 @@
+"""Held-out score of every learner on the same data: what local learning costs, or gains, against BPTT.
+
+    python -m comparisons quality [--quick] [--seeds 3] [--data FILE]
+
+A study is a data set, learned by several kinds of learners (comparisons/contenders.py). Every kind is first tried
+with the same few learning rates on the first seed; the rate with the best validation score is its own, and the other
+seeds learn with that. Where a study has a validation split of its own, the moment of training is chosen on it, too.
+Without --data all studies run whose data is there; with a text, a .mat of the JSB chorales or a .csv or .npy table,
+only that one.
+
+Each finished cell (study, kind, settings) is a line of OUT/quality.cells.jsonl and is never computed again, so
+that a run that was stopped goes on where it was; delete the file to begin anew.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from comparisons import record, tasks
+from comparisons.contenders import BPTT, KINDS, Fit, fit
+from comparisons.suite import Request
+from comparisons.tasks import Absent, Opener, Task
+from pcrnn.config import TrainConfig
+
+Row = dict[str, Any]
+
+CORE = (BPTT, "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
+WHOLE_SEQUENCES = tuple(kind for kind in KINDS if not kind.endswith(", chunk"))  # one chunk each: the same as exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A data set, the settings all learners share, and who learns it with which rates and delay lines."""
+
+    open: Opener
+    base: TrainConfig
+    kinds: tuple[str, ...] = tuple(KINDS)
+    delays: tuple[int, ...] = (2,)
+    rates: tuple[float, ...] = (3e-3, 1e-3, 1e-2)
+    endings: tuple[str, ...] = ()  # of files that a person may give for it
+    limit: int | None = None  # see comparisons/tasks.py; for quick runs
+
+
+_SMALL = TrainConfig(hidden=(128, 128, 128), steps=600, evaluate_every=0)
+STUDIES: dict[str, Study] = {
+    "pydoc": Study(open=tasks.open_pydoc, base=_SMALL),
+    "tinyshakespeare": Study(
+        open=tasks.open_text,
+        base=TrainConfig(hidden=(256, 256, 256), steps=600, evaluate_every=0),
+        kinds=CORE,
+        delays=(2, 1),
+        endings=("",),
+    ),
+    "JSB chorales": Study(
+        open=tasks.open_chorales,
+        base=replace(_SMALL, batch=16, steps=840, evaluate_every=28, weight_decay=0.1),
+        kinds=WHOLE_SEQUENCES,
+        endings=(".mat",),
+    ),
+    "weather": Study(
+        open=tasks.open_weather,
+        base=replace(_SMALL, batch=8, chunk=96, steps=600),
+        kinds=CORE,
+        endings=(".csv", ".npy"),
+    ),
+    "digits": Study(
+        open=tasks.open_digits,
+        base=replace(_SMALL, hidden=(64, 64), steps=1200, evaluate_every=60),
+        kinds=WHOLE_SEQUENCES,
+    ),
+}
+
+
+def quick(study: Study) -> Study:
+    """The same study, tiny."""
+    base = replace(study.base, hidden=(8, 8), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0)
+    return replace(study, base=base, rates=study.rates[:2], limit=400)
+
+
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    studies = {name: quick(study) if request.quick else study for name, study in chosen(request.data).items()}
+    cells = Cells(request.out / "quality.cells.jsonl")
+    rows: list[Row] = []
+    baselines: dict[str, dict[str, float]] = {}
+    skipped: dict[str, str] = {}
+    for name, study in studies.items():
+        label = name if request.data is None else request.data.stem
+        try:
+            task = study.open(study.base, request.data, study.limit)
+        except Absent as reason:
+            skipped[name] = str(reason)
+            request.tell(f"{name}: skipped, {reason}")
+            continue
+        rows += study_rows(label, study, task, range(request.seeds), cells, request.tell)
+        baselines[label] = task.baselines() | {f"{who}, published": x for who, x in (task.published or {}).items()}
+    if not rows:
+        raise Absent("; ".join(skipped.values()))
+    config = {"seeds": request.seeds, "studies": {name: described(study) for name, study in studies.items()}}
+    sections = {"baselines": baselines, "skipped": skipped, "summary": summary(rows)}
+    paths = [record.write("quality", config, rows, request.out, **sections)]
+    paths.append(record.markdown("quality", "Quality", tables(rows, baselines, skipped), request.out))
+    return [*paths, *picture(rows, request.out / "quality")]
+
+
+def chosen(data: Path | None) -> dict[str, Study]:
+    """All studies, or the one that takes a file like this."""
+    if data is None:
+        return STUDIES
+    fitting = {name: study for name, study in STUDIES.items() if data.suffix.lower() in study.endings}
+    return fitting or {name: study for name, study in STUDIES.items() if "" in study.endings}
+
+
+def study_rows(
+    name: str, study: Study, task: Task, seeds: Sequence[int], cells: "Cells", tell: Callable[[str], None]
+) -> list[Row]:
+    """One row for every delay and kind: search on the first seed, one rate after the other, then the other seeds."""
+
+    def cell(kind: str, delay: int, rate: float, seed: int) -> Row:
+        config = replace(KINDS[kind].settings(study.base), delay=delay, lr=rate, seed=seed)
+        return cells.get(name, kind, config, lambda: fit(task, KINDS[kind], config), tell)
+
+    pairs = [(delay, kind) for delay in study.delays for kind in study.kinds]
+    searched = {(*pair, rate): cell(pair[1], pair[0], rate, seeds[0]) for rate in study.rates for pair in pairs}
+    rows = []
+    for delay, kind in pairs:
+        search = {rate: searched[delay, kind, rate] for rate in study.rates}
+        rate = min(search, key=lambda rate: search[rate].get("valid", math.inf))
+        found = [search[rate], *(cell(kind, delay, rate, seed) for seed in seeds[1:])]
+        about = {"data": name, "rule": kind, "delay": delay, "lr": rate, "unit": task.unit}
+        rows.append(about | summarised(found, search, task.nats_per_unit))
+    for delay in study.delays:
+        compare_to_bptt([row for row in rows if row["delay"] == delay], task.gap_percent)
+    return rows
+
+
+def summarised(found: list[Row], search: dict[float, Row], nats_per_unit: float) -> Row:
+    """Figures of all seeds at the best rate, their mean and spread, and the search; None where training diverged."""
+
+    def figure(one: Row, split: str) -> float | None:
+        return one[split] / nats_per_unit if split in one else None
+
+    figures = [figure(one, "test") for one in found]
+    whole = [one for one in found if "test" in one]
+    levels = zip(*(one["levels"] for one in whole), strict=True)
+    return mean_and_spread("figure", "spread", figures) | {
+        "figures": figures,
+        "figure_per_level": [statistics.mean(level) / nats_per_unit for level in levels],
+        "accuracy": mean_accuracy(whole),
+        "search": {f"{rate:g}": figure(one, "valid") for rate, one in search.items()},
+        "steps": [one.get("step") for one in found],
+        "parameters": whole[0]["parameters"] if whole else None,
+    }
+
+
+def compare_to_bptt(rows: list[Row], gap_percent: Callable[[float, float], float]) -> None:
+    """Add every row's distance to BPTT, seed by seed; below 0 it is better."""
+    (bptt,) = (row for row in rows if row["rule"] == BPTT)
+    for row in rows:
+        pairs = zip(row["figures"], bptt["figures"], strict=True)
+        gaps = [None if None in pair else gap_percent(*pair) for pair in pairs]
+        row |= mean_and_spread("gap_percent", "gap_spread", gaps)
+
+
+def mean_accuracy(found: list[Row]) -> float | None:
+    """Of all seeds; None where nothing can be right or wrong."""
+    accuracies = [one["accuracy"] for one in found if one["accuracy"] is not None]
+    return statistics.mean(accuracies) if accuracies else None
+
+
+def mean_and_spread(mean: str, spread: str, values: Sequence[float | None]) -> Row:
+    """Mean and standard deviation over seeds, of those that did not diverge."""
+    finite = [value for value in values if value is not None]
+    return {
+        mean: statistics.mean(finite) if finite else None,
+        spread: statistics.stdev(finite) if len(finite) > 1 else None,
+    }
+
+
+class Cells:
+    """Finished cells in a file of JSON lines, added to as soon as one is done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.done: dict[str, Row] = {}
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text and not text.endswith("\n"):
+            path.write_text(text + "\n", encoding="utf-8")
+        for line in text.splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:  # the line that was being written when the run was stopped
+                continue
+            self.done[found["key"]] = found
+
+    def get(
+        self, study: str, kind: str, config: TrainConfig, compute: Callable[[], Fit | None], tell: Callable[[str], None]
+    ) -> Row:
+        """The cell of that key: read, or computed and kept; one that diverged has nothing but its key."""
+        key = json.dumps([study, kind, config.as_mapping()])
+        if key not in self.done:
+            found = compute()
+            one = {"key": key, **({} if found is None else flattened(found))}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(one) + "\n")
+            self.done[key] = one
+            score = "diverged" if found is None else f"{found.test.nats[-1]:.4f} nats"
+            tell(f"{study}: {kind}, delay {config.delay}, rate {config.lr:g}, seed {config.seed}: {score}")
+        return self.done[key]
+
+
+def flattened(found: Fit) -> Row:
+    """A fit as JSON."""
+    return {
+        "valid": found.valid.nats[-1],
+        "test": found.test.nats[-1],
+        "levels": found.test.nats,
+        "accuracy": found.test.accuracy,
+        "step": found.step,
+        "parameters": found.parameters,
+    }
+
+
+def described(study: Study) -> Row:
+    """A study as JSON."""
+    shared = {"kinds": study.kinds, "delays": study.delays, "rates": study.rates, "limit": study.limit}
+    return shared | {"base": study.base.as_mapping()}
+
+
+def is_local(kind: str) -> bool:
+    """Whether a kind learns by a local rule."""
+    return KINDS[kind].options["rule"] == "local"
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """A sentence for every data set and delay, where local learning does best first: its best rule and the others."""
+    sentences: list[tuple[float, str]] = []
+    for (data, delay), here in grouped(rows).items():
+        local = [row for row in here if is_local(row["rule"]) and row["gap_percent"] is not None]
+        if not local:
+            continue
+        best = min(local, key=lambda row: row["gap_percent"])
+        others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
+        rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
+        figures = f"{best['figure']:.4g} {best['unit']}"
+        sentence = f"{data}, delay {delay}: the best local rule ({best['rule']}, {figures}) is {verdict(best)} BPTT"
+        sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
+    return [sentence for _, sentence in sorted(sentences)]
+
+
+def verdict(row: Row) -> str:
+    """A gap in words; level where it is within twice its standard error, or rounds to nothing."""
+    size = abs(row["gap_percent"])
+    error = (row["gap_spread"] or 0.0) / math.sqrt(len(row["figures"]))
+    if size <= max(2 * error, 0.05):
+        return f"level ({gap(row)}) with"
+    return f"{size:.1f} % {'behind' if row['gap_percent'] > 0 else 'ahead of'}"
+
+
+def gap(row: Row) -> str:
+    """A gap with its spread, as it stands in tables."""
+    if row["gap_percent"] is None:
+        return "diverged"
+    return f"{row['gap_percent']:+.1f} %" + ("" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}")
+
+
+def grouped(rows: list[Row]) -> dict[tuple[str, int], list[Row]]:
+    """Rows of one data set and delay together."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["data"], row["delay"]), []).append(row)
+    return groups
+
+
+def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dict[str, str]) -> list[str]:
+    """A table for every data set and delay, with the search and the baselines; then what was skipped, and why."""
+    parts = []
+    for (data, delay), here in grouped(rows).items():
+        unit, rates = here[0]["unit"], list(here[0]["search"])
+        shown = [row | {"gap": gap(row), **{rate: row["search"][rate] for rate in rates}} for row in here]
+        columns = {"rule": "rule", "figure": unit, "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
+        columns |= {rate: f"search at {rate}" for rate in rates} | {"parameters": "parameters"}
+        if here[0]["accuracy"] is not None:
+            columns["accuracy"] = "accuracy"
+        parts.append(f"## {data}, delay {delay}")
+        parts.append(record.table(shown, columns))
+        parts.append("Beside: " + ", ".join(f"{who} {figure:.4g}" for who, figure in baselines[data].items()) + ".")
+    return parts + [f"{data}: skipped, {reason}" for data, reason in skipped.items()]
+
+
+def picture(rows: list[Row], stem: Path) -> list[Path]:
+    """A panel for every data set and delay: a dot a seed, BPTT's mean as a line."""
+    import seaborn
+
+    from pcrnn.plots import canvas
+
+    groups = grouped(rows)
+    tallest = max(map(len, groups.values()))
+    local, other = seaborn.color_palette("colorblind", 2)
+    with canvas.canvas(4.6 * len(groups), 1.6 + 0.26 * tallest) as figure:
+        how = "a dot a seed, each at its kind's own best learning rate; left is better; the line is BPTT's mean"
+        canvas.heading(figure, "Held-out surprise of every learner on the same data", how, canvas.NO_INFO)
+        panels = figure.subplots(1, len(groups), squeeze=False)[0]
+        for axes, ((data, delay), here) in zip(panels, groups.items(), strict=True):
+            for height, row in enumerate(reversed(here)):
+                seen = [x for x in row["figures"] if x is not None]
+                colour = local if is_local(row["rule"]) else other
+                axes.plot(seen, [height] * len(seen), "o", color=colour, markersize=5, alpha=0.8)
+                if row["rule"] == BPTT and seen:
+                    axes.axvline(statistics.mean(seen), color=canvas.FAINT, linewidth=0.9, zorder=0)
+            axes.set_yticks(range(len(here)), [row["rule"] for row in reversed(here)])
+            axes.set(title=f"{data}, delay {delay}", xlabel=here[0]["unit"])
+            seaborn.despine(ax=axes)
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
+        return canvas.save(figure, stem)

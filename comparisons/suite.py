@@ -1,0 +1,65 @@
+"""What a person asks of a suite, and the suites there are, loaded only when asked for."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from comparisons import record
+
+SUITES: dict[str, str] = {
+    "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
+    "memory": "peak memory and tokens a second against the length of the sequence",
+    "speed": "tokens a second over batch, width, depth and threads",
+    "long_lags": "what exact traces buy: copy memory and adding, at a fixed chunk",
+    "alignment": "cosine and norm of each rule's gradient against BPTT's, layer by layer",
+    "inference_cost": "gradients by inference iterations against local credit: cosine and time",
+    "online": "a stream that changes: bits over time and recovery after the switch",
+    "ops": "time of every op against its naive form, and of a whole update against BPTT",
+    "latency": "microseconds from a symbol to the expectation of the next",
+}
+
+
+def _silent(progress: str) -> None:
+    """Suites print nothing; a person who asks hears `tell`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asked for.
+
+    Args:
+        quick: tiny settings; everything still runs for real, its figures mean nothing.
+        seeds: how many seeds a figure's spread is over.
+        out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
+        data: a file that a suite can measure on, where it takes one.
+        tell: hears of progress, one line a call.
+    """
+
+    quick: bool = False
+    seeds: int = 3
+    out: Path = record.RESULTS
+    data: Path | None = None
+    tell: Callable[[str], None] = _silent
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds: expected at least 1, got {self.seeds}")
+        if self.quick and self.out == record.RESULTS:
+            object.__setattr__(self, "out", record.QUICK_RESULTS)
+
+
+class Suite(Protocol):
+    """A module of comparisons/."""
+
+    def run(self, request: Request) -> list[Path]:
+        """Measure; write the record as JSON, a Markdown table and a picture into `request.out`; return their paths."""
+        ...
+
+
+def load(name: str) -> Suite:
+    """The suite of that name; ValueError for a name there is none of."""
+    if name not in SUITES:
+        raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
+    return cast(Suite, importlib.import_module(f"comparisons.{name}"))

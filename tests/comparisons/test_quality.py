@@ -1,0 +1,305 @@
+"""The quality suite at tiny sizes: one training function that is the program's, fair pairs, cells kept, data read."""
+
+import json
+import math
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from comparisons import quality, tasks
+from comparisons.contenders import KINDS, Fit, Outside, Score, Stack, fit, size_of
+from comparisons.mat_file import read_mat
+from comparisons.suite import Request
+from pcrnn.config import TrainConfig
+from pcrnn.data import SeriesSource, TextSource
+from pcrnn.errors import DataError
+from pcrnn.train import train
+
+JSB = Path(__file__).parents[3] / "shared/data/JSB_Chorales.mat"
+TEXT = "".join(f"line {n}: the quick brown fox jumps over {n * n} lazy dogs\n" for n in range(40))
+TINY = TrainConfig(hidden=(6, 5), batch=3, chunk=16, steps=12, warmup=2, evaluate_every=0, log_every=100)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# One training function
+
+
+@pytest.mark.parametrize("kind", ["bptt", "bptt + auxiliary", "neighbour, exact", "top, chunk", "layer, exact"])
+@pytest.mark.parametrize("delay", [1, 2])
+def test_a_stack_on_a_stream_learns_bit_for_bit_as_in_the_program(kind, delay, text, tmp_path):
+    """So that a figure of the suite is one that `pcrnn train` gives, over more than one epoch."""
+    config = KINDS[kind].settings(replace(TINY, data=str(text), delay=delay, steps=60))
+    summary = train(config, tmp_path / "run")
+    found = fit(tasks.open_text(config, text, None), KINDS[kind], config)
+    assert found is not None and found.valid.nats == found.test.nats == summary.valid
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns(kind, text):
+    config = KINDS[kind].settings(replace(TINY, steps=40, lr=1e-2))
+    task = tasks.open_text(config, text, None)
+    before, after = (fit(task, KINDS[kind], replace(config, steps=steps)) for steps in (1, 40))
+    assert before is not None and after is not None
+    assert after.test.nats[-1] < before.test.nats[-1] - 0.3
+    assert 0 < after.test.accuracy < 1
+
+
+def test_stacks_of_one_seed_begin_with_the_same_weights(text):
+    task = tasks.open_text(TINY, text, None)
+    begins = []
+    for name in ("bptt", "neighbour, exact", "neighbour, random feedback", "bptt, lower gates frozen"):
+        torch.manual_seed(0)
+        begins.append(Stack(task, KINDS[name], KINDS[name].settings(TINY)).module.state_dict())
+    for other in begins[1:]:
+        torch.testing.assert_close(other, begins[0], rtol=0, atol=0)
+
+
+def test_the_control_keeps_the_lower_gates_it_was_drawn_with(text):
+    task, kind = tasks.open_text(TINY, text, None), KINDS["bptt, lower gates frozen"]
+    learner = Stack(task, kind, kind.settings(TINY))
+    learner.learn(*task.read(0))
+    bottom, top = learner.stack.layers
+    assert bottom.weight.grad is None and bottom.bias.grad is None
+    assert bottom.readout.grad.any() and top.weight.grad.any()
+
+
+@pytest.mark.parametrize("network", ["LSTM", "GRU"])
+def test_outside_networks_have_as_many_parameters_as_the_stack(network, text):
+    config = replace(TINY, hidden=(32, 32))
+    task = tasks.open_text(config, text, None)
+    wanted = size_of(Stack(task, KINDS["bptt"], config).module)
+    assert size_of(Outside(task, network, config).module) == pytest.approx(wanted, rel=0.02)
+
+
+def test_an_update_that_is_not_finite_ends_training(text):
+    task = tasks.open_text(TINY, text, None)
+    assert fit(task, KINDS["bptt"], replace(TINY, lr=1e30, clip=0.0)) is None
+
+
+def test_where_validation_is_best_the_test_figure_is_taken():
+    """Half way through, with a rate that then destroys what was learned."""
+    task = tasks.Chorales({name: rolls(4) for name in ("traindata", "validdata", "testdata")}, TINY)
+    config = KINDS["top, exact"].settings(replace(TINY, steps=30, evaluate_every=5, lr=0.3))
+    found = fit(task, KINDS["top, exact"], config)
+    at_end = fit(task, KINDS["top, exact"], replace(config, evaluate_every=0))
+    assert found.valid.nats[-1] <= at_end.valid.nats[-1]
+    assert found.step % 5 == 0
+
+
+# Tasks
+
+
+def rolls(number: int) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.rand(5 + n, 88, generator=generator) < 0.05).float() for n in range(number)]
+
+
+def test_padding_does_not_count():
+    chunk = tasks.padded([torch.ones(3, 2), torch.ones(5, 2)])
+    assert chunk.observations.shape == (2, 4, 2)
+    assert chunk.mask.tolist() == [[True, True, False, False], [True] * 4]
+    assert torch.equal(chunk.targets[:, :-1], chunk.observations[:, 1:])
+
+
+def test_every_epoch_meets_every_sequence_once_in_an_order_of_its_own():
+    labels = torch.arange(20)
+    task = tasks.Digits(torch.zeros(20, 4, 1), labels, replace(TINY, batch=7))
+    train_size = len(task.train.targets)
+    assert train_size == 14
+    epochs = [torch.cat([task.read(2 * e + k).chunk.targets[:, 0] for k in (0, 1)]) for e in (0, 1)]
+    assert epochs[0].tolist() != epochs[1].tolist()
+    assert set(epochs[0].tolist()) == set(epochs[1].tolist())
+    assert len(set(epochs[0].tolist())) == train_size
+
+
+def test_splits_of_digits_do_not_overlap():
+    task = tasks.Digits(torch.zeros(20, 4, 1), torch.arange(20), TINY)
+    parts = [task.train, task.splits["valid"], task.splits["test"]]
+    assert sorted(label for part in parts for label in part.targets[:, 0].tolist()) == list(range(20))
+    assert [len(part.targets) for part in parts] == [14, 3, 3]
+
+
+def test_the_gap_of_a_density_is_how_much_wider_it_is():
+    """Twice the standard deviation in every channel is log 2 nats a channel, and four times the variance."""
+    source = SeriesSource(np.random.default_rng(0).normal(size=(400, 3)), columns=None)
+    task = tasks.Stream(source, TINY)
+    assert task.gap_percent(-5 + 3 * math.log(2), -5) == pytest.approx(300)
+    assert tasks.Stream(TextSource(TEXT), TINY).gap_percent(2.2, 2.0) == pytest.approx(10)
+
+
+@pytest.mark.skipif(not JSB.exists(), reason=f"needs {JSB}")
+def test_the_chorales_are_the_standard_split():
+    task = tasks.open_chorales(TINY, JSB, None)
+    sizes = [(len(chunk.targets), int(chunk.mask.sum())) for chunk in (task.train, *task.splits.values())]
+    assert sizes == [(229, 13807 - 229), (76, 4602 - 76), (77, 4725 - 77)]
+    baselines = task.baselines()
+    assert 8 < baselines["copy-last"] < baselines["base rate"] < 12
+
+
+@pytest.mark.parametrize("opener", [tasks.open_weather, tasks.open_digits])
+def test_a_package_that_is_not_there_is_a_reason_to_skip(opener, monkeypatch):
+    monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(tasks.Absent, match=r"is not installed; pip install 'pcrnn\[compare\]'"):
+        opener(TINY, None, None)
+
+
+# Matrices of MATLAB
+
+
+def element(kind: int, data: bytes) -> bytes:
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def matrix(name: str, array: np.ndarray) -> bytes:
+    """Class 6, double, whose numbers are stored as bytes, as MATLAB does where they fit."""
+    head = element(6, struct.pack("<II", 6, 0)) + element(5, struct.pack("<ii", *array.shape))
+    return element(14, head + named(name) + element(2, array.astype("u1").tobytes(order="F")))
+
+
+def named(name: str) -> bytes:
+    """A name of up to four letters is a small element, inside its tag."""
+    data = name.encode()
+    return struct.pack("<HH4s", 1, len(data), data) if len(data) <= 4 else element(1, data)
+
+
+def cells(name: str, arrays: list[np.ndarray]) -> bytes:
+    head = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, len(arrays)))
+    return element(14, head + named(name) + b"".join(matrix("", array) for array in arrays))
+
+
+def mat_file(path: Path, *elements: bytes) -> Path:
+    packed = b"".join(struct.pack("<II", 15, len(z)) + z for z in map(zlib.compress, elements))
+    path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + packed)
+    return path
+
+
+def test_arrays_and_cells_are_read(tmp_path):
+    first, second = np.arange(6).reshape(2, 3), np.ones((1, 2))
+    path = mat_file(tmp_path / "a.mat", matrix("one", first), cells("several", [first, second]))
+    found = read_mat(path)
+    np.testing.assert_array_equal(found["one"], first)
+    assert len(found["several"]) == 2
+    np.testing.assert_array_equal(found["several"][0], first)
+    np.testing.assert_array_equal(found["several"][1], second)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:140] + b"\x00" + b[141:], lambda b: b[:100]])
+def test_a_damaged_file_is_named(damage, tmp_path):
+    path = mat_file(tmp_path / "a.mat", matrix("one", np.ones((9, 9))))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"a\.mat: expected"):
+        read_mat(path)
+
+
+# Search, seeds and cells
+
+
+SCORES = {  # nats by kind, rate and seed: BPTT is best at 0.001, the local rule at 0.01, where it diverges once
+    "bptt": {0.001: [2.0, 2.2, 2.4], 0.01: [3.0, 3.0, 3.0]},
+    "top, exact": {0.001: [2.5, 2.5, 2.5], 0.01: [2.2, 2.2, None]},
+}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Training that only looks its result up; the list of what was trained."""
+    calls = []
+
+    def look_up(task, kind, config):
+        name = next(name for name, one in KINDS.items() if one is kind)
+        calls.append((name, config.lr, config.seed))
+        nats = SCORES[name][config.lr][config.seed]
+        score = None if nats is None else Score([5.0, nats], None)
+        return None if score is None else Fit(score, score, config.steps, 7)
+
+    monkeypatch.setattr(quality, "fit", look_up)
+    return calls
+
+
+def rows_of(tmp_path, tell=lambda line: None) -> list[dict]:
+    study = quality.Study(open=tasks.open_text, base=TINY, kinds=tuple(SCORES), rates=(0.001, 0.01))
+    task = tasks.Stream(TextSource(TEXT), TINY)
+    task.nats_per_unit = 1.0
+    return quality.study_rows("text", study, task, range(3), quality.Cells(tmp_path / "cells.jsonl"), tell)
+
+
+def test_every_kind_has_its_own_best_rate_and_is_paired_with_bptt_seed_by_seed(tmp_path, trained):
+    bptt, top = rows_of(tmp_path)
+    assert (bptt["lr"], top["lr"]) == (0.001, 0.01)
+    assert bptt["search"] == {"0.001": 2.0, "0.01": 3.0}
+    assert bptt["figures"] == [2.0, 2.2, 2.4] and bptt["figure"] == pytest.approx(2.2)
+    assert bptt["spread"] == pytest.approx(0.2) and bptt["gap_percent"] == 0
+    assert top["figures"] == [2.2, 2.2, None]
+    assert top["gap_percent"] == pytest.approx((10 + 0) / 2)
+    assert top["gap_spread"] == pytest.approx(10 / math.sqrt(2))
+    assert len(trained) == 2 * 2 + 2 * 2  # the search on the first seed, then the other seeds at one rate
+
+
+def test_finished_cells_are_never_trained_again(tmp_path, trained):
+    first = rows_of(tmp_path)
+    trained.clear()
+    assert rows_of(tmp_path) == first
+    assert trained == []
+
+
+def test_a_line_that_was_being_written_is_trained_again(tmp_path, trained):
+    first = rows_of(tmp_path)
+    path = tmp_path / "cells.jsonl"
+    path.write_text(path.read_text()[:-30])
+    trained.clear()
+    assert rows_of(tmp_path) == first
+    assert len(trained) == 1
+    assert rows_of(tmp_path) == first and len(trained) == 1
+
+
+def test_the_summary_says_who_is_ahead():
+    def row(rule, percent, spread):
+        names = {"data": "x", "delay": 2, "rule": rule, "unit": "bits/char", "figure": 2.0, "figures": [2.0] * 4}
+        return names | {"gap_percent": percent, "gap_spread": spread}
+
+    assert "is 3.0 % behind BPTT (" in quality.summary([row("top, exact", 3.0, 0.5), row("layer, exact", 9.0, 0.5)])[0]
+    assert "is 3.0 % ahead of BPTT." in quality.summary([row("top, exact", -3.0, 0.5)])[0]
+    assert "is level (+0.4 % ± 0.5) with BPTT." in quality.summary([row("top, exact", 0.4, 0.5)])[0]
+
+
+# The whole suite
+
+
+def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, tmp_path):
+    told: list[str] = []
+    request = Request(quick=True, seeds=2, out=tmp_path / "out", data=text, tell=told.append)
+    paths = quality.run(request)
+    assert [path.name for path in paths] == ["quality.json", "quality.md", "quality.png", "quality.svg"]
+    assert all(path.stat().st_size > 0 for path in paths)
+    written = json.loads(paths[0].read_text())
+    assert {(row["rule"], row["delay"]) for row in written["rows"]} == {(k, d) for k in quality.CORE for d in (1, 2)}
+    assert {row["data"] for row in written["rows"]} == {"text"}
+    assert len(told) == len(written["rows"]) * 3  # two rates on one seed, one on the other
+    assert set(written["baselines"]["text"]) == {"unigram", "bigram", "copy-last", "gzip", "xz"}
+    told.clear()
+    quality.run(request)
+    assert told == []
+
+
+@pytest.mark.parametrize("ending, study", [(".mat", "JSB chorales"), (".csv", "weather"), (".txt", "tinyshakespeare")])
+def test_a_file_chooses_its_study(ending, study):
+    assert list(quality.chosen(Path(f"a{ending}"))) == [study]
