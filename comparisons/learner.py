@@ -59,5 +59,6 @@ class Learner:
 
 def cut(whole: Chunk, steps: int) -> list[Chunk]:
     """Consecutive chunks of that many steps, the last one shorter where they do not divide the whole."""
-    starts = range(0, whole.observations.shape[1], steps)
-    return [Chunk(*(None if part is None else part[:, at : at + steps] for part in whole)) for at in starts]
+    pieces = [slice(at, at + steps) for at in range(0, whole.observations.shape[1], steps)]
+    seen, targets, mask = whole
+    return [Chunk(seen[:, at], targets[:, at], None if mask is None else mask[:, at]) for at in pieces]
