@@ -121,7 +121,7 @@ def memory_part(found: Record) -> list[str]:
     columns = {"length": "steps", "local_mib": "local, MiB", "bptt_mib": "full-length BPTT, MiB"}
     beyond = f"over {found['config']['budget_mib']}"
     rows = [{**row, "bptt_mib": row["bptt_mib"] or beyond} for row in found["rows"] if row["length"] in SHOWN_LENGTHS]
-    says = "Peak memory of learning, weights included; what is over the budget is not run."
+    says = "Growth of the peak over that of the process before it began to learn; what is over the budget is not run."
     return [record.table(rows, columns), f"{says} {command('memory', found)}"]
 
 

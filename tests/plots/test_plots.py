@@ -208,7 +208,10 @@ def test_drawing_leaves_the_settings_and_figures_of_the_session_alone(tmp_path):
 
 
 def test_importing_the_module_imports_no_plotting_library():
-    program = "import sys, pcrnn.plots, learning_rules\nprint([name for name in ('seaborn', 'matplotlib', 'pandas', 'triton') if name in sys.modules])"
+    program = (
+        "import sys, pcrnn.plots, learning_rules\n"
+        "print([name for name in ('seaborn', 'matplotlib', 'pandas', 'triton') if name in sys.modules])"
+    )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
