@@ -144,6 +144,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, source: Source, report: Reporter | None = None) -> None:
         self.config, self.source = config, source
         self.device = resolve_device(config.device)
+        if config.cuda_graph and self.device.type != "cuda":
+            raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
         torch.manual_seed(config.seed)
         self.lanes = Lanes(
             source.sequence("train"), config.batch, config.chunk, name=f"the training split of {source.name}"
