@@ -28,5 +28,5 @@ class RunningVariance(nn.Module):
             return
         self.chunks += 1
         weight = self.chunks.reciprocal().clamp_min(self.rate).to(self.variance.dtype)
-        mean_square = torch.linalg.vecdot(error, error, dim=0) / error.shape[0]
+        mean_square = torch.linalg.vector_norm(error, dim=0).square() / error.shape[0]
         self.variance.lerp_(mean_square.to(self.variance.dtype), weight)

@@ -80,8 +80,9 @@ def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
     """
     wide = accumulation_dtype(output.dtype)
     difference = output.to(wide) - prediction.to(wide)
-    inverse_rms = torch.rsqrt(difference.square().mean(-1, keepdim=True) + RMS_EPSILON)
-    return (difference * inverse_rms).to(output.dtype), inverse_rms
+    mean_square = torch.linalg.vector_norm(difference, dim=-1, keepdim=True).square_().div_(difference.shape[-1])
+    inverse_rms = mean_square.add_(RMS_EPSILON).rsqrt_()
+    return difference.mul_(inverse_rms).to(output.dtype), inverse_rms
 
 
 def state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
