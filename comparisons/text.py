@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from comparisons.outside import size_of
 from comparisons.record import table, write
 from pcrnn.config import TrainConfig
-from pcrnn.stack import PredictiveStack
 from pcrnn.train import train
 
 BASE = TrainConfig(
@@ -43,7 +43,7 @@ def measure(config: TrainConfig, folder: Path) -> dict[str, Any]:
     if summary.valid is None:
         raise RuntimeError(f"{folder}: the run stopped at update {summary.step} of {config.steps}")
     bits = [nats / math.log(2) for nats in summary.valid]
-    return {"delay": config.delay, "bits": bits[-1], "bits_per_level": bits, "parameters": _count(summary.stack)}
+    return {"delay": config.delay, "bits": bits[-1], "bits_per_level": bits, "parameters": size_of(summary.stack)}
 
 
 def compare(base: TrainConfig, runs: Path) -> list[dict[str, Any]]:
@@ -57,10 +57,6 @@ def compare(base: TrainConfig, runs: Path) -> list[dict[str, Any]]:
         for row in rows[-len(RULES) :]:
             row["gap_percent"] = 100 * (row["bits"] / bptt["bits"] - 1)
     return rows
-
-
-def _count(stack: PredictiveStack) -> int:
-    return sum(p.numel() for p in stack.parameters())
 
 
 def main() -> None:

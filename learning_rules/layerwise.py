@@ -40,6 +40,7 @@ def sweep(
     surprises, state_surprises, states = [base_surprise[:, 1:]], [], []
     output = message
     for index, (layer, before) in enumerate(zip(stack.layers, state.layers, strict=True)):
+        layer.check(message, before)
         window, messages = layer.delay_line(message, before.messages)
         update = ops.local_update_(
             gradients_of(layer),

@@ -63,11 +63,6 @@ class LayerActivity(NamedTuple):
         return self.error, self.surprise
 
 
-def shifted(first: Tensor, series: Tensor) -> Tensor:
-    """Series one step late: [first, series_1, ..., series_{T-1}]; first [B, N], series [B, T, N]."""
-    return torch.cat([first.unsqueeze(1), series[:, :-1]], 1)
-
-
 class PredictiveLayer(nn.Module):
     """A recurrent layer that predicts its own next state and corrects an expectation of the next observation.
 
@@ -162,12 +157,12 @@ class PredictiveLayer(nn.Module):
             observed: x, to be compared with what the layer expected one step before.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
         """
-        self._check(message, state)
+        self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
         window, messages = self.delay_line(message, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         cell = self.cell.forward(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
-        previous_output = shifted(state.output, cell.output)
+        previous_output = ops.shifted(state.output, cell.output)
         predicted = F.linear(previous_output, self.predictor).to(dtype)
         difference = (cell.output - predicted).detach()
         state_error, inverse_rms = ops.state_error(cell.output, predicted)
@@ -176,7 +171,7 @@ class PredictiveLayer(nn.Module):
             expectation = expectation + below
         error = surprise = None
         if observed is not None:
-            error, surprise = self.observation.prediction_error(shifted(state.expectation, expectation), observed)
+            error, surprise = self.observation.prediction_error(ops.shifted(state.expectation, expectation), observed)
         activity = LayerActivity(
             output=cell.output,
             expectation=expectation,
@@ -212,7 +207,8 @@ class PredictiveLayer(nn.Module):
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
         return 0.5 * (difference.square() @ variance.reciprocal().to(difference.dtype) + constant)
 
-    def _check(self, message: Tensor, state: LayerState | None) -> None:
+    def check(self, message: Tensor, state: LayerState | None) -> None:
+        """Raise ValueError for a message or a state of a wrong shape or dtype, as torch.nn.LSTM does."""
         if message.dim() != 3 or message.shape[-1] != self.input_size:
             raise ValueError(
                 f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}"

@@ -26,6 +26,7 @@ from pcrnn.ops.backend import backend as backend
 from pcrnn.ops.backend import choose, interpreted
 from pcrnn.ops.reference import gated_immediate as gated_immediate
 from pcrnn.ops.reference import gated_output_credit as gated_output_credit
+from pcrnn.ops.reference import shifted as shifted
 
 _SCHEMAS = {
     "scan": "(Tensor decay, Tensor drive, Tensor initial, bool reverse=False) -> Tensor",

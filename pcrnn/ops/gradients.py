@@ -23,7 +23,7 @@ def scan(ctx: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         previous = torch.cat([states[:, 1:], initial.unsqueeze(1)], 1)
     else:
         first, arriving = 0, decay.roll(-1, 1)
-        previous = torch.cat([initial.unsqueeze(1), states[:, :-1]], 1)
+        previous = reference.shifted(initial, states)
     credit = torch.ops.pcrnn.scan(arriving, gradient, torch.zeros_like(initial), not ctx.reverse)
     return credit * previous, credit, decay[:, first] * credit[:, first], None
 

@@ -104,7 +104,7 @@ def local_update_(
     cell, output_before, expectation_before = state
     preactivation = F.linear(window, layer.weight, layer.bias).to(cell.dtype)
     decay, candidate, states, output = ops.gated_cell(preactivation, cell)
-    previous_output = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
+    previous_output = reference.shifted(output_before, output)
     predicted = F.linear(previous_output, layer.predictor).to(cell.dtype)
     difference = output - predicted
     state_error, _ = ops.state_error(output, predicted)

@@ -32,6 +32,11 @@ def add_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -
         gradient.add_(torch.mm(left.to(right.dtype).t(), right), alpha=sign)
 
 
+def shifted(first: Tensor, series: Tensor) -> Tensor:
+    """Series one step late: [first, series_1, ..., series_{T-1}]; first [B, N], series [B, T, N]."""
+    return torch.cat([first.unsqueeze(1), series[:, :-1]], 1)
+
+
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
     """Elementwise first-order recurrence s_t = decay_t s_{t-1} + drive_t over axis 1.
 

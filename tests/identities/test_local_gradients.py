@@ -156,3 +156,10 @@ def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, del
         results.append([result.loss, result.surprise, result.state_surprise, result.output, *flat])
     for mine, theirs in zip(*results, strict=True):
         torch.testing.assert_close(mine, theirs, **TOLERANCE)
+
+
+@pytest.mark.parametrize("credit", ["layer", "top"])
+def test_a_state_of_another_batch_is_refused_on_both_paths(make_stack, stream, credit):
+    stack, rule = make_stack(), learning_rules.make("local", credit=credit)
+    with pytest.raises(ValueError, match=r"state.cell expected \[3, 4\], got \[2, 4\]"):
+        rule.accumulate(stack, Chunk.of_stream(stream), stack.initial_state(2), rule.init(stack, 3))
