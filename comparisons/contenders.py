@@ -20,8 +20,7 @@ from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
 from comparisons.tasks import Split, Task
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.stack import BaseRate
-from pcrnn.train import BASE_RATE_FACTOR, learning_rate, set_rate
+from pcrnn.optimiser import adamw, learning_rate, set_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,19 +204,6 @@ def score(contender: Contender, task: Task, split: Split) -> Score:
         if symbolic:
             right += int((seen.expectation.argmax(-1) == chunk.targets)[counted].sum())
     return Score((total / count).tolist(), right / count if symbolic else None)
-
-
-def adamw(module: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW as in `pcrnn.train`: only matrices decay, base rates learn faster."""
-    base = [p for part in module.modules() if isinstance(part, BaseRate) for p in part.parameters()]
-    rates = {id(p) for p in base}
-    others = [p for p in module.parameters() if p.requires_grad and id(p) not in rates]
-    groups = [
-        {"params": [p for p in others if p.dim() >= 2], "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0, "factor": 1.0},
-        {"params": base, "weight_decay": 0.0, "factor": BASE_RATE_FACTOR},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=config.betas, fused=True)
 
 
 def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 
 from torch.nn.utils import clip_grad_norm_
 
-from comparisons.contenders import adamw
 from learning_rules import Result, Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
+from pcrnn.optimiser import adamw, learning_rate, set_rate
 from pcrnn.stack import StackState
-from pcrnn.train import learning_rate, set_rate
 
 
 class Learner:

@@ -8,7 +8,6 @@ Shapes: B batch, T time, L layers.
 
 import hashlib
 import importlib.metadata
-import math
 import platform
 import time
 from collections.abc import Iterable
@@ -33,6 +32,7 @@ from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
 from pcrnn.graph import GraphedUpdate
 from pcrnn.guard import Guard
+from pcrnn.optimiser import adamw, learning_rate, set_rate
 from pcrnn.stack import Chunk, PredictiveStack
 
 
@@ -154,7 +154,7 @@ class Trainer:
         self.rule = _make_rule(config)
         self.groups = self.rule.clip_groups(self.stack)
         graphed = self.device.type == "cuda" and config.cuda_graph is not False
-        self.optimiser = _adamw(self.stack, config, capturable=graphed)
+        self.optimiser = adamw(self.stack, config, capturable=graphed)
         self.learn = GraphedUpdate(self._learn, (report or Reporter()).notice) if graphed else self._learn
         self.names = runs.measured(len(self.stack.layers))
 
@@ -336,17 +336,7 @@ class Trainer:
             torch.cuda.set_rng_state(saved["random.cuda"], self.device)
 
 
-BASE_RATE_FACTOR = 10.0  # of the learning rate
-
 _ELSEWHERE = ("optimiser.", "random.")  # of a checkpoint's tensors, those that are not the carried state
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Rate of update `step` = 0, 1, ...: a linear rise over `warmup` updates, then a cosine down to 5 %."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
-    return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def versions() -> dict[str, str]:
@@ -365,31 +355,6 @@ def _make_rule(config: TrainConfig) -> learning_rules.Rule:
         return learning_rules.make(config.rule, **config.rule_options())
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def set_rate(group: dict[str, Any], rate: float) -> None:
-    """Set a parameter group's learning rate, in place where it lives on the device (a captured graph reads it)."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
-
-
-def _adamw(stack: PredictiveStack, config: TrainConfig, capturable: bool) -> torch.optim.Optimizer:
-    """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts.
-
-    The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster.
-    """
-    base = [p for name, p in stack.named_parameters() if not name.startswith("layers.")]
-    parameters = [p for p in stack.layers.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay, "factor": 1.0},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0, "factor": 1.0},
-        {"params": base, "weight_decay": 0.0, "factor": BASE_RATE_FACTOR},
-    ]
-    for group in groups:  # a rate of its own on the device each, so that a captured graph sees it change
-        group["lr"] = torch.tensor(config.lr, device=base[0].device) if capturable else config.lr
-    return torch.optim.AdamW(groups, betas=config.betas, fused=True, capturable=capturable)
 
 
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:

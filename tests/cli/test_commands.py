@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pcrnn.config import TrainConfig
+from pcrnn.optimiser import learning_rate
 from pcrnn.run import RunFolder, columns, read_metrics
-from pcrnn.train import learning_rate
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
 
