@@ -20,6 +20,7 @@ from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
 from comparisons.tasks import Split, Task
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
+from pcrnn.evaluate import evaluating
 from pcrnn.optimiser import adamw, learning_rate, set_rate
 
 
@@ -121,7 +122,7 @@ class Outside(Contender):
     def __init__(self, task: Task, network: str, config: TrainConfig) -> None:
         def build(width: int) -> Recurrent:
             target = task.target() or task.observation()
-            return Recurrent(network, task.observation(), target, width, len(config.hidden))
+            return Recurrent(network, task.observation(), target, width, len(config.hidden), config.dropout)
 
         with torch.device("meta"):
             wanted = size_of(_stack(task, config))
@@ -196,13 +197,14 @@ def score(contender: Contender, task: Task, split: Split) -> Score:
     """How a learner does on a split, read once from its beginning."""
     memory, total, count, right = None, torch.zeros((), dtype=torch.float64), 0, 0
     symbolic = (task.target() or task.observation()).symbolic
-    for chunk, restart in task.parts(split):
-        seen = contender.see(chunk, None if restart else memory)
-        memory, counted = seen.memory, chunk.weight > 0
-        total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64)
-        count += int(counted.sum())
-        if symbolic:
-            right += int((seen.expectation.argmax(-1) == chunk.targets)[counted].sum())
+    with evaluating(contender.module):
+        for chunk, restart in task.parts(split):
+            seen = contender.see(chunk, None if restart else memory)
+            memory, counted = seen.memory, chunk.weight > 0
+            total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64)
+            count += int(counted.sum())
+            if symbolic:
+                right += int((seen.expectation.argmax(-1) == chunk.targets)[counted].sum())
     return Score((total / count).tolist(), right / count if symbolic else None)
 
 
@@ -218,4 +220,5 @@ def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
 
 
 def _stack(task: Task, config: TrainConfig) -> PredictiveStack:
-    return PredictiveStack(task.observation(), config.hidden, target=task.target(), delay=config.delay)
+    observation, target = task.observation(), task.target()
+    return PredictiveStack(observation, config.hidden, target=target, delay=config.delay, dropout=config.dropout)

@@ -12,12 +12,19 @@ NETWORKS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"LSTM": nn.LSTM, "GRU": nn.
 
 
 class Recurrent(nn.Module):
-    """Sees observations, puts out natural parameters of the target: the usual language model, for any family."""
+    """Sees observations, puts out natural parameters of the target: the usual language model, for any family.
 
-    def __init__(self, name: str, observation: Observation, target: Observation, width: int, layers: int) -> None:
+    Dropout works where it usually does (Zaremba et al. 2014): between the layers and before the readout.
+    """
+
+    def __init__(
+        self, name: str, observation: Observation, target: Observation, width: int, layers: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.observation, self.target = observation, target
-        self.core = NETWORKS[name](observation.size, width, num_layers=layers, batch_first=True)
+        between = dropout if layers > 1 else 0.0  # torch warns of dropout between the layers of a single one
+        self.core = NETWORKS[name](observation.size, width, num_layers=layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
         self.readout = nn.Linear(width, target.size)
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -25,7 +32,7 @@ class Recurrent(nn.Module):
         if self.observation.symbolic:
             x = self.observation.statistic(x, self.readout.weight.dtype)
         output, state = self.core(x, state)
-        return self.readout(output), state
+        return self.readout(self.dropout(output)), state
 
 
 def equal_width(wanted: int, build: Callable[[int], nn.Module]) -> int:

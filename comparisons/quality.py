@@ -45,32 +45,31 @@ class Study:
     limit: int | None = None  # see comparisons/tasks.py; for quick runs
 
 
-_SMALL = TrainConfig(hidden=(128, 128, 128), steps=600, evaluate_every=0)
+_SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
 STUDIES: dict[str, Study] = {
     "pydoc": Study(open=tasks.open_pydoc, base=_SMALL),
     "tinyshakespeare": Study(
         open=tasks.open_text,
-        base=TrainConfig(hidden=(256, 256, 256), steps=600, evaluate_every=0),
+        base=replace(_SMALL, hidden=(256, 256, 256)),
         kinds=CORE,
-        delays=(2, 1),
         endings=("",),
     ),
     "JSB chorales": Study(
         open=tasks.open_chorales,
-        base=replace(_SMALL, batch=16, steps=840, evaluate_every=28, weight_decay=0.1),
+        base=replace(_SMALL, steps=840, evaluate_every=28, weight_decay=0.1),
         kinds=WHOLE_SEQUENCES,
         endings=(".mat",),
     ),
     "weather": Study(
         open=tasks.open_weather,
-        base=replace(_SMALL, batch=8, chunk=96, steps=600),
+        base=replace(_SMALL, hidden=(64, 64, 64), batch=8, chunk=96),
         kinds=CORE,
         endings=(".csv", ".npy"),
     ),
     "digits": Study(
         open=tasks.open_digits,
-        base=replace(_SMALL, hidden=(64, 64), steps=1200, evaluate_every=60),
-        kinds=WHOLE_SEQUENCES,
+        base=replace(_SMALL, hidden=(64, 64), steps=800, evaluate_every=80),
+        kinds=CORE,
     ),
 }
 

@@ -123,6 +123,8 @@ class LayerBackward:
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
             message[:, :-steps] += late[:, steps:]
+        if self.activity.kept is not None:
+            message *= self.activity.kept
         if self.observed is None:
             return Handed(signal.beyond, None, message)
         size = layer.observation.size

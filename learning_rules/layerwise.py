@@ -41,7 +41,8 @@ def sweep(
     output = message
     for index, (layer, before) in enumerate(zip(stack.layers, state.layers, strict=True)):
         layer.check(message, before)
-        window, messages = layer.delay_line(message, before.messages)
+        heard, _ = layer.hear(message)
+        window, messages = layer.delay_line(heard, before.messages)
         update = ops.local_update_(
             gradients_of(layer),
             traces[index] if traces else None,

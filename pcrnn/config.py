@@ -63,6 +63,8 @@ class TrainConfig:
     """Decay of the weight matrices (AdamW); biases and scales never decay."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's averaging constants of gradient and squared gradient."""
+    dropout: float = 0.0
+    """Share of every message that the layer above does not hear while it learns; for small data sets."""
     warmup: int = 50
     """Updates over which the learning rate rises linearly."""
     clip: float = 1.0
@@ -219,6 +221,8 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UsageError(f"lr: expected a number above 0, got {config.lr}")
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"hidden: expected one or more sizes of at least 1, got {_shown(config.hidden)}")
+    if not 0 <= config.dropout < 1:
+        raise UsageError(f"dropout: expected at least 0 and below 1, got {config.dropout}")
     if not all(0 <= beta < 1 for beta in config.betas):
         raise UsageError(f"betas: expected two numbers of at least 0 and below 1, got {_shown(config.betas)}")
 

@@ -3,11 +3,13 @@
 Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
@@ -41,7 +43,18 @@ class Passage(NamedTuple):
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     """A new stack for this data; its weights come from torch's global generator."""
-    return PredictiveStack(source.observation(), config.hidden, delay=config.delay)
+    return PredictiveStack(source.observation(), config.hidden, delay=config.delay, dropout=config.dropout)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, in which nothing is dropped; afterwards the mode before."""
+    before = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(before)
 
 
 def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> TrainedRun:
@@ -81,14 +94,15 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
     lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
     before = source.sequence("train")[-WARM_UP:]
     contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
-    _, state = stack.observe(contexts.contiguous().to(device))
-    total, count = torch.zeros(len(stack.layers) + 1, dtype=torch.float64, device=device), 0
-    for x in lanes.parts():
-        piece = Chunk.of_stream(x.to(device, non_blocking=True))
-        activity, state = stack.observe(piece.observations, state)
-        surprise = stack.outcome(activity, piece).surprise
-        total += surprise.sum((1, 2), dtype=torch.float64)
-        count += surprise[0].numel()
+    with evaluating(stack):
+        _, state = stack.observe(contexts.contiguous().to(device))
+        total, count = torch.zeros(len(stack.layers) + 1, dtype=torch.float64, device=device), 0
+        for x in lanes.parts():
+            piece = Chunk.of_stream(x.to(device, non_blocking=True))
+            activity, state = stack.observe(piece.observations, state)
+            surprise = stack.outcome(activity, piece).surprise
+            total += surprise.sum((1, 2), dtype=torch.float64)
+            count += surprise[0].numel()
     return (total / count).tolist()
 
 
@@ -107,8 +121,9 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
     before = torch.cat([source.sequence("train")[-WARM_UP:], valid[:start]])[-WARM_UP:]
     piece = valid[start : start + length]
     device = next(stack.parameters()).device
-    _, state = stack.observe(before.unsqueeze(0).to(device))
-    activity, _ = stack.observe(piece.unsqueeze(0).to(device), state)
+    with evaluating(stack):
+        _, state = stack.observe(before.unsqueeze(0).to(device))
+        activity, _ = stack.observe(piece.unsqueeze(0).to(device), state)
     assert activity.surprise is not None  # only a stack with a supervised target has none
     surprise, state_surprise = activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()
     if isinstance(source, TextSource):
@@ -134,9 +149,10 @@ def sample_text(
         raise UsageError("prompt: expected at least one character to go on from, got none")
     device = next(stack.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    expectation, state = stack(source.encode(prompt, name="prompt").unsqueeze(0).to(device))
     drawn = []
-    for _ in range(length):
-        drawn.append(stack.observation.sample(expectation[:, -1:], generator, temperature))
-        expectation, state = stack(drawn[-1], state)
+    with evaluating(stack):
+        expectation, state = stack(source.encode(prompt, name="prompt").unsqueeze(0).to(device))
+        for _ in range(length):
+            drawn.append(stack.observation.sample(expectation[:, -1:], generator, temperature))
+            expectation, state = stack(drawn[-1], state)
     return source.decode(torch.cat(drawn, 1).squeeze(0)) if drawn else ""

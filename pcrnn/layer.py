@@ -27,7 +27,7 @@ class LayerState(NamedTuple):
 
     cell: Tensor  # s, [B, N]
     output: Tensor  # r, [B, N]
-    messages: Tensor  # the last K - 1 messages, oldest first, [B, K - 1, M]
+    messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
     expectation: Tensor  # eta, [B, D], of the observation that comes next
 
 
@@ -49,6 +49,7 @@ class LayerActivity(NamedTuple):
     difference: Tensor  # r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]
     inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
+    kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
 
     @property
     def message(self) -> Tensor:
@@ -76,6 +77,7 @@ class PredictiveLayer(nn.Module):
             layer's own input, so a layer on its own learns to predict its next input.
         delay: length K of the delay line.
         longest: longest initial time constant, in steps; decays are spread between 1 and this.
+        dropout: share of the incoming message that the gates do not hear, in training mode.
 
     Raises ValueError or TypeError, as torch.nn.LSTM does, for input of a wrong shape or dtype.
 
@@ -93,12 +95,16 @@ class PredictiveLayer(nn.Module):
         observation: Observation | None = None,
         delay: int = 2,
         longest: float = 64.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
             if value < 1:
                 raise ValueError(f"PredictiveLayer: {name} must be at least 1, got {value}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"PredictiveLayer: dropout must be at least 0 and below 1, got {dropout}")
         self.input_size, self.hidden_size, self.delay, self.longest = input_size, hidden_size, delay, longest
+        self.dropout = dropout
         self.cell = GatedCell()
         self.observation = Gaussian(input_size) if observation is None else observation
         self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
@@ -159,7 +165,8 @@ class PredictiveLayer(nn.Module):
         """
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
-        window, messages = self.delay_line(message, state.messages)
+        heard, kept = self.hear(message)
+        window, messages = self.delay_line(heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         cell = self.cell.forward(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
         previous_output = ops.shifted(state.output, cell.output)
@@ -184,9 +191,22 @@ class PredictiveLayer(nn.Module):
             difference=difference,
             inverse_rms=inverse_rms,
             previous_output=previous_output,
+            kept=kept,
         )
         last = LayerState(cell.state[:, -1], cell.output[:, -1], messages, expectation[:, -1])
         return activity, last
+
+    def hear(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The message [B, T, M] that reaches the gates, and what dropout multiplied it with, if it did anything.
+
+        In training mode each number is left out with probability `dropout`, the others grow to make up for it
+        (Srivastava et al. 2014); it draws from torch's global generator.
+        """
+        if not (self.training and self.dropout):
+            return message, None
+        share = 1 - self.dropout
+        kept = torch.empty_like(message).bernoulli_(share).div_(share)
+        return message * kept, kept
 
     def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Windows [u_t, ..., u_{t-K+1}] [B, T, K M] of messages [B, T, M], and the last K - 1 messages after them."""
@@ -230,4 +250,5 @@ class PredictiveLayer(nn.Module):
                 )
 
     def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}"
+        dropped = f", dropout={self.dropout}" if self.dropout else ""
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}"

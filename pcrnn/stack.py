@@ -137,6 +137,7 @@ class PredictiveStack(nn.Module):
             observation.
         delay: length of every layer's delay line.
         longest: longest initial time constant, in steps.
+        dropout: share of every message that the layer above does not hear, in training mode.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -153,6 +154,7 @@ class PredictiveStack(nn.Module):
         target: Observation | None = None,
         delay: int = 2,
         longest: float = 64.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -163,7 +165,8 @@ class PredictiveStack(nn.Module):
         width = observation.size
         for size in hidden_sizes:
             own = deepcopy(observation if target is None else target)
-            layers.append(PredictiveLayer(width, size, observation=own, delay=delay, longest=longest))
+            layer = PredictiveLayer(width, size, observation=own, delay=delay, longest=longest, dropout=dropout)
+            layers.append(layer)
             width = size + (own.size if target is None else 0)
         self.layers = Layers(layers)
 

@@ -21,6 +21,7 @@ RULES = {
     "bptt": {"rule": "bptt", "auxiliary": 0.1},
     "neighbour": {"rule": "local"},
     "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
+    "dropout": {"rule": "local", "dropout": 0.3},
     "random-feedback": {"rule": "local", "credit": "layer", "feedback": "random"},
 }
 
