@@ -5,9 +5,9 @@
 Sections of the record:
 
     rows      every rule on one stack
-    grid      BPTT, local rules, and torch's LSTM and GRU of about as many parameters, over batch, width, depth and
-              threads; each number of threads has a process of its own, since a pool of threads leaves its mark
-    left_out  settings whose traces alone would need more than a stated budget
+    axes      BPTT, local rules, and torch's LSTM and GRU of about as many parameters, over batch, width and depth, one
+              at a time through that stack, on every number of threads and, where there is one, a GPU; each place has
+              a process of its own, since a pool of threads leaves its mark
 
 Seeds do not matter: weights and symbols are random, and no figure depends on them.
 """
@@ -18,7 +18,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ RULES: dict[str, tuple[str, dict[str, object]]] = {
     "neighbour, chunk": ("local", {"credit": "neighbour", "trace": "chunk"}),
     "neighbour, exact": ("local", {"credit": "neighbour", "trace": "exact"}),
 }
-GRID_LEARNERS = ("bptt", "layer, exact", "top, exact", "neighbour, chunk", "neighbour, exact", *NETWORKS)
+AXES_LEARNERS = ("bptt", "layer, exact", "top, exact", "neighbour, chunk", "neighbour, exact", *NETWORKS)
 
 Row = dict[str, Any]
 Update = Callable[[], None]
@@ -53,68 +52,72 @@ class Setting:
 
     symbols: int = 65
     hidden: tuple[int, ...] = (256, 256, 256)
-    delay: int = 1
+    delay: int = 2
     batch: int = 32
     chunk: int = 128
     rounds: int = 15
     threads: int = 2
+    device: str = "cpu"
 
     @property
-    def trace_mib(self) -> float:
-        """What exact traces take, two gates a unit, float32."""
-        widths = (self.symbols, *(size + self.symbols for size in self.hidden))
-        return sum(self.batch * 2 * n * self.delay * m * 4 for n, m in zip(self.hidden, widths, strict=False)) / 2**20
+    def place(self) -> str:
+        """Where it runs, as it stands in tables."""
+        return counted(self.threads, "thread") if self.device == "cpu" else "GPU"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Settings that differ from one of them in batch, width, depth and threads."""
+class Axes:
+    """Settings that differ from one of them, whose layers are all as wide, in batch, in width or in depth."""
 
     base: Setting = field(default_factory=Setting)
     threads: tuple[int, ...] = (1, 2)
-    batches: tuple[int, ...] = (1, 8, 32, 128)
+    batch: tuple[int, ...] = (1, 8, 32, 128)
     units: tuple[int, ...] = (128, 256, 512, 1024)
     layers: tuple[int, ...] = (1, 3, 6)
-    budget: float = 5.0  # seconds after which a comparison begins no further round
-    budget_mib: int = 2048  # of the traces of one learner
+    budget: float = 10.0  # seconds after which a comparison begins no further round
 
-    def settings(self, threads: int) -> Iterator[Setting]:
-        """All of them for one number of threads."""
-        for batch, units, layers in product(self.batches, self.units, self.layers):
-            yield replace(self.base, hidden=(units,) * layers, batch=batch, threads=threads)
+    def places(self) -> list[Setting]:
+        """The base setting on every number of threads, and on a GPU where there is one."""
+        on_gpu = [replace(self.base, device="cuda")] if torch.cuda.is_available() else []
+        return [*(replace(self.base, threads=n) for n in self.threads), *on_gpu]
+
+    def settings(self, place: Setting) -> Iterator[tuple[str, Setting]]:
+        """Every setting of one place with the axis that it lies on."""
+        units, layers = self.base.hidden[0], len(self.base.hidden)
+        for batch in self.batch:
+            yield "batch", replace(place, batch=batch)
+        for width in self.units:
+            yield "units", replace(place, hidden=(width,) * layers)
+        for depth in self.layers:
+            yield "layers", replace(place, hidden=(units,) * depth)
 
 
-QUICK = Grid(
-    base=Setting(hidden=(64, 64), batch=8, chunk=16, rounds=3),
-    batches=(1, 8),
-    units=(16,),
-    layers=(1, 3),
-    budget=0.1,
+QUICK = Axes(
+    base=Setting(hidden=(64, 64), batch=8, chunk=16, rounds=3), batch=(1, 8), units=(16, 64), layers=(1, 2), budget=0.1
 )
 
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`.
 
-    Written after every part, so that a run that is stopped in the grid leaves the parts before.
+    Written after every part, so that a run that is stopped leaves the parts before.
     """
-    grid = QUICK if request.quick else Grid()
-    rows, of_grid = compare(grid.base), []
-    paths = written(rows, of_grid, grid, request.out)
-    for threads in grid.threads:
-        request.tell(f"speed: the grid at {counted(threads, 'thread')}")
-        of_grid += in_fresh_process(grid, threads)
-        paths = written(rows, of_grid, grid, request.out)
+    axes = QUICK if request.quick else Axes()
+    rows, along = compare(axes.base), []
+    paths = written(rows, along, axes, request.out)
+    for place in axes.places():
+        request.tell(f"speed: batch, width and depth, {place.place}")
+        along += in_fresh_process(axes, place)
+        paths = written(rows, along, axes, request.out)
     return paths
 
 
-def written(rows: list[Row], of_grid: list[Row], grid: Grid, out: Path) -> list[Path]:
-    """Record, table and, as soon as there is a part of the grid, picture."""
-    left_out = [asdict(s) for n in grid.threads for s in grid.settings(n) if s.trace_mib > grid.budget_mib]
-    config = asdict(grid.base) | {"grid": asdict(grid)}
-    sections = {"grid": of_grid, "left_out": left_out, "summary": summary(rows, of_grid)}
-    paths = [record.write("speed", config, rows, out, **sections), markdown(rows, of_grid, grid, out)]
-    return [*paths, *picture(of_grid, grid, out / "speed")] if of_grid else paths
+def written(rows: list[Row], along: list[Row], axes: Axes, out: Path) -> list[Path]:
+    """Record, table and, as soon as there is a part of the axes, picture."""
+    config = asdict(axes.base) | {"axes": asdict(axes)}
+    sections = {"axes": along, "summary": summary(rows, along)}
+    paths = [record.write("speed", config, rows, out, **sections), markdown(rows, along, out)]
+    return [*paths, *picture(along, out / "speed")] if along else paths
 
 
 def updater(name: str, options: dict[str, object], setting: Setting) -> Update:
@@ -144,8 +147,8 @@ def network_updater(network: str, setting: Setting) -> Update:
         return Recurrent(network, symbols, symbols, width, len(setting.hidden))
 
     with torch.device("meta"):
-        wanted = size_of(_stack(setting))
-    model = build(equal_width(wanted, build))
+        wanted = size_of(_stack(replace(setting, device="meta")))
+    model = build(equal_width(wanted, build)).to(setting.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     chunk, state = _chunk(setting), None
 
@@ -168,7 +171,8 @@ def learner(label: str, setting: Setting) -> Update:
 def compare(setting: Setting, labels: Sequence[str] = tuple(RULES), budget: float = float("inf")) -> list[Row]:
     """Time some learners, among them BPTT, taking turns; ratios are of medians against BPTT."""
     torch.set_num_threads(setting.threads)
-    times = record.in_turns({label: learner(label, setting) for label in labels}, setting.rounds, budget=budget)
+    learners = {label: _waited_for(learner(label, setting), setting) for label in labels}
+    times = record.in_turns(learners, setting.rounds, budget=budget)
     tokens = setting.batch * setting.chunk
     reference = statistics.median(times["bptt"])
     return [
@@ -184,91 +188,97 @@ def compare(setting: Setting, labels: Sequence[str] = tuple(RULES), budget: floa
     ]
 
 
-def grid_rows(grid: Grid, threads: int) -> list[Row]:
-    """All settings of the grid whose traces fit, with one number of threads."""
-    rows = []
-    for setting in grid.settings(threads):
-        if setting.trace_mib <= grid.budget_mib:
-            layers, units = len(setting.hidden), setting.hidden[0]
-            about = {"threads": threads, "batch": setting.batch, "units": units, "layers": layers}
-            rows += [about | row for row in compare(setting, GRID_LEARNERS, grid.budget)]
+def along_axes(axes: Axes, place: Setting) -> list[Row]:
+    """Every setting of one place; what lies on several axes is timed once."""
+    rows: list[Row] = []
+    timed: dict[Setting, list[Row]] = {}
+    for axis, setting in axes.settings(place):
+        if setting not in timed:
+            timed[setting] = compare(setting, AXES_LEARNERS, axes.budget)
+        sizes = {"batch": setting.batch, "units": setting.hidden[0], "layers": len(setting.hidden)}
+        rows += [{"place": setting.place, "axis": axis, "at": sizes[axis]} | sizes | row for row in timed[setting]]
     return rows
 
 
-def in_fresh_process(grid: Grid, threads: int) -> list[Row]:
-    """`grid_rows` in a process of its own."""
+def in_fresh_process(axes: Axes, place: Setting) -> list[Row]:
+    """`along_axes` in a process of its own."""
     code = (
-        "import json\nfrom comparisons.speed import Grid, Setting, grid_rows\n"
-        f"print(json.dumps(grid_rows({grid!r}, {threads})))"
+        "import json\nfrom comparisons.speed import Axes, Setting, along_axes\n"
+        f"print(json.dumps(along_axes({axes!r}, {place!r})))"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
-def summary(rows: list[Row], grid: list[Row]) -> list[str]:
-    """Speed with exact traces beside BPTT's, on the one stack and over the grid."""
+def summary(rows: list[Row], along: list[Row]) -> list[str]:
+    """Speed with exact traces beside BPTT's, on the one stack and along the axes."""
     (exact,) = (row for row in rows if row["rule"] == "neighbour, exact")
     sentences = [f"With exact traces, neighbour learns {exact['speed_against_bptt']:.2f} times as fast as BPTT."]
-    ratios = sorted(row["speed_against_bptt"] for row in grid if row["rule"] == "neighbour, exact")
-    if ratios:
-        sentences.append(
-            f"Over the grid that is {ratios[0]:.2f} to {ratios[-1]:.2f}, median {statistics.median(ratios):.2f}; it is "
-            f"faster than BPTT in {sum(ratio > 1 for ratio in ratios)} of {len(ratios)} settings."
-        )
+    for rule in ("neighbour, exact", "top, exact"):
+        own = {(row["place"], row["batch"], row["units"], row["layers"]): row for row in along if row["rule"] == rule}
+        ratios = sorted(row["speed_against_bptt"] for row in own.values())
+        if ratios:
+            faster = sum(ratio > 1 for ratio in ratios)
+            sentences.append(
+                f"Over batch, width, depth and threads {rule} runs at {ratios[0]:.2f} to {ratios[-1]:.2f} times the "
+                f"speed of BPTT, median {statistics.median(ratios):.2f}; faster in {faster} of {len(ratios)} settings."
+            )
     return sentences
 
 
-def markdown(rows: list[Row], grid_found: list[Row], grid: Grid, out: Path) -> Path:
-    """The one stack, then the grid, tokens a second of every learner side by side."""
+def markdown(rows: list[Row], along: list[Row], out: Path) -> Path:
+    """The one stack, then the axes, tokens a second of every learner side by side."""
     columns = {
         "rule": "rule",
         "tokens_per_second": "tokens/s",
         "ms_per_update": "ms an update",
         "speed_against_bptt": "against BPTT",
     }
-    axes = ("threads", "batch", "units", "layers")
-    wide: dict[tuple[int, ...], Row] = {}
-    for row in grid_found:
-        place = wide.setdefault(tuple(row[name] for name in axes), {name: row[name] for name in axes})
+    sizes = ("place", "batch", "units", "layers")
+    wide: dict[tuple[Any, ...], Row] = {}
+    for row in along:
+        place = wide.setdefault(tuple(row[name] for name in sizes), {name: row[name] for name in sizes})
         place[row["rule"]] = row["tokens_per_second"]
-    learners = {name: name for name in (*axes, *GRID_LEARNERS)}
-    note = f"Tokens a second; settings whose traces need more than {grid.budget_mib} MiB are left out."
-    parts = [record.table(rows, columns), "## Grid", note, record.table(list(wide.values()), learners)]
+    learners = {name: name for name in (*sizes, *AXES_LEARNERS)}
+    table = record.table(list(wide.values()), learners)
+    parts = [record.table(rows, columns), "## Batch, width, depth", "Tokens a second.", table]
     return record.markdown("speed", "Speed", parts, out)
 
 
-def picture(rows: list[Row], grid: Grid, stem: Path) -> list[Path]:
-    """A panel for every depth and number of threads: speed against BPTT over the width, a line a learner and batch."""
+def picture(along: list[Row], stem: Path) -> list[Path]:
+    """A panel for every place and axis: speed against BPTT, a line a learner."""
     import seaborn
 
     from pcrnn.plots import canvas
 
-    labels = [label for label in GRID_LEARNERS if label != "bptt"]
+    labels = [label for label in AXES_LEARNERS if label != "bptt"]
     colours = dict(zip(labels, seaborn.color_palette("colorblind", len(labels)), strict=True))
-    with canvas.canvas(3.6 * len(grid.layers) + 1.6, 2.8 * len(grid.threads) + 0.6) as figure:
-        how = f"above the line a learner is faster than BPTT; medians over batches {', '.join(map(str, grid.batches))}"
+    names = {"batch": "sequences side by side", "units": "units a layer", "layers": "layers"}
+    places = list(dict.fromkeys(row["place"] for row in along))
+    with canvas.canvas(3.6 * len(names) + 1.6, 2.8 * len(places) + 0.6) as figure:
+        how = "above the line a learner is faster than BPTT; one size varies, the others stay"
         canvas.heading(figure, "Tokens a second against BPTT of the same stack", how, canvas.NO_INFO)
-        panels = figure.subplots(len(grid.threads), len(grid.layers), squeeze=False, sharey=True, sharex=True)
-        for (i, threads), (j, layers) in product(enumerate(grid.threads), enumerate(grid.layers)):
-            axes = panels[i][j]
-            here = [row for row in rows if (row["threads"], row["layers"]) == (threads, layers)]
-            for label in labels:
-                own = [row for row in here if row["rule"] == label]
-                units = sorted({row["units"] for row in own})
-                ratio = [statistics.median(r["speed_against_bptt"] for r in own if r["units"] == n) for n in units]
-                axes.plot(units, ratio, "o-", color=colours[label], label=label, markersize=4)
-            axes.axhline(1, color=canvas.FAINT, linewidth=0.8)
-            axes.set_title(f"{counted(layers, 'layer')}, {counted(threads, 'thread')}")
-            axes.set_xscale("log", base=2)
-            axes.set_yscale("log", base=2)
-            axes.set_xticks(grid.units, [str(n) for n in grid.units])
-            axes.yaxis.set_major_formatter("{x:g}")
-            seaborn.despine(ax=axes)
-        for axes in panels[-1]:
-            axes.set_xlabel("units a layer")
-        for row_of_axes in panels:
-            row_of_axes[0].set_ylabel("of BPTT's speed")
+        panels = figure.subplots(len(places), len(names), squeeze=False, sharey=True)
+        for row_of_panels, place in zip(panels, places, strict=True):
+            for panel, axis in zip(row_of_panels, names, strict=True):
+                here = [row for row in along if (row["place"], row["axis"]) == (place, axis)]
+                for label in labels:
+                    own = [row for row in here if row["rule"] == label]
+                    ratios = [row["speed_against_bptt"] for row in own]
+                    panel.plot(
+                        [row["at"] for row in own], ratios, "o-", color=colours[label], label=label, markersize=4
+                    )
+                panel.axhline(1, color=canvas.FAINT, linewidth=0.8)
+                panel.set_xscale("log", base=2)
+                panel.set_yscale("log", base=2)
+                sizes = sorted({row["at"] for row in here})
+                panel.set_xticks(sizes, [str(size) for size in sizes])
+                panel.minorticks_off()
+                panel.yaxis.set_major_formatter("{x:g}")
+                panel.set(title=place, xlabel=names[axis])
+                seaborn.despine(ax=panel)
+            row_of_panels[0].set_ylabel("of BPTT's speed")
         figure.tight_layout(rect=(0, 0, 1 - 1.5 / figure.get_figwidth(), 1 - 0.62 / figure.get_figheight()))
         handles = panels[0][0].get_legend_handles_labels()
         figure.legend(*handles, loc="center right", frameon=False)
@@ -280,9 +290,21 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
+def _waited_for(update: Update, setting: Setting) -> Update:
+    """An update that ends when the device has finished it."""
+    if setting.device == "cpu":
+        return update
+
+    def whole() -> None:
+        update()
+        torch.cuda.synchronize()
+
+    return whole
+
+
 def _stack(setting: Setting) -> PredictiveStack:
-    return PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay)
+    return PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay).to(setting.device)
 
 
 def _chunk(setting: Setting) -> Chunk:
-    return Chunk.of_stream(torch.randint(setting.symbols, (setting.batch, setting.chunk + 1)))
+    return Chunk.of_stream(torch.randint(setting.symbols, (setting.batch, setting.chunk + 1), device=setting.device))

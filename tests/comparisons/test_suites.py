@@ -131,25 +131,22 @@ def test_the_latency_suite_learns_between_symbols():
     assert surprises[199] < surprises[100] < surprises[50]
 
 
-def test_the_speed_suite_gives_a_figure_for_every_rule(tmp_path):
+def test_the_speed_suite_gives_a_figure_for_every_rule_and_size(tmp_path):
     rows = speed.compare(STACK)
-    grid = speed.Grid(base=STACK, threads=(1,), batches=(1, 2), units=(4,), layers=(1, 2), budget=0.0)
-    of_grid = speed.grid_rows(grid, 1)
-    paths = speed.written(rows, of_grid, grid, tmp_path)
+    axes = speed.Axes(base=STACK, threads=(1,), batch=(1, 2), units=(3, 4), layers=(1, 2), budget=0.0)
+    along = speed.along_axes(axes, STACK)
+    paths = speed.written(rows, along, axes, tmp_path)
     assert [path.name for path in paths] == ["speed.json", "speed.md", "speed.png", "speed.svg"]
     written = read_record(paths[0])
     assert {row["rule"] for row in written["rows"]} == set(speed.RULES)
-    places = {(row["batch"], row["layers"], row["rule"]) for row in written["grid"]}
-    assert places == set(product((1, 2), (1, 2), speed.GRID_LEARNERS))
-    assert all(row["tokens_per_second"] > 0 for row in written["rows"] + written["grid"])
-
-
-def test_the_grid_leaves_out_what_would_not_fit():
-    """Traces of the widest stack: 2 gates x 1000 units x (5 + 1000 + 5) messages x 4 bytes a sequence and layer."""
-    grid = speed.Grid(base=STACK, batches=(2,), units=(1000,), layers=(2,), threads=(1,), budget_mib=15)
-    (setting,) = grid.settings(1)
-    assert setting.trace_mib == pytest.approx(2 * 2 * 1000 * (5 + 1005) * 4 / 2**20)
-    assert speed.grid_rows(grid, 1) == []
+    sizes = {(row["axis"], row["at"], row["rule"]) for row in written["axes"]}
+    wanted = {("batch", 1), ("batch", 2), ("units", 3), ("units", 4), ("layers", 1), ("layers", 2)}
+    assert sizes == {(*place, rule) for place, rule in product(wanted, speed.AXES_LEARNERS)}
+    assert {(row["batch"], row["units"], row["layers"]) for row in along if row["axis"] == "layers"} == {
+        (2, 4, 1),
+        (2, 4, 2),
+    }
+    assert all(row["tokens_per_second"] > 0 for row in written["rows"] + written["axes"])
 
 
 @pytest.mark.parametrize("rule", ["local", "bptt"])
