@@ -171,8 +171,8 @@ def learner(label: str, setting: Setting) -> Update:
 def compare(setting: Setting, labels: Sequence[str] = tuple(RULES), budget: float = float("inf")) -> list[Row]:
     """Time some learners, among them BPTT, taking turns; ratios are of medians against BPTT."""
     torch.set_num_threads(setting.threads)
-    learners = {label: _waited_for(learner(label, setting), setting) for label in labels}
-    times = record.in_turns(learners, setting.rounds, budget=budget)
+    contenders: dict[str, record.Run] = {label: _waited_for(learner(label, setting), setting) for label in labels}
+    times = record.in_turns(contenders, setting.rounds, budget=budget)
     tokens = setting.batch * setting.chunk
     reference = statistics.median(times["bptt"])
     return [
