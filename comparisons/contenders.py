@@ -220,5 +220,4 @@ def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
 
 
 def _stack(task: Task, config: TrainConfig) -> PredictiveStack:
-    observation, target = task.observation(), task.target()
-    return PredictiveStack(observation, config.hidden, target=target, delay=config.delay, dropout=config.dropout)
+    return PredictiveStack(task.observation(), config.hidden, target=task.target(), **config.stack_options())

@@ -108,15 +108,15 @@ def _by_autograd(
     observed: Tensor,
     step_weight: Tensor,
 ) -> None:
-    layer = LayerTensors(*(parameter.detach().requires_grad_() for parameter in parameters))
+    layer = LayerTensors(*(parameter.detach().requires_grad_() for parameter in parameters.present()))
     cell, output_before, _ = state
     with torch.enable_grad():
         _, _, _, output = gated_cell(F.linear(window, layer.weight, layer.bias), cell)
         before = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
         surprise = F.cross_entropy((below + output @ layer.readout.T).mT, observed[:, 1:], reduction="none")
         own = 0.5 * (output.detach() - before.detach() @ layer.predictor.T).square().mean()
-        found = torch.autograd.grad((step_weight * surprise).sum() + own, list(layer))
-    for gradient, of_chunk in zip(gradients, found, strict=True):
+        found = torch.autograd.grad((step_weight * surprise).sum() + own, layer.present())
+    for gradient, of_chunk in zip(gradients.present(), found, strict=True):
         gradient += of_chunk
 
 

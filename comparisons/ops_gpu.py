@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import learning_rules
 from comparisons import speed
+from comparisons.outside import equal_width, size_of
 from comparisons.record import Run, in_turns, table, wall_clock
 from pcrnn import Categorical, Chunk, PredictiveStack, ops, trees
 from pcrnn.graph import WARM_UP, GraphedUpdate
@@ -232,7 +233,7 @@ class LSTM(nn.Module):
 def lstm_update(label: str, setting: speed.Setting, device: str, precision: str, way: Way) -> Update:
     """One whole update of cuDNN's LSTM by BPTT; its weights are kept in the precision, which favours it."""
     dtype, layers = PRECISIONS[precision], len(setting.hidden)
-    hidden = equal_width(setting)
+    hidden = width_like(setting)
     model = LSTM(setting.symbols, hidden, layers).to(device, dtype)
     optimiser = _adamw(model, device)
     zeros = torch.zeros(layers, setting.batch, hidden, dtype=dtype, device=device)
@@ -249,20 +250,11 @@ def lstm_update(label: str, setting: speed.Setting, device: str, precision: str,
     return _run(update, way)
 
 
-def equal_width(setting: speed.Setting) -> int:
+def width_like(setting: speed.Setting) -> int:
     """Width at which the LSTM's parameters come closest to those of the stack."""
-    wanted = size_of(PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay))
-
-    def distance(hidden: int) -> int:
-        with torch.device("meta"):
-            return abs(size_of(LSTM(setting.symbols, hidden, len(setting.hidden))) - wanted)
-
-    return min(range(1, 2 * max(setting.hidden)), key=distance)
-
-
-def size_of(model: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    with torch.device("meta"):
+        wanted = size_of(PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay))
+    return equal_width(wanted, lambda width: LSTM(setting.symbols, width, len(setting.hidden)))
 
 
 def _adamw(model: nn.Module, device: str) -> torch.optim.Optimizer:

@@ -58,12 +58,12 @@ def gradients_of(layer: PredictiveLayer) -> LayerTensors:
             parameter.grad = torch.zeros_like(parameter)
         return parameter.grad
 
-    return LayerTensors(*(gradient(p) for p in parameters_of(layer)))
+    return LayerTensors._make(None if p is None else gradient(p) for p in parameters_of(layer))
 
 
 def parameters_of(layer: PredictiveLayer) -> LayerTensors:
     """The layer's parameters by their symbols."""
-    return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout)
+    return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout, layer.mixing)
 
 
 class LayerBackward:
@@ -95,7 +95,8 @@ class LayerBackward:
         in_difference = activity.difference / activity.output.numel()
         if signal.difference is not None:
             in_difference += signal.difference
-        in_state, in_gate = layer.cell.output_credit(activity.cell, signal.output)
+        in_mixing, in_gated = self._through_mixing(signal.output)
+        in_state, in_gate = layer.cell.output_credit(activity.cell, in_gated)
         step = Learned(
             window=activity.window,
             output=activity.output,
@@ -106,12 +107,15 @@ class LayerBackward:
             in_difference=in_difference,
             in_state=in_state,
             in_gate=in_gate,
+            gated=activity.cell.output,
+            in_mixing=in_mixing,
         )
         return Credit(learn_(gradients_of(layer), *(trace or (None, None)), step), in_gate)
 
     def credit(self, signal: Signal, memory: bool) -> Credit:
         """Credit of the gate preactivations under a signal the layer does not learn from."""
-        state_signal, gate = self.layer.cell.output_credit(self.activity.cell, signal.output)
+        _, in_gated = self._through_mixing(signal.output)
+        state_signal, gate = self.layer.cell.output_credit(self.activity.cell, in_gated)
         return Credit(ops.credit(self._decay(memory), self.immediate, state_signal), gate)
 
     def hand_down(self, signal: Signal, credit: Credit) -> Handed:
@@ -138,6 +142,11 @@ class LayerBackward:
         beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
         beyond[:, :-1] -= observation.mean_jvp(mean, gradient[:, 1:])
         return beyond
+
+    def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
+        mixed, weight = self.activity.mixed, self.layer.mixing
+        return (None, in_output) if mixed is None or weight is None else ops.mixing_credit(mixed, weight, in_output)
 
     def _decay(self, memory: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""

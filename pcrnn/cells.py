@@ -23,13 +23,13 @@ class CellActivity(NamedTuple):
     candidate: Tensor  # tanh(c_t)
     output_gate: Tensor  # o_t, before silu
     state: Tensor  # s_t
-    output: Tensor  # r_t
+    output: Tensor  # q_t: r_t unless the layer mixes its units
 
 
 class GatedCell:
     """Gated leaky integrator with an output gate; the recurrence is elementwise.
 
-        a_t = sigmoid(f_t),  s_t = a_t s_{t-1} + (1 - a_t) tanh(c_t),  r_t = s_t silu(o_t),  k_t = [c_t, f_t, o_t]
+        a_t = sigmoid(f_t),  s_t = a_t s_{t-1} + (1 - a_t) tanh(c_t),  q_t = s_t silu(o_t),  k_t = [c_t, f_t, o_t]
 
     The blocks c and f act through the state and carry an eligibility trace; o acts at once and needs none.
     """
@@ -59,5 +59,5 @@ class GatedCell:
 
     @staticmethod
     def output_credit(activity: CellActivity, signal: Tensor) -> tuple[Tensor, Tensor]:
-        """Split a gradient in the output r_t into one in the state s_t and one in the gate o_t, each [B, T, N]."""
+        """Split a gradient in the output q_t into one in the state s_t and one in the gate o_t, each [B, T, N]."""
         return ops.gated_output_credit(signal, activity.state, activity.output_gate)

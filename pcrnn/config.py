@@ -41,6 +41,8 @@ class TrainConfig:
     """Units of each layer, bottom first."""
     delay: int = 2
     """How many of the last messages a layer's gates see."""
+    mixing: bool = False
+    """Let the units of a layer meet within a step, through a gated linear unit."""
     credit: Literal["layer", "top", "neighbour", "hierarchy"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -112,6 +114,10 @@ class TrainConfig:
         """JSON-able values by name; `from_mapping` reads them back."""
         return dataclasses.asdict(self)
 
+    def stack_options(self) -> dict[str, Any]:
+        """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
+        return {"delay": self.delay, "dropout": self.dropout, "mixing": self.mixing}
+
     def rule_options(self) -> dict[str, Any]:
         """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
         if self.rule == "bptt":
@@ -142,7 +148,7 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "delay", "credit", "hops", "trace", "feedback", "auxiliary", "chunk",
+    "data", "tokens", "rule", "hidden", "delay", "mixing", "credit", "hops", "trace", "feedback", "auxiliary", "chunk",
     "batch", "seed",
 )  # fmt: skip
 

@@ -43,7 +43,7 @@ class Passage(NamedTuple):
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     """A new stack for this data; its weights come from torch's global generator."""
-    return PredictiveStack(source.observation(), config.hidden, delay=config.delay, dropout=config.dropout)
+    return PredictiveStack(source.observation(), config.hidden, **config.stack_options())
 
 
 @contextmanager

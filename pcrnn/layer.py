@@ -3,7 +3,8 @@
 Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D natural parameters.
 
     k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
-    r_t   = cell(k_t, s_{t-1})                     pcrnn.cells
+    q_t   = cell(k_t, s_{t-1})                     pcrnn.cells
+    r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
     eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
     e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
@@ -49,6 +50,7 @@ class LayerActivity(NamedTuple):
     difference: Tensor  # r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]
     inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
+    mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
     kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
 
     @property
@@ -78,6 +80,8 @@ class PredictiveLayer(nn.Module):
         delay: length K of the delay line.
         longest: longest initial time constant, in steps; decays are spread between 1 and this.
         dropout: share of the incoming message that the gates do not hear, in training mode.
+        mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
+            stays elementwise, so traces stay exact.
 
     Raises ValueError or TypeError, as torch.nn.LSTM does, for input of a wrong shape or dtype.
 
@@ -96,6 +100,7 @@ class PredictiveLayer(nn.Module):
         delay: int = 2,
         longest: float = 64.0,
         dropout: float = 0.0,
+        mixing: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
@@ -111,6 +116,7 @@ class PredictiveLayer(nn.Module):
         self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
         self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
         self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
+        self.mixing = nn.Parameter(torch.empty(2 * hidden_size, hidden_size)) if mixing else None  # [A; B]
         self.running = RunningVariance(hidden_size)
         self.reset_parameters()
 
@@ -121,9 +127,10 @@ class PredictiveLayer(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw new initial weights from torch's global generator."""
-        for matrix in (self.weight, self.predictor, self.readout):
-            bound = 1 / math.sqrt(matrix.shape[1])
-            nn.init.uniform_(matrix, -bound, bound)
+        for matrix in (self.weight, self.predictor, self.readout, self.mixing):
+            if matrix is not None:
+                bound = 1 / math.sqrt(matrix.shape[1])
+                nn.init.uniform_(matrix, -bound, bound)
         with torch.no_grad():
             self.bias.copy_(self.cell.initial_bias(self.hidden_size, self.longest))
 
@@ -169,18 +176,19 @@ class PredictiveLayer(nn.Module):
         window, messages = self.delay_line(heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         cell = self.cell.forward(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
-        previous_output = ops.shifted(state.output, cell.output)
+        output, mixed = (cell.output, None) if self.mixing is None else ops.mix(cell.output, self.mixing)
+        previous_output = ops.shifted(state.output, output)
         predicted = F.linear(previous_output, self.predictor).to(dtype)
-        difference = (cell.output - predicted).detach()
-        state_error, inverse_rms = ops.state_error(cell.output, predicted)
-        expectation = F.linear(cell.output, self.readout).to(dtype)
+        difference = (output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(output, predicted)
+        expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
         error = surprise = None
         if observed is not None:
             error, surprise = self.observation.prediction_error(ops.shifted(state.expectation, expectation), observed)
         activity = LayerActivity(
-            output=cell.output,
+            output=output,
             expectation=expectation,
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
@@ -191,9 +199,10 @@ class PredictiveLayer(nn.Module):
             difference=difference,
             inverse_rms=inverse_rms,
             previous_output=previous_output,
+            mixed=mixed,
             kept=kept,
         )
-        last = LayerState(cell.state[:, -1], cell.output[:, -1], messages, expectation[:, -1])
+        last = LayerState(cell.state[:, -1], output[:, -1], messages, expectation[:, -1])
         return activity, last
 
     def hear(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -251,4 +260,5 @@ class PredictiveLayer(nn.Module):
 
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
-        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}"
+        mixes = ", mixing=True" if self.mixing is not None else ""
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}"

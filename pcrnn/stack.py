@@ -138,6 +138,7 @@ class PredictiveStack(nn.Module):
         delay: length of every layer's delay line.
         longest: longest initial time constant, in steps.
         dropout: share of every message that the layer above does not hear, in training mode.
+        mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -155,6 +156,7 @@ class PredictiveStack(nn.Module):
         delay: int = 2,
         longest: float = 64.0,
         dropout: float = 0.0,
+        mixing: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -165,8 +167,8 @@ class PredictiveStack(nn.Module):
         width = observation.size
         for size in hidden_sizes:
             own = deepcopy(observation if target is None else target)
-            layer = PredictiveLayer(width, size, observation=own, delay=delay, longest=longest, dropout=dropout)
-            layers.append(layer)
+            options = {"delay": delay, "longest": longest, "dropout": dropout, "mixing": mixing}
+            layers.append(PredictiveLayer(width, size, observation=own, **options))
             width = size + (own.size if target is None else 0)
         self.layers = Layers(layers)
 

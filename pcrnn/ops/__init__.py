@@ -24,8 +24,11 @@ from torch.utils._pytree import tree_leaves
 from pcrnn.ops import fakes, gradients, reference
 from pcrnn.ops.backend import backend as backend
 from pcrnn.ops.backend import choose, interpreted
+from pcrnn.ops.reference import Mixed as Mixed
 from pcrnn.ops.reference import gated_immediate as gated_immediate
 from pcrnn.ops.reference import gated_output_credit as gated_output_credit
+from pcrnn.ops.reference import mix as mix
+from pcrnn.ops.reference import mixing_credit as mixing_credit
 from pcrnn.ops.reference import shifted as shifted
 
 _SCHEMAS = {
@@ -209,9 +212,9 @@ def local_update_(
     carried = trace or (None, None)
     return LayerUpdate(
         *torch.ops.pcrnn.local_update_(
-            list(gradients),
+            gradients.present(),
             *carried,
-            list(parameters),
+            parameters.present(),
             window,
             list(state),
             below,

@@ -23,6 +23,11 @@ class LayerTensors(NamedTuple):
     bias: Tensor  # b, [3 N]
     predictor: Tensor  # Q, [N, N]
     readout: Tensor  # P, [D, N]
+    mixing: Tensor | None = None  # [A; B], [2 N, N]; None where the units of a layer do not meet
+
+    def present(self) -> list[Tensor]:
+        """Those there are, in order."""
+        return [part for part in self if part is not None]
 
 
 class Learned(NamedTuple):
@@ -37,18 +42,23 @@ class Learned(NamedTuple):
     in_difference: Tensor  # in r_t - Q r_{t-1}, [B, T, N]
     in_state: Tensor  # in s_t at its own step: the learning signal, [B, T, N]
     in_gate: Tensor  # in the output gate's preactivation, [B, T, N]
+    gated: Tensor  # q_t, what the cell put out before its units were mixed, [B, T, N]
+    in_mixing: Tensor | None  # in A q_t and B q_t, [B, T, 2 N]; None without mixing
 
 
 def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | None, step: Learned) -> Tensor:
     """Add one chunk's gradients, advance the trace; returns the credit of the traced preactivations, [B, T, G N].
 
-    dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update
+    dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update,
+    d[A; B] += in_mixing' q
     """
     rows = step.immediate.shape[-1]
     window = for_products(step.window)
     reference.add_product_(gradients.readout, step.in_expectation, for_products(step.output))
     reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)
     reference.add_product_(gradients.weight[rows:], step.in_gate, window)
+    if gradients.mixing is not None and step.in_mixing is not None:
+        reference.add_product_(gradients.mixing, step.in_mixing, for_products(step.gated))
     gradients.bias[rows:].add_(step.in_gate.sum((0, 1)))
     return ops.eligibility_update_(
         gradients.weight[:rows],
@@ -103,7 +113,8 @@ def local_update_(
     into, layer = LayerTensors(*gradients), LayerTensors(*parameters)
     cell, output_before, expectation_before = state
     preactivation = F.linear(window, layer.weight, layer.bias).to(cell.dtype)
-    decay, candidate, states, output = ops.gated_cell(preactivation, cell)
+    decay, candidate, states, gated = ops.gated_cell(preactivation, cell)
+    output, mixed = (gated, None) if layer.mixing is None else reference.mix(gated, layer.mixing)
     previous_output = reference.shifted(output_before, output)
     predicted = F.linear(previous_output, layer.predictor).to(cell.dtype)
     difference = output - predicted
@@ -112,9 +123,10 @@ def local_update_(
     formed = torch.cat([expectation_before.unsqueeze(1), expectation], 1)
     error, surprise = ops.prediction_error(family, formed, observed, precision)
     in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
-    in_state, in_gate = ops.gated_output_credit(
-        (in_expectation @ layer.readout).to(cell.dtype), states, preactivation.chunk(3, -1)[2]
-    )
+    in_output, in_mixing = (in_expectation @ layer.readout).to(cell.dtype), None
+    if mixed is not None and layer.mixing is not None:
+        in_mixing, in_output = reference.mixing_credit(mixed, layer.mixing, in_output)
+    in_state, in_gate = ops.gated_output_credit(in_output, states, preactivation.chunk(3, -1)[2])
     step = Learned(
         window=window,
         output=output,
@@ -125,6 +137,8 @@ def local_update_(
         in_difference=difference / output.numel(),
         in_state=in_state,
         in_gate=in_gate,
+        gated=gated,
+        in_mixing=in_mixing,
     )
     learn_(into, trace, bias_trace, step)
     return tuple(LayerUpdate(states[:, -1].clone(), output, expectation, error, surprise, state_error, difference))

@@ -5,6 +5,7 @@ Every function takes and returns tensors only; names ending in an underscore upd
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from einops import rearrange, repeat
@@ -160,6 +161,31 @@ def gated_output_credit(signal: Tensor, state: Tensor, output_gate: Tensor) -> t
     """Split a gradient in r_t = s_t silu(o_t) into one in s_t and one in o_t, each [B, T, N]."""
     in_state = signal * torch.nn.functional.silu(output_gate)
     return in_state, torch.ops.aten.silu_backward(signal * state, output_gate)
+
+
+class Mixed(NamedTuple):
+    """What mixing the units of a layer leaves for its credit, each [B, T, N]."""
+
+    gated: Tensor  # q_t, what the cell put out
+    candidate: Tensor  # A q_t
+    gate: Tensor  # sigmoid(B q_t)
+
+
+def mix(gated: Tensor, weight: Tensor) -> tuple[Tensor, Mixed]:
+    """Units of one layer meet within a step: r_t = q_t + (A q_t) sigmoid(B q_t), with weight = [A; B], [2 N, N].
+
+    A gated linear unit (Dauphin et al. 2017) beside the identity; differentiable.
+    """
+    candidate, gate = torch.nn.functional.linear(gated, weight).to(gated.dtype).chunk(2, -1)
+    gate = gate.sigmoid()
+    return gated + candidate * gate, Mixed(gated, candidate, gate)
+
+
+def mixing_credit(mixed: Mixed, weight: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn a gradient in r_t, [B, T, N], into one in [A q_t; B q_t], [B, T, 2 N], and one in q_t, [B, T, N]."""
+    in_gate = signal * mixed.candidate * mixed.gate * (1 - mixed.gate)
+    in_products = torch.cat([signal * mixed.gate, in_gate], -1)
+    return in_products, signal + (in_products @ weight).to(signal.dtype)
 
 
 def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from comparisons import latency, memory, naive, ops, ops_gpu, record, speed
+from comparisons.outside import size_of
 from comparisons.suite import Request
+from pcrnn import Categorical, PredictiveStack
 
 STACK = speed.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
 GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
@@ -73,9 +75,9 @@ def test_a_naive_form_has_the_gradient_of_its_op(label, float64):
 
 def test_the_lstm_has_as_many_parameters_as_the_stack():
     setting = replace(STACK, symbols=65, hidden=(64, 64))
-    width = ops_gpu.equal_width(setting)
-    stack = ops_gpu.size_of(ops_gpu.PredictiveStack(ops_gpu.Categorical(65), (64, 64), delay=1))
-    assert ops_gpu.size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
+    width = ops_gpu.width_like(setting)
+    stack = size_of(PredictiveStack(Categorical(65), (64, 64), delay=setting.delay))
+    assert size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
 
 
 # Records

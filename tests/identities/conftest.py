@@ -25,9 +25,10 @@ def stream() -> torch.Tensor:
 
 @pytest.fixture
 def make_stack():
-    def make(hidden=(4, 3, 5), delay=2, dropout=0.0) -> PredictiveStack:
+    def make(hidden=(4, 3, 5), delay=2, dropout=0.0, mixing=False) -> PredictiveStack:
         torch.manual_seed(1)
-        stack = PredictiveStack(Categorical(SYMBOLS), hidden, delay=delay, longest=8.0, dropout=dropout)
+        options = {"delay": delay, "longest": 8.0, "dropout": dropout, "mixing": mixing}
+        stack = PredictiveStack(Categorical(SYMBOLS), hidden, **options)
         for parameter in stack.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         return stack

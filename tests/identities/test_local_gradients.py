@@ -27,6 +27,9 @@ def own_forward(layer, messages, below, attach_memory=True):
         a = torch.sigmoid(f)
         s = a * (s if attach_memory else s.detach()) + (1 - a) * torch.tanh(c)
         before, r = r, s * o * torch.sigmoid(o)
+        if layer.mixing is not None:
+            candidate, gate = (r @ layer.mixing.T).split(n, -1)
+            r = r + candidate * torch.sigmoid(gate)
         difference = r - before @ layer.predictor.T
         errors.append(difference / (difference.square().mean(-1, keepdim=True) + 1e-6).sqrt())
         raw.append(r.detach() - before.detach() @ layer.predictor.T)
@@ -96,32 +99,36 @@ def assert_layer_matches(layer, loss, **tolerance):
 @pytest.mark.parametrize("delay", [1, 2, 3])
 @pytest.mark.parametrize("chunk", [1, 2, 7, 14])
 @pytest.mark.parametrize("credit", ["layer", "top"])
-def test_exact_traces_equal_whole_sequence_autograd_however_it_is_cut(make_stack, stream, credit, chunk, delay):
-    stack = make_stack(delay=delay)
+@pytest.mark.parametrize("mixing", [False, True])
+def test_exact_traces_equal_whole_sequence_autograd_however_it_is_cut(make_stack, stream, credit, chunk, delay, mixing):
+    stack = make_stack(delay=delay, mixing=mixing)
     run(learning_rules.make("local", credit=credit, trace="exact"), stack, stream, chunk)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, index, hops=0, own=credit == "layer"))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_neighbour_equals_autograd_with_messages_attached_to_the_layer_below_only(make_stack, stream, depth):
-    stack = make_stack(hidden=(4, 3, 5, 2)[:depth])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_neighbour_equals_autograd_with_messages_attached_to_the_layer_below_only(make_stack, stream, depth, mixing):
+    stack = make_stack(hidden=(4, 3, 5, 2)[:depth], mixing=mixing)
     run(learning_rules.make("local", credit="neighbour"), stack, stream, chunk=99)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, index, hops=1))
 
 
-def test_hierarchy_equals_autograd_with_upper_memories_held_constant(make_stack, stream):
-    stack = make_stack()
+@pytest.mark.parametrize("mixing", [False, True])
+def test_hierarchy_equals_autograd_with_upper_memories_held_constant(make_stack, stream, mixing):
+    stack = make_stack(mixing=mixing)
     run(learning_rules.make("local", credit="hierarchy"), stack, stream, chunk=99)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, index, hops=99, memory=False))
 
 
 @pytest.mark.parametrize(("depth", "hops"), [(1, 0), (2, 1), (3, 2), (4, 3), (4, 9)])
-def test_all_hops_equal_bptt_inside_one_chunk(make_stack, stream, depth, hops):
+@pytest.mark.parametrize("mixing", [False, True])
+def test_all_hops_equal_bptt_inside_one_chunk(make_stack, stream, depth, hops, mixing):
     """neighbour is BPTT at two layers; hops = L - 1 is BPTT at L layers (the base rate has its own error)."""
-    stack = make_stack(hidden=(4, 3, 5, 2)[:depth])
+    stack = make_stack(hidden=(4, 3, 5, 2)[:depth], mixing=mixing)
     run(learning_rules.make("local", hops=hops), stack, stream, chunk=99)
     local = [p.grad.clone() for p in stack.layers.parameters()]
     run(learning_rules.make("bptt"), stack, stream, chunk=99)
@@ -129,8 +136,9 @@ def test_all_hops_equal_bptt_inside_one_chunk(make_stack, stream, depth, hops):
         torch.testing.assert_close(mine, p.grad, **TOLERANCE)
 
 
-def test_bptt_equals_plain_autograd(make_stack, stream):
-    stack = make_stack()
+@pytest.mark.parametrize("mixing", [False, True])
+def test_bptt_equals_plain_autograd(make_stack, stream, mixing):
+    stack = make_stack(mixing=mixing)
     run(learning_rules.make("bptt"), stack, stream, chunk=99)
     for layer in stack.layers:
         assert_layer_matches(layer, objective(stack, stream, 0, hops=99))
@@ -138,12 +146,13 @@ def test_bptt_equals_plain_autograd(make_stack, stream):
 
 @pytest.mark.parametrize("trace", ["exact", "chunk"])
 @pytest.mark.parametrize("delay", [1, 2])
-def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, delay):
+@pytest.mark.parametrize("mixing", [False, True])
+def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, delay, mixing):
     """`ops.local_update_` against the same rule with every step spelled out, two chunks, masks included."""
     results = []
     mask = (torch.arange(7) % 3 > 0).expand(stream.shape[0], 7)
     for feedback in ("symmetric", "random"):  # with the readout as its random matrix the rule takes the general path
-        stack = make_stack(delay=delay)
+        stack = make_stack(delay=delay, mixing=mixing)
         rule = learning_rules.make("local", credit="layer", trace=trace, feedback=feedback)
         state, carry = None, rule.init(stack, stream.shape[0])
         if carry.feedback:

@@ -181,9 +181,12 @@ def _local_update_(
     gradients, trace, bias_trace, parameters, window, state, below, observed, step_weight, precision, family
 ) -> tuple[Tensor, ...]:
     """Autograd of the layer's loss; what came before the chunk enters by ds_0/dW, the trace."""
-    weight, bias, predictor, readout = leaves = [p.requires_grad_() for p in parameters]
+    weight, bias, predictor, readout, *mixing = leaves = [p.requires_grad_() for p in parameters]
     initial = state[0].clone().requires_grad_()
     _, _, states, output = _gated_cell(window @ weight.T + bias, initial)
+    for matrix in mixing:
+        candidate, gate = (output @ matrix.T).chunk(2, -1)
+        output = output + candidate / (1 + torch.exp(-gate))
     before = torch.cat([state[1].unsqueeze(1), output[:, :-1]], 1)
     expectation = below + output @ readout.T
     formed = torch.cat([state[2].unsqueeze(1), expectation], 1)
@@ -251,12 +254,12 @@ def _eligibility_arguments(s: Shape, carried: bool) -> Arguments:
     return [randn(rows, width), randn(rows), *trace, decay, immediate, randn(s.B, s.T, width), signal]
 
 
-def _local_arguments(s: Shape, family: str, carried: bool = True) -> Arguments:
+def _local_arguments(s: Shape, family: str, carried: bool = True, mixing: bool = False) -> Arguments:
     rows, width = 2 * s.N, s.N + 1
     trace = [randn(s.B, rows, width), randn(s.B, rows)] if carried else [None, None]
 
     def layer() -> list[Tensor]:
-        sizes = (3 * s.N, width), (3 * s.N,), (s.N, s.N), (s.N, s.N)
+        sizes = (3 * s.N, width), (3 * s.N,), (s.N, s.N), (s.N, s.N), *([(2 * s.N, s.N)] if mixing else [])
         return [randn(size) / (size[-1] ** 0.5 if len(size) > 1 else 1) for size in sizes]
 
     return [
@@ -341,6 +344,9 @@ for _family in ("categorical", "bernoulli", "gaussian", "poisson"):
     CASES[f"local_update_{_family}"] = CASES["local_update_carried"]._replace(
         arguments=partial(_local_arguments, family=_family)
     )
+CASES["local_update_mixed"] = CASES["local_update_carried"]._replace(
+    arguments=partial(_local_arguments, family="categorical", mixing=True)
+)
 del CASES["local_update_carried"]  # it is the categorical one
 
 

@@ -21,7 +21,7 @@ RULES = {
     "bptt": {"rule": "bptt", "auxiliary": 0.1},
     "neighbour": {"rule": "local"},
     "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
-    "dropout": {"rule": "local", "dropout": 0.3},
+    "dropout-mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
     "random-feedback": {"rule": "local", "credit": "layer", "feedback": "random"},
 }
 
