@@ -10,13 +10,17 @@ W and b, the ones that need credit through depth and time; readouts and state pr
 Credit per lag: only the last step's loss counts and the rule begins h steps before it with empty traces. What its
 gradient gains as h goes from H / 2 to H is the credit it gives to inputs that long ago.
 
+Beside all that stands the score of stacks of one depth that every rule trained itself, at the learning rate of a short
+list that is best for it on the first seed: what a cosine should be read with, and never in place of.
+
 Shapes: B batch, T time.
 """
 
+import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +46,9 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "top": ("local", {"credit": "top"}),
     "layer": ("local", {"credit": "layer"}),
 }
-REFERENCE = "bptt, whole"
+BPTT, REFERENCE = "bptt, truncated", "bptt, whole"
+UNFIT = (6, 7, 8)  # of the palette: too pale for words, or near the grey of the reference
+LEAST_CREDIT = 1e-6  # what is drawn, of BPTT's whole; less is rounding
 BLOCKS = {"gates": ("weight", "bias"), "readout": ("readout",), "predictor": ("predictor",)}
 
 READING = """\
@@ -51,7 +57,9 @@ at all, and a credit of 0 beyond some lag means that nothing further back can be
 What it does not predict: which of two usable rules scores better. `layer` descends a loss of its own in every layer,
 so its gradient should differ from BPTT's where that loss differs; rules of cosine 0.5 have beaten exact gradients on
 forecasting (Marschall, Cho & Savin 2020), and a cosine says nothing of what an optimiser that rescales every
-coordinate makes of the gradient. Read it beside the scores of the suite `quality`, never in their place."""
+coordinate makes of the gradient. Random feedback is looked at on weights that BPTT trained, which had no reason to
+align with it. Read a cosine beside the score, never in its place: the last table and the last panel of the
+picture have both."""
 
 Row = dict[str, Any]
 Gradient = list[dict[str, Tensor]]  # a flat vector a block, one dictionary a layer, bottom first
@@ -63,15 +71,18 @@ class Setting:
 
     data: str = "pydoc"
     depths: tuple[int, ...] = (1, 3, 6)
-    units: int = 128
+    units: int = 64
     batch: int = 16
-    train_chunk: int = 64
+    train_chunk: int = 32
     lr: float = 3e-3
-    moments: tuple[int, ...] = (0, 50, 200)  # updates done
+    moments: tuple[int, ...] = (0, 30, 200)  # updates done
     steps: int = 256  # of the passage
     chunk: int = 32  # that the rules cut the passage into
     lags: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)  # the passage ends so many steps after the rule began
     lag_chunk: int = 16
+    scored_depth: int = 3  # one of the depths
+    rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
+    scored_steps: int = 1024  # of the validation split, for each of `batch` lanes
     threads: int = 1
 
 
@@ -85,6 +96,8 @@ QUICK = Setting(
     chunk=8,
     lags=(1, 4, 16, 32),
     lag_chunk=8,
+    rates=(3e-3, 1e-2),
+    scored_steps=64,
 )
 
 
@@ -104,26 +117,127 @@ def run(request: Request) -> list[Path]:
                 if moment == max(setting.moments):
                     ending = held_out(setting, max(setting.lags))
                     lags += [of | row for row in lag_rows(stack, ending, setting)]
-    config = asdict(setting) | {"rules": RULES, "seeds": request.seeds, "reading": READING}
-    path = record.write("alignment", config, rows, request.out, lags=lags)
-    return [path, _markdown(rows, request.out), *_picture(rows, lags, setting, request.out)]
+    scores = score_rows(setting, request)
+    return write(rows, lags, scores, setting, request.seeds, request.out)
+
+
+def write(rows: list[Row], lags: list[Row], scores: list[Row], setting: Setting, seeds: int, out: Path) -> list[Path]:
+    """Record, table and picture of measured rows."""
+    said = summary(rows, lags, scores, setting)
+    config = asdict(setting) | {"rules": RULES, "seeds": seeds, "reading": READING}
+    path = record.write("alignment", config, rows, out, lags=lags, scores=scores, summary=said)
+    return [path, _markdown(rows, scores, said, setting, out), *_picture(rows, lags, scores, setting, out)]
 
 
 def moments(setting: Setting, depth: int, seed: int) -> Iterable[tuple[int, PredictiveStack]]:
     """A stack trained by BPTT, handed out (not to be changed) after so many updates."""
+    for update, learner in trained(setting, depth, seed, learning_rules.make("bptt"), setting.lr):
+        if update in setting.moments:
+            yield update, learner.stack
+
+
+def trained(setting: Setting, depth: int, seed: int, rule: Rule, lr: float) -> Iterator[tuple[int, Learner]]:
+    """A learner after 0, 1, ... updates, up to the last moment."""
     source = _text(setting.data)
     torch.manual_seed(seed)
     stack = PredictiveStack(source.observation(), [setting.units] * depth)
-    config = TrainConfig(batch=setting.batch, lr=setting.lr, steps=max(setting.moments), warmup=10)
-    learner = Learner(stack, learning_rules.make("bptt"), config)
+    config = TrainConfig(batch=setting.batch, lr=lr, steps=max(setting.moments), warmup=10)
+    learner = Learner(stack, rule, config)
     lanes = Lanes(source.sequence("train"), setting.batch, setting.train_chunk)
-    for update in range(max(setting.moments) + 1):
-        if update in setting.moments:
-            yield update, stack
+    yield 0, learner
+    for update in range(max(setting.moments)):
         x, restart = lanes.read(update)
         if restart:
             learner.forget()
         learner.update(Chunk.of_stream(x))
+        yield update + 1, learner
+
+
+def score_rows(setting: Setting, request: Request) -> list[Row]:
+    """Held-out bits/char of stacks that each rule trained itself; a row a rule and seed."""
+    passage = Chunk.of_stream(held_out(setting, setting.scored_steps))
+
+    @torch.no_grad()
+    def score(label: str, lr: float, seed: int) -> float:
+        name, options = RULES[label]
+        *_, (_, learner) = trained(setting, setting.scored_depth, seed, learning_rules.make(name, **options), lr)
+        activity, _ = learner.stack.observe(passage.observations)
+        return learner.stack.outcome(activity, passage).surprise[-1].mean().item() / math.log(2)
+
+    rows = []
+    for label in RULES:
+        search = {lr: score(label, lr, 0) for lr in setting.rates}
+        best = min(search, key=lambda lr: search[lr] if math.isfinite(search[lr]) else math.inf)
+        request.tell(f"alignment: {label} scores {search[best]:.3f} bits/char at rate {best:g}")
+        for seed in range(request.seeds):
+            bits = score(label, best, seed) if seed else search[best]
+            about = {"rule": label, "seed": seed, "depth": setting.scored_depth, "lr": best}
+            rows.append(about | {"bits": bits, "search": {f"{lr:g}": found for lr, found in search.items()}})
+    return rows
+
+
+def beside_the_score(rows: list[Row], scores: list[Row]) -> list[Row]:
+    """A row a rule: its cosine, mean over layers and seeds, and its distance to truncated BPTT, best score first."""
+    moment, depth = max(row["updates"] for row in rows), scores[0]["depth"]
+    found = []
+    for label in dict.fromkeys(row["rule"] for row in scores):
+        at = [row for row in rows if (row["rule"], row["depth"], row["updates"]) == (label, depth, moment)]
+        own, bptt = ([row for row in scores if row["rule"] == rule] for rule in (label, BPTT))
+        gaps = [100 * (one["bits"] / other["bits"] - 1) for one, other in zip(own, bptt, strict=True)]
+        row: Row = {"rule": label, "cosine": statistics.fmean(row["gates_cosine"] for row in at), "lr": own[0]["lr"]}
+        row |= {"lowest_cosine": statistics.fmean(row["gates_cosine"] for row in at if row["layer"] == 1)}
+        row |= {"bits": statistics.fmean(one["bits"] for one in own), "gap_percent": statistics.fmean(gaps)}
+        found.append(row | {"gap_spread": statistics.stdev(gaps) if len(gaps) > 1 else None})
+    return sorted(found, key=lambda row: row["bits"])
+
+
+def summary(rows: list[Row], lags: list[Row], scores: list[Row], setting: Setting) -> list[str]:
+    """Cosines of the lowest layer by depth, credit beyond the chunk, and what the cosine fails to rank."""
+    moment, beside = max(setting.moments), beside_the_score(rows, scores)
+    shallow, deep = min(setting.depths), max(setting.depths)
+    beyond = min(lag for lag in setting.lags if lag > setting.lag_chunk)
+
+    def lowest(rule: str, depth: int) -> float:
+        return _mean(rows, "gates_cosine", rule=rule, depth=depth, updates=moment, layer=1)
+
+    def credit(depth: int) -> str:
+        return f"{100 * _mean(lags, 'share', rule='neighbour', depth=depth, lag=beyond, layer=1):.0f} %"
+
+    def cosines(depth: int) -> str:
+        told = (f"{rule} {lowest(rule, depth):.2f}" for rule in ("neighbour", "hierarchy", "top", "layer"))
+        return f"{', '.join(told)}, BPTT truncated to {setting.chunk} steps {lowest(BPTT, depth):.2f}"
+
+    pairs = math.comb(len(beside), 2)
+    agree = sum((a["cosine"] > b["cosine"]) == (a["bits"] < b["bits"]) for a, b in combinations(beside, 2))
+    wrong = [(a, b) for a, b in permutations(beside, 2) if a["cosine"] > b["cosine"] and a["bits"] > b["bits"]]
+    ranking = (
+        f"How far the cosine ranks rules: at {_layers(setting.scored_depth)} it puts {agree} of {pairs} pairs in the "
+        "order of their scores"
+    )
+    if wrong:
+        high, low = max(wrong, key=lambda pair: pair[0]["cosine"] - pair[1]["cosine"])
+        ranking += f"; {_scored(low)} scores better than {_scored(high)}"
+
+    def sentence(depth: int) -> str:
+        verdict = "Wins" if lowest("neighbour", depth) >= lowest(BPTT, depth) else "Loses"
+        return (
+            f"{verdict}: with {_layers(depth)}, cosine of the lowest one's gradient with that of BPTT over the whole "
+            f"passage: {cosines(depth)}; its credit to inputs beyond a chunk of {setting.lag_chunk} steps: by exact "
+            f"traces (neighbour) {credit(depth)} of BPTT's, by truncated BPTT none."
+        )
+
+    return [
+        *map(sentence, (shallow, deep)),
+        f"{ranking}.",
+    ]
+
+
+def _layers(depth: int) -> str:
+    return f"{depth} layer{'s' * (depth > 1)}"
+
+
+def _scored(row: Row) -> str:
+    return f"{row['rule']} (cosine {row['cosine']:.2f}, {row['bits']:.3f} bits/char, {row['gap_percent']:+.1f} %)"
 
 
 def held_out(setting: Setting, steps: int) -> Tensor:
@@ -244,7 +358,7 @@ def _mean_by_layer(rows: list[Row], key: str) -> str:
     return " ".join(f"{mean:.2f}" for mean in means)
 
 
-def _markdown(rows: list[Row], out: Path) -> Path:
+def _markdown(rows: list[Row], scores: list[Row], said: list[str], setting: Setting, out: Path) -> Path:
     groups: dict[tuple[int, int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["depth"], row["updates"], row["rule"]), []).append(row)
@@ -265,49 +379,104 @@ def _markdown(rows: list[Row], out: Path) -> Path:
         "cosine": "cosine with BPTT, layer 1 first",
         "norm": "norm over BPTT's, layer 1 first",
     }
-    return record.markdown("alignment", "Alignment with BPTT", [READING, record.table(shown, columns)], out)
+    beside = [
+        row | {"gap": f"{row['gap_percent']:+.1f} %" + ("" if (s := row["gap_spread"]) is None else f" ± {s:.1f}")}
+        for row in beside_the_score(rows, scores)
+    ]
+    headings = {"rule": "rule", "cosine": "cosine, mean over layers", "lowest_cosine": "cosine of layer 1"}
+    headings |= {"bits": "bits/char", "gap": "against bptt, truncated", "lr": "rate"}
+    about = f"{setting.scored_depth} layers of {setting.units}, {max(setting.moments)} updates of {setting.batch} x "
+    about += f"{setting.train_chunk} characters, each rule at its own best rate; best score first."
+    parts = [*said, READING, record.table(shown, columns), "## Beside the score", about, record.table(beside, headings)]
+    return record.markdown("alignment", "Alignment with BPTT", parts, out)
 
 
-def _picture(rows: list[Row], lags: list[Row], setting: Setting, out: Path) -> list[Path]:
-    """Above: cosine of every layer at the last moment; below: credit per lag of the lowest layer."""
+def _picture(rows: list[Row], lags: list[Row], scores: list[Row], setting: Setting, out: Path) -> list[Path]:
+    """Above: cosine of every layer, as a table of colours; below: over training, per lag, and beside the score."""
     import seaborn
 
     from pcrnn.plots import canvas
 
-    moment = max(setting.moments)
-    labels = [REFERENCE, *RULES]
-    colours = dict(zip(labels, [canvas.INK, *seaborn.color_palette("colorblind", len(RULES))], strict=True))
-    with canvas.canvas(11.0, 7.2) as figure:
-        how = f"gates of a stack trained by BPTT for {moment} updates on {setting.data}; means over seeds"
-        canvas.heading(figure, "Each rule's gradient against BPTT's", how, canvas.NO_INFO)
-        grid = figure.subplots(2, len(setting.depths), squeeze=False)
-        figure.subplots_adjust(left=0.08, right=0.82, top=0.86, bottom=0.08, hspace=0.36, wspace=0.3)
-        for column, depth in enumerate(setting.depths):
-            upper, lower = grid[0][column], grid[1][column]
-            here = [row for row in rows if row["depth"] == depth and row["updates"] == moment]
-            beyond = [row for row in lags if row["depth"] == depth and row["updates"] == moment and row["layer"] == 1]
-            for label in labels:
-                style = {"color": colours[label], "marker": "o", "markersize": 4, "linewidth": 1.4}
-                if label != REFERENCE:
-                    upper.plot(*_means(here, label, "layer", "gates_cosine"), **style)
-                lower.plot(*_means(beyond, label, "lag", "norm"), label=label, **style)
-            upper.set(title=f"{depth} layer{'s' * (depth > 1)}", xlabel="layer", ylim=(-0.4, 1.05))
-            upper.set_xticks(range(1, depth + 1))
-            lower.set_xscale("log", base=2)
-            lower.set(yscale="log", xlabel=f"lag, steps (chunk {setting.lag_chunk})", ylim=(1e-4, 3))
-            for axis in (lower.xaxis, lower.yaxis):
-                axis.set_major_formatter("{x:g}")
-            lower.axvline(setting.lag_chunk, color=canvas.FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
-        grid[0][0].set_ylabel(f"cosine with BPTT (chunk {setting.chunk})")
-        grid[1][0].set_ylabel("credit of layer 1, of BPTT's whole")
-        figure.legend(
-            *grid[1][0].get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.83, 0.5), frameon=False
+    moment, depth = max(setting.moments), setting.scored_depth
+    palette = [colour for i, colour in enumerate(seaborn.color_palette("colorblind", 10)) if i not in UNFIT]
+    colours = {REFERENCE: canvas.FAINT, BPTT: canvas.INK}
+    colours |= dict(zip((rule for rule in RULES if rule != BPTT), palette, strict=False))
+    with canvas.canvas(13.0, 8.6) as figure:
+        how = (
+            f"weights of the gates; stacks of {setting.units} units trained by BPTT on {setting.data}; means over seeds"
         )
+        canvas.heading(
+            figure, "Where each rule's gradient points, against BPTT over the whole passage", how, canvas.NO_INFO
+        )
+        upper = figure.add_gridspec(1, 1, left=0.12, right=0.98, top=0.87, bottom=0.52)
+        lower = figure.add_gridspec(1, 3, left=0.055, right=0.885, top=0.41, bottom=0.07, wspace=0.95)
+        table = figure.add_subplot(upper[0])
+        columns = [(d, layer) for d in setting.depths for layer in range(1, d + 1)]
+        cosines = [
+            [_mean(rows, "gates_cosine", rule=rule, depth=d, layer=layer, updates=moment) for d, layer in columns]
+            for rule in RULES
+        ]
+        table.imshow(cosines, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+        for y, line in enumerate(cosines):
+            for x, cosine in enumerate(line):
+                ink = "white" if cosine < 0.6 else "black"
+                table.text(x, y, f"{cosine:.2f}", ha="center", va="center", color=ink, size=9.5)
+        table.set_yticks(range(len(RULES)), list(RULES))
+        table.set_xticks(
+            range(len(columns)),
+            [f"{d} layer{'s' * (d > 1)}\nlayer {layer}" if layer == 1 else f"layer {layer}" for d, layer in columns],
+        )
+        for x, (_, layer) in enumerate(columns):
+            if layer == 1 and x:
+                table.axvline(x - 0.5, color="white", linewidth=6)
+        table.tick_params(length=0)
+        seaborn.despine(ax=table, left=True, bottom=True)
+        table.set_title(
+            f"Cosine after {moment} updates: 1 is BPTT's own direction (passage cut into chunks of {setting.chunk})",
+            size=10.5,
+        )
+
+        panels = [figure.add_subplot(lower[column]) for column in range(3)]
+        over, per_lag, beside = panels
+        style = {"marker": "o", "markersize": 4, "linewidth": 1.4}
+        ends = {panel: [] for panel in (over, per_lag)}
+        for rule in RULES:
+            points = [_mean(rows, "gates_cosine", rule=rule, depth=depth, updates=at) for at in setting.moments]
+            over.plot(range(len(points)), points, color=colours[rule], **style)
+            ends[over].append(canvas.EndLabel(points[-1], rule, colours[rule]))
+        over.set_xticks(range(len(setting.moments)), [f"{at}" for at in setting.moments])
+        over.set(xlabel="updates done", ylabel="cosine, mean over layers", ylim=(min(0, over.get_ylim()[0]), 1.03))
+        over.set_title(f"Over training, {depth} layers", size=10.5)
+        for rule in (REFERENCE, BPTT, "neighbour", "top", "layer", "neighbour, none"):
+            shown = [(lag, _mean(lags, "norm", rule=rule, depth=depth, lag=lag, layer=1)) for lag in setting.lags]
+            shown = [(lag, norm) for lag, norm in shown if norm > LEAST_CREDIT]
+            per_lag.plot(*zip(*shown, strict=True), color=colours[rule], **style)
+            ends[per_lag].append(canvas.EndLabel(shown[-1][1], rule, colours[rule]))
+        per_lag.set_xscale("log", base=2)
+        per_lag.set(yscale="log", xlabel="lag, steps (dashed: the chunk)", ylabel="credit, of BPTT's whole")
+        for axis in (per_lag.xaxis, per_lag.yaxis):
+            axis.set_major_formatter("{x:g}")
+        per_lag.axvline(setting.lag_chunk, color=canvas.FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
+        per_lag.set_title(f"Credit per lag, layer 1 of {depth}", size=10.5)
+        found = beside_the_score(rows, scores)
+        for row in found:
+            spread = row["gap_spread"] or 0.0
+            beside.errorbar(
+                row["cosine"], row["gap_percent"], spread, color=colours[row["rule"]], fmt="o", markersize=6
+            )
+        beside.axhline(0, color=canvas.FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
+        beside.set(xlabel="cosine, mean over layers", ylabel="bits/char over truncated BPTT, %")
+        beside.set_title("The score beside it: lower is better", size=10.5)
+        for panel, labels in ends.items():
+            canvas.label_ends(panel, labels)
+        canvas.label_ends(
+            beside, [canvas.EndLabel(row["gap_percent"], row["rule"], colours[row["rule"]]) for row in found]
+        )
+        for panel in panels:
+            seaborn.despine(ax=panel)
         return canvas.save(figure, out / "alignment")
 
 
-def _means(rows: list[Row], rule: str, x: str, y: str) -> tuple[list[int], list[float]]:
-    """Mean of `y` over seeds at every `x` of one rule."""
-    own = [row for row in rows if row["rule"] == rule]
-    places = sorted({row[x] for row in own})
-    return places, [statistics.fmean(row[y] for row in own if row[x] == place) for place in places]
+def _mean(rows: list[Row], key: str, **where: Any) -> float:
+    """Mean of `key` over the rows that are so."""
+    return statistics.fmean(row[key] for row in rows if all(row[name] == value for name, value in where.items()))

@@ -7,6 +7,10 @@ Two networks of equal parameter count see the same symbols. On the unrolled recu
 rule is compared with BPTT on the same stack. So each cosine and each time has the reference that its own user would
 replace. Weights are untrained and symbols random: what is measured is the cost of credit, not what is learned.
 Base rates and state predictors, which learn from their own errors under the local rule, are left out of its cosine.
+
+Values are relaxed one step after the other, from the last to the first, at the published rate of 0.1. At a rate of 1
+one iteration of that order is backpropagation itself, written in another way; it is in the table, as what the
+iterations pay for.
 """
 
 import statistics
@@ -27,6 +31,8 @@ from pcrnn import Categorical, Chunk, PredictiveStack
 
 CREDITS = ("layer", "top", "neighbour", "hierarchy")
 BACKPROP = "BPTT"
+ITERATED, LOCAL = "fixed prediction", "local"  # the methods
+NEARLY = 0.98  # a cosine that passes for backpropagation's
 
 Row = dict[str, Any]
 Gradient = Callable[[], Tensor]  # computes a gradient and returns it as one vector
@@ -59,12 +65,18 @@ def run(request: Request) -> list[Path]:
         torch.manual_seed(seed)
         x = torch.randint(setting.symbols, (setting.batch, setting.steps + 1))
         request.tell(f"inference_cost: seed {seed}, fixed predictions")
-        rows += [{"seed": seed} | row for row in compare(iterated(setting, x), setting, "fixed prediction")]
+        rows += [{"seed": seed} | row for row in compare(iterated(setting, x), setting, ITERATED)]
         for depth in setting.depths:
             request.tell(f"inference_cost: seed {seed}, stack of {depth}")
-            rows += [{"seed": seed} | row for row in compare(local(setting, depth, x), setting, "local")]
-    path = record.write("inference_cost", asdict(setting) | {"seeds": request.seeds}, rows, request.out)
-    return [path, _markdown(rows, request.out), *_picture(rows, setting, request.out)]
+            rows += [{"seed": seed} | row for row in compare(local(setting, depth, x), setting, LOCAL)]
+    return write(rows, setting, request.seeds, request.out)
+
+
+def write(rows: list[Row], setting: Setting, seeds: int, out: Path) -> list[Path]:
+    """Record, table and picture of measured rows."""
+    said = summary(rows)
+    path = record.write("inference_cost", asdict(setting) | {"seeds": seeds}, rows, out, summary=said)
+    return [path, _markdown(rows, said, out), *_picture(rows, setting, out)]
 
 
 def compare(ways: dict[str, Gradient], setting: Setting, method: str) -> list[Row]:
@@ -104,10 +116,11 @@ def iterated(setting: Setting, x: Tensor) -> dict[str, Gradient]:
     def backprop() -> Tensor:
         return _flat(torch.autograd.grad(fixed_prediction.loss(leaves, seen, targets), leaves))
 
-    def relaxed(iterations: int) -> Gradient:
-        return lambda: _flat(fixed_prediction.learn(weights, seen, targets, iterations, rate=setting.rate))
+    def relaxed(iterations: int, rate: float) -> Gradient:
+        return lambda: _flat(fixed_prediction.learn(weights, seen, targets, iterations, rate=rate))
 
-    return {BACKPROP: backprop} | {f"iterations: {n}": relaxed(n) for n in setting.iterations}
+    ways = {f"iterations: {n}": relaxed(n, setting.rate) for n in setting.iterations}
+    return {BACKPROP: backprop} | ways | {"iterations: 1 at rate 1": relaxed(1, 1.0)}
 
 
 def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
@@ -143,6 +156,48 @@ def equal_units(setting: Setting, depth: int) -> int:
     return min(range(1, setting.hidden + 1), key=distance)
 
 
+def summary(rows: list[Row]) -> list[str]:
+    """What backpropagation's direction costs both methods, and what local credit gives up in depth."""
+    ways = {row["way"]: row for row in _means(rows)}
+    by_iterating = [row for row in ways.values() if row["method"] == ITERATED and not row["way"].endswith("rate 1")]
+    enough = [row for row in by_iterating if row["cosine"] >= NEARLY]
+    nearest = min(enough, key=lambda row: row["times_bptt"]) if enough else max(by_iterating, key=_cosine)
+    local = [row for row in ways.values() if row["method"] == LOCAL]
+    alike = [row for row in local if row["cosine"] >= NEARLY]
+    sentences = []
+    if alike:
+        times = [row["times_bptt"] for row in alike]
+        won = "Wins" if max(times) < nearest["times_bptt"] else "Loses"
+        sentences.append(
+            f"{won}: BPTT's direction takes iterated inference {nearest['times_bptt']:.1f} times BPTT's CPU time "
+            f"({nearest['way']}, cosine {nearest['cosine']:.3f}), local credit {min(times):.2f} to {max(times):.2f} "
+            f"times ({_depth(alike[0])}, cosine {min(row['cosine'] for row in alike):.3f})."
+        )
+    deep = [row for row in local if row["cosine"] < NEARLY]
+    if deep:
+        told = ", ".join(f"{row['way'].partition(',')[0]} {row['cosine']:.2f}" for row in deep)
+        cost = ", ".join(f"{row['times_bptt']:.2f}" for row in deep)
+        sentences.append(
+            f"Loses: in {_depth(deep[0])} of untrained weights local credit does not have BPTT's direction: cosine "
+            f"{told}, for {cost} times its CPU time."
+        )
+    exact = ways["iterations: 1 at rate 1"]
+    sentences.append(
+        f"One iteration at rate 1, from the last step to the first, is backpropagation itself (cosine "
+        f"{exact['cosine']:.3f}, {exact['times_bptt']:.2f} times its CPU time): the iterations buy no better gradient."
+    )
+    return sentences
+
+
+def _depth(row: Row) -> str:
+    """`3 layers` of the way `top, 3 layers`."""
+    return row["way"].partition(", ")[2]
+
+
+def _cosine(row: Row) -> float:
+    return row["cosine"]
+
+
 def _flat(tensors: Any) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
@@ -160,7 +215,7 @@ def _means(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _markdown(rows: list[Row], out: Path) -> Path:
+def _markdown(rows: list[Row], said: list[str], out: Path) -> Path:
     columns = {
         "method": "method",
         "way": "way",
@@ -168,48 +223,49 @@ def _markdown(rows: list[Row], out: Path) -> Path:
         "times_bptt": "CPU time over BPTT's",
         "cpu_ms": "CPU ms a gradient",
     }
-    return record.markdown("inference_cost", "What a gradient costs", [record.table(_means(rows), columns)], out)
-
-
-def _places(rows: list[Row]) -> dict[tuple[float, float], list[str]]:
-    """What stands where in the picture; ways too near to tell apart share the place of the first."""
-    places: dict[tuple[float, float], list[str]] = {}
-    for row in rows:
-        here = (row["times_bptt"], row["cosine"])
-        near = (at for at in places if abs(at[0] / here[0] - 1) < 0.15 and abs(at[1] - here[1]) < 0.03)
-        places.setdefault(next(near, here), []).append(row["way"])
-    return places
+    return record.markdown("inference_cost", "What a gradient costs", [*said, record.table(_means(rows), columns)], out)
 
 
 def _picture(rows: list[Row], setting: Setting, out: Path) -> list[Path]:
-    """Cosine against time, both beside BPTT's."""
+    """A line a way: left its cosine, right its time, both beside BPTT's."""
     import seaborn
 
     from pcrnn.plots import canvas
 
     iterated_colour, local_colour = seaborn.color_palette("colorblind", 2)
-    means = _means(rows)
-    with canvas.canvas(9.0, 5.0) as figure:
+    means = _means(rows)[::-1]
+    with canvas.canvas(10.0, 1.5 + 0.27 * len(means)) as figure:
         size = f"H={setting.hidden}, B={setting.batch}, {setting.steps} steps, V={setting.symbols}, one thread"
-        how = f"equal parameter counts; each against BPTT on its own network; {size}"
-        canvas.heading(figure, "What a gradient costs by inference and by local credit", how, canvas.NO_INFO)
-        axes = figure.add_axes((0.09, 0.12, 0.87, 0.72))
-        for method, colour in (("fixed prediction", iterated_colour), ("local", local_colour)):
-            own = [row for row in means if row["method"] == method]
-            times, cosines = [row["times_bptt"] for row in own], [row["cosine"] for row in own]
-            joined = "-" if method == "fixed prediction" else "none"
-            axes.plot(times, cosines, color=colour, marker="o", linestyle=joined, label=method)
-            for (time_over, cosine), ways in _places(own).items():
-                text, offset = "\n".join(ways), (6, -11 * len(ways))
+        how = f"networks of equal parameter counts, each beside BPTT (line) on the same network; {size}"
+        canvas.heading(figure, "What a gradient costs: iterated inference and local credit", how, canvas.NO_INFO)
+        panels = figure.subplots(1, 2, sharey=True)
+        shown = (("cosine", "cosine with BPTT's gradient, more is better", ".3f"),)
+        shown += (("times_bptt", "CPU time over BPTT's, less is better", ".2f"),)
+        for axes, (key, label, form) in zip(panels, shown, strict=True):
+            for height, row in enumerate(means):
+                colour = local_colour if row["method"] == LOCAL else iterated_colour
+                axes.plot([1.0, row[key]], [height, height], color=colour, linewidth=4, solid_capstyle="butt")
+                axes.plot(row[key], height, "o", color=colour, markersize=6)
                 axes.annotate(
-                    text, (time_over, cosine), xytext=offset, textcoords="offset points", size=8, color=colour
+                    f"{row[key]:{form}}",
+                    (row[key], height),
+                    xytext=(-8, 0) if row[key] < 1 else (8, 0),
+                    textcoords="offset points",
+                    ha="right" if row[key] < 1 else "left",
+                    va="center",
+                    size=9,
                 )
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.set(xlim=(0.8, 1.6 * max(row["times_bptt"] for row in means)), ylim=(None, 1.05))
-        axes.margins(y=0.15)
-        axes.axvline(1.0, color=canvas.FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
-        axes.set(xlabel="CPU time over BPTT's", ylabel="cosine with BPTT's gradient")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+            axes.axvline(1.0, color=canvas.FAINT, linewidth=0.9, zorder=0)
+            axes.set(xlabel=label, ylim=(-0.6, len(means) - 0.4))
+            seaborn.despine(ax=axes)
+        ways = ["local " * (row["method"] == LOCAL) + row["way"] for row in means]
+        panels[0].set_yticks(range(len(means)), ways)
+        for tick, row in zip(panels[0].get_yticklabels(), means, strict=True):
+            tick.set_color(local_colour if row["method"] == LOCAL else iterated_colour)
+        panels[0].set_xlim(min(0.0, *(row["cosine"] - 0.15 for row in means)), 1.18)
+        panels[1].set_xscale("log")
+        panels[1].xaxis.set_major_formatter("{x:g}")
+        panels[1].set_xlim(0.6 * min(row["times_bptt"] for row in means), 2.2 * max(row["times_bptt"] for row in means))
+        panels[1].tick_params(left=False)
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
         return canvas.save(figure, out / "inference_cost")

@@ -29,17 +29,16 @@ from pcrnn.config import TrainConfig
 Row = dict[str, Any]
 
 CORE = (BPTT, "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
-WHOLE_SEQUENCES = tuple(kind for kind in KINDS if not kind.endswith(", chunk"))  # one chunk each: the same as exact
+FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # where an update costs most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A data set, the settings all learners share, and who learns it with which rates and delay lines."""
+    """A data set, the settings all learners share, and who learns it with which rates."""
 
     open: Opener
     base: TrainConfig
     kinds: tuple[str, ...] = tuple(KINDS)
-    delays: tuple[int, ...] = (2,)
     rates: tuple[float, ...] = (3e-3, 1e-3, 1e-2)
     endings: tuple[str, ...] = ()  # of files that a person may give for it
     limit: int | None = None  # see comparisons/tasks.py; for quick runs
@@ -51,13 +50,13 @@ STUDIES: dict[str, Study] = {
     "tinyshakespeare": Study(
         open=tasks.open_text,
         base=replace(_SMALL, hidden=(256, 256, 256)),
-        kinds=CORE,
+        kinds=FEW,
         endings=("",),
     ),
     "JSB chorales": Study(
         open=tasks.open_chorales,
         base=replace(_SMALL, steps=840, evaluate_every=28, weight_decay=0.1),
-        kinds=WHOLE_SEQUENCES,
+        kinds=FEW,
         endings=(".mat",),
     ),
     "weather": Study(
@@ -117,23 +116,21 @@ def chosen(data: Path | None) -> dict[str, Study]:
 def study_rows(
     name: str, study: Study, task: Task, seeds: Sequence[int], cells: "Cells", tell: Callable[[str], None]
 ) -> list[Row]:
-    """One row for every delay and kind: search on the first seed, one rate after the other, then the other seeds."""
+    """One row for every kind: search on the first seed, one rate after the other, then the other seeds."""
 
-    def cell(kind: str, delay: int, rate: float, seed: int) -> Row:
-        config = replace(KINDS[kind].settings(study.base), delay=delay, lr=rate, seed=seed)
+    def cell(kind: str, rate: float, seed: int) -> Row:
+        config = replace(KINDS[kind].settings(study.base), lr=rate, seed=seed)
         return cells.get(name, kind, config, lambda: fit(task, KINDS[kind], config), tell)
 
-    pairs = [(delay, kind) for delay in study.delays for kind in study.kinds]
-    searched = {(*pair, rate): cell(pair[1], pair[0], rate, seeds[0]) for rate in study.rates for pair in pairs}
+    searched = {(kind, rate): cell(kind, rate, seeds[0]) for rate in study.rates for kind in study.kinds}
     rows = []
-    for delay, kind in pairs:
-        search = {rate: searched[delay, kind, rate] for rate in study.rates}
+    for kind in study.kinds:
+        search = {rate: searched[kind, rate] for rate in study.rates}
         rate = min(search, key=lambda rate: search[rate].get("valid", math.inf))
-        found = [search[rate], *(cell(kind, delay, rate, seed) for seed in seeds[1:])]
-        about = {"data": name, "rule": kind, "delay": delay, "lr": rate, "unit": task.unit}
+        found = [search[rate], *(cell(kind, rate, seed) for seed in seeds[1:])]
+        about = {"data": name, "rule": kind, "lr": rate, "unit": task.unit}
         rows.append(about | summarised(found, search, task.nats_per_unit))
-    for delay in study.delays:
-        compare_to_bptt([row for row in rows if row["delay"] == delay], task.gap_percent)
+    compare_to_bptt(rows, task.gap_percent)
     return rows
 
 
@@ -209,7 +206,7 @@ class Cells:
                 file.write(json.dumps(one) + "\n")
             self.done[key] = one
             score = "diverged" if found is None else f"{found.test.nats[-1]:.4f} nats"
-            tell(f"{study}: {kind}, delay {config.delay}, rate {config.lr:g}, seed {config.seed}: {score}")
+            tell(f"{study}: {kind}, rate {config.lr:g}, seed {config.seed}: {score}")
         return self.done[key]
 
 
@@ -227,7 +224,7 @@ def flattened(found: Fit) -> Row:
 
 def described(study: Study) -> Row:
     """A study as JSON."""
-    shared = {"kinds": study.kinds, "delays": study.delays, "rates": study.rates, "limit": study.limit}
+    shared = {"kinds": study.kinds, "rates": study.rates, "limit": study.limit}
     return shared | {"base": study.base.as_mapping()}
 
 
@@ -237,9 +234,9 @@ def is_local(kind: str) -> bool:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A sentence for every data set and delay, where local learning does best first: its best rule and the others."""
+    """A sentence for every data set, where local learning does best first: its best rule and the others."""
     sentences: list[tuple[float, str]] = []
-    for (data, delay), here in grouped(rows).items():
+    for data, here in grouped(rows).items():
         local = [row for row in here if is_local(row["rule"]) and row["gap_percent"] is not None]
         if not local:
             continue
@@ -247,7 +244,7 @@ def summary(rows: list[Row]) -> list[str]:
         others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
         rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
         figures = f"{best['figure']:.4g} {best['unit']}"
-        sentence = f"{data}, delay {delay}: the best local rule ({best['rule']}, {figures}) is {verdict(best)} BPTT"
+        sentence = f"{data}: the best local rule ({best['rule']}, {figures}) is {verdict(best)} BPTT"
         sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
     return [sentence for _, sentence in sorted(sentences)]
 
@@ -268,44 +265,48 @@ def gap(row: Row) -> str:
     return f"{row['gap_percent']:+.1f} %" + ("" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}")
 
 
-def grouped(rows: list[Row]) -> dict[tuple[str, int], list[Row]]:
-    """Rows of one data set and delay together."""
-    groups: dict[tuple[str, int], list[Row]] = {}
+def grouped(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows of one data set together."""
+    groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault((row["data"], row["delay"]), []).append(row)
+        groups.setdefault(row["data"], []).append(row)
     return groups
 
 
 def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dict[str, str]) -> list[str]:
-    """A table for every data set and delay, with the search and the baselines; then what was skipped, and why."""
+    """A table for every data set, with the search and the baselines; then what was skipped, and why."""
     parts = []
-    for (data, delay), here in grouped(rows).items():
+    for data, here in grouped(rows).items():
         unit, rates = here[0]["unit"], list(here[0]["search"])
         shown = [row | {"gap": gap(row), **{rate: row["search"][rate] for rate in rates}} for row in here]
         columns = {"rule": "rule", "figure": unit, "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
         columns |= {rate: f"search at {rate}" for rate in rates} | {"parameters": "parameters"}
         if here[0]["accuracy"] is not None:
             columns["accuracy"] = "accuracy"
-        parts.append(f"## {data}, delay {delay}")
+        parts.append(f"## {data}")
         parts.append(record.table(shown, columns))
         parts.append("Beside: " + ", ".join(f"{who} {figure:.4g}" for who, figure in baselines[data].items()) + ".")
     return parts + [f"{data}: skipped, {reason}" for data, reason in skipped.items()]
 
 
 def picture(rows: list[Row], stem: Path) -> list[Path]:
-    """A panel for every data set and delay: a dot a seed, BPTT's mean as a line."""
+    """A panel for every data set: a dot a seed, BPTT's mean as a line."""
     import seaborn
 
     from pcrnn.plots import canvas
 
     groups = grouped(rows)
-    tallest = max(map(len, groups.values()))
+    abreast = min(3, len(groups))
+    tiers = [list(groups.items())[at : at + abreast] for at in range(0, len(groups), abreast)]
+    heights = [1.1 + 0.26 * max(len(here) for _, here in tier) for tier in tiers]
     local, other = seaborn.color_palette("colorblind", 2)
-    with canvas.canvas(4.6 * len(groups), 1.6 + 0.26 * tallest) as figure:
+    with canvas.canvas(4.6 * abreast, 0.6 + sum(heights)) as figure:
         how = "a dot a seed, each at its kind's own best learning rate; left is better; the line is BPTT's mean"
         canvas.heading(figure, "Held-out surprise of every learner on the same data", how, canvas.NO_INFO)
-        panels = figure.subplots(1, len(groups), squeeze=False)[0]
-        for axes, ((data, delay), here) in zip(panels, groups.items(), strict=True):
+        panels = figure.subplots(len(tiers), abreast, squeeze=False, height_ratios=heights).flatten()
+        for spare in panels[len(groups) :]:
+            spare.set_visible(False)
+        for axes, (data, here) in zip(panels, groups.items(), strict=False):
             for height, row in enumerate(reversed(here)):
                 seen = [x for x in row["figures"] if x is not None]
                 colour = local if is_local(row["rule"]) else other
@@ -313,7 +314,7 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
                 if row["rule"] == BPTT and seen:
                     axes.axvline(statistics.mean(seen), color=canvas.FAINT, linewidth=0.9, zorder=0)
             axes.set_yticks(range(len(here)), [row["rule"] for row in reversed(here)])
-            axes.set(title=f"{data}, delay {delay}", xlabel=here[0]["unit"])
+            axes.set(title=data, xlabel=here[0]["unit"])
             seaborn.despine(ax=axes)
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
         return canvas.save(figure, stem)

@@ -2,28 +2,32 @@
 
     python -m comparisons report [--out DIR]
 
-The page begins with what a reader wants to know first: where local learning wins, where it loses, by how much. A
-suite that has something to say there writes `summary`, a list of sentences made from its own numbers, into its
-record; the sentences of the quality, memory and speed suites come first.
+The page begins with a verdict: where local learning wins, where it is level, where it loses, and what it costs. It is
+made of the sentences that suites write into their records, `summary`, from their own numbers. A sentence that begins
+with `Wins: `, `Level: `, `Mixed: ` or `Loses: ` goes where it says; of the others, those of the suites in JUDGES go
+where the record's figures say, and the rest stay in their suite's section.
 """
 
 import base64
 import html
 import json
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comparisons import quality, record
+from comparisons import alignment, online, record
 from comparisons.suite import SUITES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 START, END = "<!-- results -->", "<!-- /results -->"
 
-WHOLE_RUNS = {"text": "validation bits per character of whole runs of the program on one text"}
 SHOWN_LENGTHS = (128, 2048, 8192, 65536)
+SHOWN_RULES = ("bptt, truncated", "hierarchy", "neighbour", "top", "layer")
+SHOWN_WAYS = ("iterations: 5", "iterations: 20", "iterations: 100", "neighbour, 1 layer")
+SHOWN_WAYS += ("layer, 3 layers", "neighbour, 3 layers")
 
 Record = dict[str, Any]
 
@@ -42,19 +46,8 @@ def build(results: Path, readme: Path = README) -> list[Path]:
 
 def read(results: Path) -> dict[str, Record]:
     """The records there are, by suite, in the order of the suites."""
-    found = {name: results / f"{name}.json" for name in (*SUITES, *WHOLE_RUNS)}
-    records = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
-    for name in WHOLE_RUNS.keys() & records.keys():
-        records[name]["rows"] = rows = [like_quality(row, records[name]["config"]) for row in records[name]["rows"]]
-        records[name]["summary"] = quality.summary(rows)
-    return records
-
-
-def like_quality(row: Record, config: Record) -> Record:
-    """A whole run as a row of the quality suite, of one seed and one rate."""
-    rule = row["rule"] if row["rule"] == "bptt" else f"{row['rule']}, {config['trace']}"
-    figure = {"figure": row["bits"], "figures": [row["bits"]], "unit": "bits/char"}
-    return row | figure | {"data": Path(config["data"]).stem, "rule": rule, "gap_spread": None}
+    found = {name: results / f"{name}.json" for name in SUITES}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items() if path.exists()}
 
 
 # The README
@@ -70,7 +63,7 @@ def refreshed(text: str, records: dict[str, Record]) -> str:
 
 
 def readme_section(records: dict[str, Record]) -> str:
-    """What stands between the markers: a table of quality and speed, and where each came from."""
+    """What stands between the markers: tables and sentences, and where each came from."""
     return "\n\n".join(part for name in README_PARTS if name in records for part in README_PARTS[name](records[name]))
 
 
@@ -78,34 +71,23 @@ def command(name: str, found: Record) -> str:
     """The line under a table: what makes it, on which machine, when."""
     around, seeds = found["environment"], found["config"].get("seeds")
     of_seeds = "" if seeds is None else f" {seeds} {'seed' if seeds == 1 else 'seeds'};"
-    machine = f"{around['processor']}, {around['cores']} cores, torch {around['torch']}"
-    made_by = (
-        f"pcrnn compare {name}" if name in SUITES else f"python -m comparisons.{name} --data {found['config']['data']}"
-    )
-    return f"`{made_by}`;{of_seeds} {machine}, {around['date']}."
+    gpu = f"{around['gpu']}, " if around["gpu"] else ""
+    machine = f"{around['processor']}, {around['cores']} cores, {gpu}torch {around['torch']}"
+    return f"`pcrnn compare {name}`;{of_seeds} {machine}, {around['date']}."
 
 
 def quality_part(found: Record) -> list[str]:
-    """The rules at exact traces beside BPTT and LSTM, a column for every data set and delay."""
+    """The rules at exact traces beside BPTT, LSTM and GRU, a column for every data set."""
     shown = ("bptt", "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
     cells: dict[str, dict[str, str]] = {rule: {"rule": rule} for rule in shown}
     columns = {"rule": "learner"}
     for row in found["rows"]:
-        column = f"{row['data']}, delay {row['delay']}"
-        columns[column] = f"{column}, {row['unit']}"
+        columns[row["data"]] = f"{row['data']}, {row['unit']}"
         if row["rule"] in cells:
-            cells[row["rule"]][column] = _with_gap(row)
+            cells[row["rule"]][row["data"]] = _with_gap(row)
     rows = [row for row in cells.values() if len(row) > 1]
-    return [record.table(rows, columns), f"Held-out surprise, and the distance to BPTT. {command('quality', found)}"]
-
-
-def text_part(found: Record) -> list[str]:
-    """Whole runs of the program."""
-    table, _ = quality_part(found)
-    config = found["config"]
-    stack = f"{len(config['hidden'])} layers of {config['hidden'][0]}, {config['steps']} updates of "
-    about = f"{stack}{config['batch']} x {config['chunk']} characters at one rate, seed {config['seed']}."
-    return [table, f"Held-out surprise, and the distance to BPTT; {about} {command('text', found)}"]
+    says = "Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better)"
+    return [record.table(rows, columns), f"{says}, each learner at its own best rate. {command('quality', found)}"]
 
 
 def speed_part(found: Record) -> list[str]:
@@ -125,14 +107,78 @@ def memory_part(found: Record) -> list[str]:
     return [record.table(rows, columns), f"{says} {command('memory', found)}"]
 
 
-README_PARTS = {"quality": quality_part, "text": text_part, "speed": speed_part, "memory": memory_part}
+def inference_part(found: Record) -> list[str]:
+    """What a gradient costs by inference and by the local rule, means over seeds."""
+    rows = []
+    for way in SHOWN_WAYS:
+        own = [row for row in found["rows"] if row["way"] == way]
+        if not own:
+            continue
+        means = {key: statistics.fmean(row[key] for row in own) for key in ("cosine", "times_bptt")}
+        shown = {"cosine": f"{means['cosine']:.3f}", "times": f"{means['times_bptt']:.2f}"}
+        rows.append(shown | {"way": f"{own[0]['method']}, {way}"})
+    columns = {"way": "gradient by", "cosine": "cosine with BPTT", "times": "CPU time over BPTT"}
+    return [record.table(rows, columns), f"Untrained weights, equal parameters. {command('inference_cost', found)}"]
+
+
+def long_lags_part(found: Record) -> list[str]:
+    """What the suite says of itself, as a list."""
+    said = found.get("summary", ())
+    listed = "\n".join(f"- {sentence}" for sentence in said)
+    return [listed, f"Lags of copying and adding that are solved. {command('long_lags', found)}"] if said else []
+
+
+def alignment_part(found: Record) -> list[str]:
+    """Cosine of the lowest layer at every depth, after training, beside the score; means over seeds."""
+    config, last = found["config"], [r for r in found["rows"] if r["updates"] == max(found["config"]["moments"])]
+    lowest = [row for row in last if row["layer"] == 1 and row["rule"] in SHOWN_RULES]
+    rows = []
+    for scored in alignment.beside_the_score(found["rows"], found["scores"]):
+        row = {"rule": scored["rule"], "score": _with_gap({**scored, "figure": scored["bits"]})}
+        for depth in config["depths"]:
+            at = [one["gates_cosine"] for one in lowest if (one["rule"], one["depth"]) == (scored["rule"], depth)]
+            row |= {f"{depth}": f"{statistics.fmean(at):.2f}"} if at else {}
+        rows += [row] if scored["rule"] in SHOWN_RULES else []
+    columns = {"rule": "rule"} | {f"{depth}": f"cosine, {depth} deep" for depth in config["depths"]}
+    columns["score"] = f"bits/char, {config['scored_depth']} deep"
+    says = (
+        "Gradient of the lowest layer beside whole BPTT's, and what each rule scores; the one does not rank the other"
+    )
+    return [record.table(rows, columns), f"{says}. {command('alignment', found)}"]
+
+
+def online_part(found: Record) -> list[str]:
+    """Distance to truncated BPTT over the whole stream; a column an interval."""
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    columns = {"stream": "stream", "rule": "rule"}
+    for row in online.means(found["rows"]):
+        if row["rule"] == online.BPTT:
+            continue
+        stream = f"{row['stream']}, {row['unit']}"
+        cell = cells.setdefault((stream, row["rule"]), {"stream": stream, "rule": row["rule"]})
+        cell[f"{row['interval']}"] = online.gap(row)
+        columns[f"{row['interval']}"] = f"update every {row['interval']}"
+    says = "Streams that change in the middle: distance to BPTT truncated to the same chunk (below 0 is better)"
+    return [record.table(list(cells.values()), columns), f"{says}. {command('online', found)}"]
+
+
+README_PARTS: dict[str, Callable[[Record], list[str]]] = {
+    "quality": quality_part,
+    "speed": speed_part,
+    "memory": memory_part,
+    "inference_cost": inference_part,
+    "long_lags": long_lags_part,
+    "alignment": alignment_part,
+    "online": online_part,
+}
+TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the page
 
 
 def _with_gap(row: Record) -> str:
     """`2.293 (+1.0 % ± 0.2)`."""
     if row["figure"] is None:
         return "diverged"
-    if row["rule"] == "bptt":
+    if row["rule"] in ("bptt", alignment.BPTT):
         return f"{row['figure']:#.4g}"
     spread = "" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}"
     return f"{row['figure']:#.4g} ({row['gap_percent']:+.1f} %{spread})"
@@ -140,29 +186,112 @@ def _with_gap(row: Record) -> str:
 
 # The page
 
+VERDICTS = {
+    "Wins": "Local learning wins",
+    "Level": "Level",
+    "Mixed": "Wins here, loses there",
+    "Loses": "Local learning loses",
+    "Costs": "What it costs",
+}
+
+
+def judged_quality(found: Record, sentence: str) -> str:
+    """By the words of the suite's own verdict."""
+    return "Level" if "is level" in sentence else "Wins" if "% ahead of BPTT" in sentence else "Loses"
+
+
+def judged_memory(found: Record, sentence: str) -> str:
+    """At the longest length that both were run at."""
+    longest = [row for row in found["rows"] if row["bptt_mib"] is not None][-1]
+    return "Wins" if longest["local_mib"] < longest["bptt_mib"] else "Costs"
+
+
+def judged_speed(found: Record, sentence: str) -> str:
+    """By the figure the sentence ends in: times as fast as BPTT, or the median of those."""
+    times = re.findall(r"([\d.]+) times as fast as BPTT|median ([\d.]+)", sentence)
+    return "" if not times else "Wins" if float("".join(times[-1])) > 1 else "Costs"
+
+
+def judged_long_lags(found: Record, sentence: str) -> str:
+    """Longest lags that were solved, by the suite's words; what it says of memory is no verdict."""
+    if "not solved by local" in sentence:
+        return "Loses"
+    solved = re.search(r"solves a lag of (\d+), truncated BPTT (?:of (\d+)|none)", sentence)
+    if not solved:
+        return ""
+    local, truncated = int(solved[1]), int(solved[2] or 0)
+    return "Wins" if local > truncated else "Level" if local == truncated else "Loses"
+
+
+JUDGES: dict[str, Callable[[Record, str], str]] = {
+    "long_lags": judged_long_lags,
+    "quality": judged_quality,
+    "memory": judged_memory,
+    "speed": judged_speed,
+}
+
+
+def judged(records: dict[str, Record]) -> dict[str, list[tuple[str, str]]]:
+    """Sentences with their suite, by verdict; under "" those that are none."""
+    found: dict[str, list[tuple[str, str]]] = {verdict: [] for verdict in (*VERDICTS, "")}
+    for name, one in records.items():
+        for sentence in one.get("summary", ()):
+            said, colon, rest = sentence.partition(": ")
+            if colon and said in VERDICTS:
+                found[said].append((name, rest[:1].upper() + rest[1:]))
+            else:
+                found[JUDGES[name](one, sentence) if name in JUDGES else ""].append((name, sentence))
+    return found
+
 
 def html_page(records: dict[str, Record], results: Path) -> str:
     """The whole page, pictures and style inside."""
     sections = "\n".join(section(name, found, results) for name, found in records.items())
-    numbers = from_markdown(readme_section(records).replace("`", ""))
-    return PAGE.format(summary=summary(records), numbers=numbers, sections=sections)
+    numbers = "\n\n".join(part for name in TABLES if name in records for part in README_PARTS[name](records[name]))
+    return PAGE.format(verdict=verdict(records), numbers=from_markdown(numbers.replace("`", "")), sections=sections)
 
 
-def summary(records: dict[str, Record]) -> str:
-    """The sentences of all suites that have any."""
-    lines = [
-        f'<li><a href="#{name}">{html.escape(name)}</a> {html.escape(sentence)}</li>'
-        for name, found in records.items()
-        for sentence in found.get("summary", ())
+def verdict(records: dict[str, Record]) -> str:
+    """A box for every verdict that there are sentences for."""
+    if not records:
+        return "<p>No suite has been measured yet.</p>"
+    found = judged(records)
+    boxes = [
+        f'<div class="{name.lower()}"><h2>{title}</h2>{_sentences(found[name])}</div>'
+        for name, title in VERDICTS.items()
+        if found[name]
     ]
-    return f"<ul>{''.join(lines)}</ul>" if records else "<p>No suite has been measured yet.</p>"
+    return "\n".join(boxes)
+
+
+def _short(sentence: str) -> str:
+    """Without spreads and the other rules that the quality suite lists in brackets at its end: the tables have them."""
+    return re.sub(r" ± [\d.]+", "", re.sub(r" \([^()]*: [^()]*\)\.$", ".", sentence))
+
+
+def _sentences(said: list[tuple[str, str]]) -> str:
+    items = (
+        f'<li><a href="#{name}">{html.escape(_named(name))}</a> {html.escape(_short(sentence))}</li>'
+        for name, sentence in said
+    )
+    return f"<ul>{''.join(items)}</ul>"
+
+
+def _asked(suite: str) -> str:
+    """What a suite measures, with a capital letter."""
+    return SUITES[suite][:1].upper() + SUITES[suite][1:]
+
+
+def _named(suite: str) -> str:
+    return suite.replace("_", " ").capitalize()
 
 
 def section(name: str, found: Record, results: Path) -> str:
-    """One suite: what it measures, its picture, its table, folded away, and what made them."""
-    says = (SUITES | WHOLE_RUNS)[name]
+    """One suite: what it measures, what it says beyond the verdict, its picture, its table, folded away, its origin."""
+    says = SUITES[name]
     picture, markdown = results / f"{name}.png", results / f"{name}.md"
-    parts = [f'<section id="{name}"><h2>{name}</h2><p>{html.escape(says)}</p>']
+    parts = [f'<section id="{name}"><h2>{_named(name)}</h2><p>{html.escape(_asked(name))}.</p>']
+    parts += [f"<p>{html.escape(sentence)}</p>" for _, sentence in judged({name: found})[""]]
     if picture.exists():
         data = base64.b64encode(picture.read_bytes()).decode()
         parts.append(f'<img alt="{html.escape(says)}" src="data:image/png;base64,{data}">')
@@ -174,7 +303,7 @@ def section(name: str, found: Record, results: Path) -> str:
 
 
 def from_markdown(text: str) -> str:
-    """HTML of the Markdown that suites write: headings, paragraphs and tables."""
+    """HTML of the Markdown that suites write: headings, paragraphs, lists and tables."""
     return "\n".join(_block(block.splitlines()) for block in re.split(r"\n{2,}", text.strip()) if block)
 
 
@@ -183,6 +312,11 @@ def _block(lines: Sequence[str]) -> str:
     if first.startswith("#"):
         level = min(len(first) - len(first.lstrip("#")) + 2, 6)
         return f"<h{level}>{html.escape(first.lstrip('# '))}</h{level}>"
+    if first.startswith("- "):
+        items = (f"<li>{html.escape(line.removeprefix('- '))}</li>" for line in lines)
+        return f"<ul>{''.join(items)}</ul>"
+    if first.startswith("    "):
+        return f"<pre>{html.escape(chr(10).join(lines))}</pre>"
     if not first.startswith("|"):
         return f"<p>{html.escape(' '.join(lines))}</p>"
     head, _, *body = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines)
@@ -200,19 +334,33 @@ PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>pcrnn: local learning against BPTT</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-h1 {{ margin-bottom: 0 }}
-h2 {{ margin-top: 3rem; border-bottom: 1px solid #ccc }}
-img {{ max-width: 100% }}
+:root {{ color-scheme: light dark; --ink: #222; --faint: #666; --line: #ddd; --paper: #fff; --box: #f6f6f6 }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #ddd; --faint: #999; --line: #444; --paper: #181818; --box: #232323 }}
+}}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--ink); background: var(--paper) }}
+h1 {{ margin-bottom: 0; line-height: 1.2 }}
+section > h2 {{ margin-top: 3rem; border-bottom: 1px solid var(--line) }}
+.verdict > div {{ background: var(--box); border-left: 5px solid #888; padding: .6rem 1rem; margin: .8rem 0 }}
+.verdict h2 {{ font-size: 1.05rem; margin: 0 }}
+.verdict ul {{ margin: .2rem 0; padding-left: 1.1rem }}
+.verdict li {{ margin: .25rem 0 }}
+.verdict .wins {{ border-color: #029e73 }} .verdict .loses {{ border-color: #d55e00 }}
+.verdict .costs {{ border-color: #de8f05 }} .verdict .level {{ border-color: #0173b2 }}
+img {{ max-width: 100%; background: #fff; border-radius: 4px }}
 table {{ border-collapse: collapse; font-size: 14px; margin: 1rem 0; display: block; overflow-x: auto }}
-th, td {{ padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap }}
+th, td {{ padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }}
 th:first-child, td:first-child {{ text-align: left }}
-footer {{ color: #666; font-size: 14px }}
+table + p, footer {{ color: var(--faint); font-size: 14px }}
+pre {{ overflow-x: auto }}
 li a {{ font-weight: 600; color: inherit }}
 </style>
 <h1>Local learning against BPTT, on the same stacks</h1>
 <p>In one minute: where local learning wins, where it loses, and by how much.</p>
-{summary}
+<div class="verdict">
+{verdict}
+</div>
 {numbers}
 {sections}
 </html>

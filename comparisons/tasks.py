@@ -133,7 +133,9 @@ class Sequences(Task):
         epoch, position = divmod(step, len(self.train.targets) // self.batch)
         order = torch.randperm(len(self.train.targets), generator=torch.Generator().manual_seed(epoch))
         chosen = order[position * self.batch : (position + 1) * self.batch]
-        return Piece(Chunk(*(part[chosen] for part in self.train if part is not None)), True)
+        assert self.train.mask is not None
+        steps = int(self.train.mask[chosen].any(0).nonzero().max()) + 1  # nothing counts after that
+        return Piece(Chunk(*(part[chosen, :steps] for part in self.train if part is not None)), True)
 
     def parts(self, split: Split) -> Iterator[Piece]:
         yield Piece(self.splits[split], True)

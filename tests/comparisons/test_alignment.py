@@ -13,7 +13,18 @@ from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
 TINY = replace(
-    alignment.QUICK, depths=(1, 2), units=6, batch=3, moments=(0, 2), steps=12, chunk=4, lags=(1, 4, 8), lag_chunk=4
+    alignment.QUICK,
+    depths=(1, 2),
+    units=6,
+    batch=3,
+    moments=(0, 2),
+    steps=12,
+    chunk=4,
+    lags=(1, 4, 8),
+    lag_chunk=4,
+    scored_depth=2,
+    rates=(1e-9, 3e-2),
+    scored_steps=16,
 )
 
 
@@ -87,6 +98,51 @@ def test_a_gradient_is_that_of_frozen_weights(stack, passage):
     assert all(p.grad is None for p in stack.parameters())
 
 
+def test_every_rule_has_the_rate_that_is_best_for_it_on_the_first_seed(monkeypatch):
+    """A rate of next to nothing leaves the untrained score; the record shows what was tried."""
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(alignment, "RULES", {rule: alignment.RULES[rule] for rule in (alignment.BPTT, "top")})
+    setting = replace(TINY, moments=(0, 12))
+    rows = alignment.score_rows(setting, Request(quick=True, seeds=2))
+    assert [(row["rule"], row["seed"]) for row in rows] == [(rule, seed) for rule in alignment.RULES for seed in (0, 1)]
+    for row in rows:
+        assert row["lr"] == 3e-2
+        assert row["search"]["0.03"] < row["search"]["1e-09"] - 0.1
+    for first in rows[::2]:
+        assert first["bits"] == first["search"]["0.03"]
+    assert rows[0]["bits"] != rows[1]["bits"]
+
+
+def made(cosines: dict[str, float], bits: dict[str, float], lowest: dict[int, dict[str, float]]) -> tuple:
+    """Rows, lag rows and scores of one seed; `lowest` is the lowest layer's cosine by depth, other layers have 1."""
+    rows = [
+        {"rule": rule, "depth": depth, "layer": layer, "updates": 2, "gates_cosine": at[rule] if layer == 1 else 1.0}
+        for depth, at in lowest.items()
+        for rule in cosines
+        for layer in range(1, depth + 1)
+    ]
+    lags = [{"rule": "neighbour", "depth": d, "lag": 8, "layer": 1, "share": share} for d, share in ((1, 1), (2, 0.25))]
+    scores = [{"rule": rule, "seed": 0, "depth": 2, "bits": bits[rule], "lr": 1e-3} for rule in bits]
+    return rows, lags, scores
+
+
+def test_the_summary_says_where_local_wins_and_loses_and_what_the_cosine_fails_to_rank():
+    rules = list(alignment.RULES)
+    bits = dict(zip(rules, (2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 1.9, 2.7), strict=True))
+    deep = dict(zip(rules, (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.1, 0.2), strict=True))
+    shallow = dict.fromkeys(rules, 1.0) | {alignment.BPTT: 0.96}
+    rows, lags, scores = made(deep, bits, {1: shallow, 2: deep})
+    wins, loses, ranks = alignment.summary(rows, lags, scores, TINY)
+    assert wins.startswith("Wins: with 1 layer, ")
+    assert "neighbour 1.00" in wins and "steps 0.96" in wins and "(neighbour) 100 % of" in wins
+    assert loses.startswith("Loses: with 2 layers, ")
+    assert "neighbour 0.70, hierarchy 0.80, top 0.10, layer 0.20" in loses and "(neighbour) 25 % of" in loses
+    assert "it puts 21 of 28 pairs in the order" in ranks  # all but those of `top`, the best score and the worst cosine
+    assert "; top (cosine 0.55, 1.900 bits/char, -5.0 %) scores better than bptt, truncated (cosine 0.95" in ranks
+    best, *_ = alignment.beside_the_score(rows, scores)
+    assert (best["rule"], best["lowest_cosine"]) == ("top", pytest.approx(0.1))
+
+
 def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(alignment, "QUICK", TINY)
@@ -98,4 +154,7 @@ def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     assert len(record["rows"]) == 2 * 2 * (1 + 2) * len(alignment.RULES)  # seeds, moments, layers, rules
     assert "What it does not predict" in record["config"]["reading"]
     assert "What it does not predict" in (tmp_path / "alignment.md").read_text()
-    assert len(heard) == 2 * 2 * 2
+    assert len(heard) == 2 * 2 * 2 + len(alignment.RULES)
+    assert len(record["scores"]) == 2 * len(alignment.RULES)
+    assert len(record["summary"]) == 3
+    assert "## Beside the score" in (tmp_path / "alignment.md").read_text()

@@ -70,10 +70,10 @@ def test_unfinished_inference_damps_credit_by_one_factor_a_step(weights, x, iter
             return value.clone()
 
         @staticmethod
-        def backward(ctx, gradient):
-            return reached * gradient
+        def backward(ctx, *grad_outputs):
+            return reached * grad_outputs[0]
 
-    hidden, total = torch.zeros(BATCH, HIDDEN), 0.0
+    hidden, total = torch.zeros(BATCH, HIDDEN), torch.zeros(())
     for t in range(STEPS):
         hidden = Damped.apply(torch.tanh(leaves.into.T[x[:, t]] + hidden @ leaves.recurrent.T))
         total = total + torch.nn.functional.cross_entropy(hidden @ leaves.out.T, x[:, t + 1]) / STEPS
@@ -90,11 +90,37 @@ def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(inference_cost, "QUICK", tiny)
     paths = inference_cost.run(Request(quick=True, seeds=1, out=tmp_path))
     assert {path.name for path in paths} >= {"inference_cost.json", "inference_cost.md", "inference_cost.png"}
-    rows = json.loads((tmp_path / "inference_cost.json").read_text())["rows"]
+    written = json.loads((tmp_path / "inference_cost.json").read_text())
+    rows = written["rows"]
+    assert written["summary"] == inference_cost.summary(rows)
     by_way = {row["way"]: row for row in rows}
     assert by_way["iterations: 200"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert by_way["iterations: 1"]["cosine"] < 1
+    assert by_way["iterations: 1 at rate 1"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert by_way["layer, 1 layer"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert by_way["neighbour, 2 layers"]["cosine"] == pytest.approx(1, abs=1e-5)
     assert by_way["layer, 2 layers"]["cosine"] < 0.9999
     assert all(row["times_bptt"] > 0 for row in rows)
+
+
+def row(method: str, way: str, cosine: float, times: float) -> dict:
+    return {"method": method, "way": way, "cosine": cosine, "times_bptt": times, "cpu_ms": 1.0}
+
+
+def test_the_summary_takes_the_cheapest_way_to_bptts_direction_of_both_methods():
+    rows = [
+        row(inference_cost.ITERATED, "iterations: 5", 0.8, 2.0),
+        row(inference_cost.ITERATED, "iterations: 20", 0.99, 8.0),
+        row(inference_cost.ITERATED, "iterations: 100", 1.0, 40.0),
+        row(inference_cost.ITERATED, "iterations: 1 at rate 1", 1.0, 1.5),
+        row(inference_cost.LOCAL, "layer, 1 layer", 1.0, 0.9),
+        row(inference_cost.LOCAL, "top, 1 layer", 1.0, 0.8),
+        row(inference_cost.LOCAL, "top, 3 layers", 0.4, 0.7),
+    ]
+    first, second, third = inference_cost.summary(rows)
+    assert first.startswith("Wins: ")
+    assert "8.0 times BPTT's CPU time (iterations: 20, cosine 0.990), local credit 0.80 to 0.90 times (1 layer" in first
+    assert second.startswith("Loses: in 3 layers ") and "top 0.40, for 0.70 times its" in second
+    assert "cosine 1.000, 1.50 times" in third
+    dear = [one | {"times_bptt": 9.0} if one["method"] == inference_cost.LOCAL else one for one in rows]
+    assert inference_cost.summary(dear)[0].startswith("Loses: ")

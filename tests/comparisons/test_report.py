@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 import comparisons
-from comparisons import record, report, suite
+from comparisons import online, quality, record, report, suite
 from comparisons.__main__ import main as compare
 from comparisons.suite import SUITES, Request
 from pcrnn.cli import main as pcrnn
 
 ROOT = Path(comparisons.__file__).parents[1]
+SOLVES = "learning with exact traces solves a lag of"
 README = f"# pcrnn\n\n{report.START}\nold\n{report.END}\n\nand more\n"
 
 
 def quality_row(rule: str, figure: float, gap: float) -> dict:
-    about = {"data": "pydoc", "rule": rule, "delay": 2, "unit": "bits/char", "figure": figure}
+    about = {"data": "pydoc", "rule": rule, "unit": "bits/char", "figure": figure}
     return about | {"gap_percent": gap, "gap_spread": 0.2}
 
 
@@ -60,16 +61,65 @@ def test_a_table_has_the_figures_the_gap_and_where_they_came_from(results):
     assert "| 65536 | 40 | over 4096 |" in section and "256" not in section
 
 
-def test_whole_runs_of_the_program_stand_beside(tmp_path):
-    config = {"data": "a.txt", "trace": "exact", "hidden": [8, 8], "steps": 600, "batch": 32, "chunk": 128, "seed": 0}
-    rows = [{"rule": "bptt", "delay": 1, "bits": 2.0, "gap_percent": 0.0}]
-    rows.append({"rule": "top", "delay": 1, "bits": 2.1, "gap_percent": 5.0})
-    record.write("text", config, rows, tmp_path)
-    records = report.read(tmp_path)
-    assert "| top, exact | 2.100 (+5.0 %) |" in report.readme_section(records)
-    assert records["text"]["summary"] == [
-        "a, delay 1: the best local rule (top, exact, 2.1 bits/char) is 5.0 % behind BPTT."
+def test_every_data_set_has_a_column_with_its_unit():
+    rows = [quality_row("bptt", 2.0, 0.0), quality_row("bptt", 1.0, 0.0) | {"data": "digits", "unit": "nats/sequence"}]
+    found = {"environment": record.environment(), "config": {"seeds": 3}, "rows": rows}
+    table, _ = report.quality_part(found)
+    assert table.splitlines()[0] == "| learner | pydoc, bits/char | digits, nats/sequence |"
+    assert table.splitlines()[2] == "| bptt | 2.000 | 1.000 |"
+
+
+def test_the_readme_has_what_long_lags_says_of_itself_and_where_it_came_from(tmp_path):
+    record.write("long_lags", {"seeds": 2}, [], tmp_path, summary=["a.", "b."])
+    said, origin = report.readme_section(report.read(tmp_path)).split("\n\n")
+    assert said == "- a.\n- b."
+    assert "`pcrnn compare long_lags`; 2 seeds; " in origin
+    record.write("long_lags", {"seeds": 2}, [], tmp_path)  # says nothing
+    assert report.readme_section(report.read(tmp_path)) == ""
+
+
+def test_cosines_stand_beside_the_score(tmp_path):
+    def row(rule: str, updates: int, layer: int, cosine: float) -> dict:
+        return {"rule": rule, "updates": updates, "layer": layer, "depth": 2, "gates_cosine": cosine}
+
+    rows = [row("bptt, truncated", 9, 1, 1.0), row("top", 9, 1, 0.2), row("top", 9, 1, 0.4), row("top", 9, 2, 0.9)]
+    rows += [row("top", 0, 1, -1.0), row("neighbour, none", 9, 1, 0.5)]
+    about = {"seed": 0, "depth": 2, "lr": 1e-3}
+    bits = {"bptt, truncated": 2.0, "top": 2.2, "neighbour, none": 2.1}
+    scores = [about | {"rule": rule, "bits": figure} for rule, figure in bits.items()]
+    config = {"moments": [0, 9], "depths": [2], "scored_depth": 2, "seeds": 1}
+    record.write("alignment", config, rows, tmp_path, scores=scores)
+    text = report.readme_section(report.read(tmp_path))
+    assert "| top | 0.30 | 2.200 (+10.0 %) |" in text
+    assert "| bptt, truncated | 1.00 | 2.000 |" in text
+    assert "neighbour, none" not in text
+
+
+def test_distances_on_a_stream_have_a_column_an_interval(tmp_path):
+    about = {"stream": "s", "unit": "u", "floor": None, "half": 8, "lr": 1e-3, "window": 2, "seed": 0}
+    about |= {"before": 1.0, "end": 1.0, "early_after": 1.0, "recovery_steps": 2}
+    rows = [
+        about | {"rule": rule, "interval": interval, "mean": mean}
+        for rule, interval, mean in (
+            ("top, exact", 1, 2.5),
+            ("top, exact", 8, 2.25),
+            (online.BPTT, 1, 2.0),
+            (online.BPTT, 8, 2.5),
+        )
     ]
+    record.write("online", {"seeds": 1}, rows, tmp_path)
+    table, *_ = report.readme_section(report.read(tmp_path)).split("\n\n")
+    assert table.splitlines()[0] == "| stream | rule | update every 1 | update every 8 |"
+    assert table.splitlines()[2:] == ["| s, u | top, exact | +0.500 | -0.250 |"]
+
+
+def test_the_price_of_a_gradient_is_a_mean_over_seeds(tmp_path):
+    way = {"method": "fixed prediction", "way": "iterations: 5", "cosine": 0.8, "times_bptt": 2.0}
+    rows = [way, way | {"cosine": 0.9, "times_bptt": 4.0}, way | {"method": "local", "way": "top, 1 layer"}]
+    record.write("inference_cost", {"seeds": 2}, rows, tmp_path)
+    text = report.readme_section(report.read(tmp_path))
+    assert "| fixed prediction, iterations: 5 | 0.850 | 3.00 |" in text
+    assert "top, 1 layer" not in text
 
 
 @pytest.mark.parametrize("text", ["nothing", report.START, f"{report.END} {report.START}"])
@@ -88,8 +138,66 @@ def test_the_page_holds_everything_it_shows(results, tmp_path):
     assert "pydoc: top is 5 % &lt; BPTT &amp; more." in text
     assert "<td>top, exact</td><td>2.1</td>" in text
     assert text.index("In one minute") < text.index("5 % &lt;") < text.index('<section id="quality">')
+    assert "<h2>Local learning loses</h2>" in text
+    assert "<h2>Level</h2>" not in text  # nothing is
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)  # nothing is fetched
     assert text.count("<table>") == text.count("</table>") == 3
+
+
+def memory_record(local: float, bptt: float) -> dict:
+    return {"rows": [{"local_mib": local, "bptt_mib": bptt}, {"local_mib": local, "bptt_mib": None}], "summary": ["m"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "verdict"),
+    [
+        ("online", {"summary": ["Wins: it does."]}, "Wins"),
+        ("online", {"summary": ["Mixed: it does."]}, "Mixed"),
+        ("online", {"summary": ["Nothing: it is."]}, ""),
+        ("long_lags", {"summary": ["Loses: it does."]}, "Loses"),
+        ("long_lags", {"summary": [f"c: local {SOLVES} 480, truncated BPTT of 15 (32 times), BPTT none."]}, "Wins"),
+        ("long_lags", {"summary": [f"c: local {SOLVES} 480, truncated BPTT none, BPTT 960."]}, "Wins"),
+        ("long_lags", {"summary": [f"c: local {SOLVES} 15, truncated BPTT of 15 (1 times), BPTT none."]}, "Level"),
+        ("long_lags", {"summary": [f"c: local {SOLVES} 15, truncated BPTT of 30 (0 times), BPTT none."]}, "Loses"),
+        ("long_lags", {"summary": ["c: not solved by local learning with exact traces (0.1)."]}, "Loses"),
+        ("long_lags", {"summary": ["Peak memory at a lag of 5: local 3 MiB."]}, ""),
+        ("latency", {"summary": ["It takes 5."]}, ""),
+        ("memory", memory_record(1.0, 2.0), "Wins"),
+        ("memory", memory_record(2.0, 1.0), "Costs"),
+        ("speed", {"summary": ["With exact traces, neighbour learns 0.86 times as fast as BPTT."]}, "Costs"),
+        ("speed", {"summary": ["With exact traces, neighbour learns 1.10 times as fast as BPTT."]}, "Wins"),
+        ("speed", {"summary": ["top runs at 0.9 to 1.6 times BPTT, median 1.24; faster in 9 of 10."]}, "Wins"),
+        ("speed", {"summary": ["top runs at 0.9 to 1.6 times BPTT, median 0.94; faster in 1 of 10."]}, "Costs"),
+        ("quality", {"summary": ["a: the best local rule (top) is 2 % behind BPTT (layer: +3 %)."]}, "Loses"),
+        ("quality", {"summary": ["a: the best local rule (top) is 2.1 % ahead of BPTT (layer: +3 %)."]}, "Wins"),
+        ("quality", {"summary": ["a: the best local rule (top) is level (+0.1 %) with BPTT."]}, "Level"),
+    ],
+)
+def test_a_sentence_stands_under_the_verdict_that_its_figures_give(name, found, verdict):
+    by_verdict = report.judged({name: found})
+    assert {under for under, said in by_verdict.items() if said} == {verdict}
+
+
+def test_the_verdict_leaves_out_the_other_rules_in_brackets_at_the_end():
+    found = {"quality": {"summary": ["a: the best local rule (top, 2 nats) is 2.0 % behind BPTT (layer: +3.0 %)."]}}
+    assert "a: the best local rule (top, 2 nats) is 2.0 % behind BPTT.</li>" in report.verdict(found)
+    told = report.verdict({"online": {"summary": ["Wins: it is -0.150 ± 0.032 / -0.01 ± 0.3 (level) of it."]}})
+    assert "It is -0.150 / -0.01 (level) of it.</li>" in told
+    assert "B (1 layer, cosine 1.000).</li>" in report.verdict(
+        {"ops": {"summary": ["Wins: b (1 layer, cosine 1.000)."]}}
+    )
+
+
+def test_a_verdict_is_not_said_twice():
+    assert report.judged({"online": {"summary": ["Wins: it does."]}})["Wins"] == [("online", "It does.")]
+
+
+def test_quality_sentences_are_judged_by_the_words_the_suite_uses():
+    """`judged_quality` reads what `quality.verdict` writes."""
+    for gap, verdict in ((-3.0, "Wins"), (3.0, "Loses"), (0.01, "Level")):
+        row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None, "figures": [2.0]}
+        (sentence,) = quality.summary([row])
+        assert report.judged_quality({}, sentence) == verdict
 
 
 def test_a_page_of_nothing_says_so(tmp_path):
