@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seeds", type=int, default=3, help="how many seeds a spread is over (3)")
     made.add_argument("--out", type=Path, default=None, help=f"folder of the records ({record.RESULTS})")
     made.add_argument("--data", type=Path, help="a file to measure on, where a suite takes one")
+    made.add_argument("--only", nargs="+", default=[], metavar="STUDY", help="quality: these studies alone")
     return made
 
 
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             paths = report.build(out)
         else:
-            request = Request(quick=asked.quick, seeds=asked.seeds, out=out, data=asked.data, tell=_tell)
+            only = tuple(asked.only)
+            request = Request(quick=asked.quick, seeds=asked.seeds, out=out, data=asked.data, only=only, tell=_tell)
             paths = load(asked.suite).run(request)
     except PcrnnError as error:
         print(f"pcrnn compare: error: {error}", file=sys.stderr)

@@ -1,12 +1,12 @@
 """Held-out score of every learner on the same data: what local learning costs, or gains, against BPTT.
 
-    python -m comparisons quality [--quick] [--seeds 3] [--data FILE]
+    python -m comparisons quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
 
 A study is a data set, learned by several kinds of learners (comparisons/contenders.py). Every kind is first tried
 with the same few learning rates on the first seed; the rate with the best validation score is its own, and the other
 seeds learn with that. Where a study has a validation split of its own, the moment of training is chosen on it, too.
-Without --data all studies run whose data is there; with a text, a .mat of the JSB chorales or a .csv or .npy table,
-only that one.
+Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
+chorales or a .csv or .npy table, only that one.
 
 Each finished cell (study, kind, settings) is a line of OUT/quality.cells.jsonl and is never computed again, so
 that a run that was stopped goes on where it was; delete the file to begin anew.
@@ -25,6 +25,7 @@ from comparisons.contenders import BPTT, KINDS, Fit, fit
 from comparisons.suite import Request
 from comparisons.tasks import Absent, Opener, Task
 from pcrnn.config import TrainConfig
+from pcrnn.errors import UsageError
 
 Row = dict[str, Any]
 
@@ -53,10 +54,13 @@ STUDIES: dict[str, Study] = {
         kinds=FEW,
         endings=("",),
     ),
-    "JSB chorales": Study(
+    "JSB chorales": Study(  # with two layers `neighbour` is BPTT
         open=tasks.open_chorales,
-        base=replace(_SMALL, steps=840, evaluate_every=28, weight_decay=0.1),
-        kinds=FEW,
+        base=replace(
+            _SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28
+        ),
+        kinds=(BPTT, "top, exact", "layer, exact", "LSTM"),
+        rates=(1e-2, 3e-3, 2e-2),
         endings=(".mat",),
     ),
     "weather": Study(
@@ -81,7 +85,7 @@ def quick(study: Study) -> Study:
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
-    studies = {name: quick(study) if request.quick else study for name, study in chosen(request.data).items()}
+    studies = {name: quick(study) if request.quick else study for name, study in chosen(request).items()}
     cells = Cells(request.out / "quality.cells.jsonl")
     rows: list[Row] = []
     baselines: dict[str, dict[str, float]] = {}
@@ -105,10 +109,13 @@ def run(request: Request) -> list[Path]:
     return [*paths, *picture(rows, request.out / "quality")]
 
 
-def chosen(data: Path | None) -> dict[str, Study]:
-    """All studies, or the one that takes a file like this."""
-    if data is None:
-        return STUDIES
+def chosen(request: Request) -> dict[str, Study]:
+    """All studies, those asked for by name, or the one that takes a file like the one given."""
+    if unknown := sorted(set(request.only) - set(STUDIES)):
+        raise UsageError(f"--only: expected some of {', '.join(STUDIES)}; got {', '.join(unknown)}")
+    if request.data is None:
+        return {name: study for name, study in STUDIES.items() if not request.only or name in request.only}
+    data = request.data
     fitting = {name: study for name, study in STUDIES.items() if data.suffix.lower() in study.endings}
     return fitting or {name: study for name, study in STUDIES.items() if "" in study.endings}
 

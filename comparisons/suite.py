@@ -34,6 +34,7 @@ class Request:
         seeds: how many seeds a figure's spread is over.
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
         data: a file that a suite can measure on, where it takes one.
+        only: names of the parts to run, where a suite has parts with names; all when empty.
         tell: hears of progress, one line a call.
     """
 
@@ -41,6 +42,7 @@ class Request:
     seeds: int = 3
     out: Path = record.RESULTS
     data: Path | None = None
+    only: tuple[str, ...] = ()
     tell: Callable[[str], None] = _silent
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from comparisons import quality, tasks
+from comparisons.__main__ import main
 from comparisons.contenders import KINDS, Fit, Outside, Score, Stack, fit, size_of
 from comparisons.mat_file import read_mat
 from comparisons.suite import Request
@@ -308,4 +309,11 @@ def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, 
 
 @pytest.mark.parametrize("ending, study", [(".mat", "JSB chorales"), (".csv", "weather"), (".txt", "tinyshakespeare")])
 def test_a_file_chooses_its_study(ending, study):
-    assert list(quality.chosen(Path(f"a{ending}"))) == [study]
+    assert list(quality.chosen(Request(data=Path(f"a{ending}")))) == [study]
+
+
+def test_only_the_studies_asked_for_run_and_an_unknown_one_is_refused(tmp_path, capsys):
+    assert list(quality.chosen(Request(only=("digits", "pydoc")))) == ["pydoc", "digits"]
+    assert main(["quality", "--only", "pydok", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "--only: expected some of pydoc, tinyshakespeare, JSB chorales, weather, digits; got pydok" in error
