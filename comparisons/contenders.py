@@ -17,9 +17,9 @@ from torch.utils._pytree import tree_map
 
 import learning_rules
 from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
-from comparisons.tasks import Split, Task
+from comparisons.tasks import Piece, Split, Task
 from pcrnn import Chunk, PredictiveStack
-from pcrnn.config import TrainConfig
+from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.evaluate import evaluating
 from pcrnn.optimiser import adamw, learning_rate, set_rate
 
@@ -89,7 +89,7 @@ class Stack(Contender):
     """A predictive stack under one of our rules."""
 
     def __init__(self, task: Task, kind: Kind, config: TrainConfig) -> None:
-        self.stack = _stack(task, config)
+        self.stack = _stack(task, config).to(resolve_device(config.device))
         if kind.frozen:
             for layer in list(self.stack.layers)[:-1]:
                 layer.weight.requires_grad_(False)
@@ -126,7 +126,7 @@ class Outside(Contender):
 
         with torch.device("meta"):
             wanted = size_of(_stack(task, config))
-        self.model = build(equal_width(wanted, build))
+        self.model = build(equal_width(wanted, build)).to(resolve_device(config.device))
         self.state = None
 
     @property
@@ -180,32 +180,40 @@ def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
         for group in optimiser.param_groups:
             set_rate(group, learning_rate(config, step) * group["factor"])
         optimiser.zero_grad(set_to_none=False)
-        loss = contender.learn(*task.read(step))
+        loss = contender.learn(*_moved(task.read(step), config))
         if not (math.isfinite(loss) and _clip(groups, config.clip)):
             return None
         optimiser.step()
         last = step + 1 == config.steps
         if last or (config.evaluate_every and (step + 1) % config.evaluate_every == 0):
-            valid = score(contender, task, "valid")
+            valid = score(contender, task, "valid", config)
             if best is None or valid.nats[-1] < best.valid.nats[-1]:
-                best = Fit(valid, score(contender, task, "test"), step + 1, size_of(contender.module))
+                best = Fit(valid, score(contender, task, "test", config), step + 1, size_of(contender.module))
     return best
 
 
 @torch.no_grad()
-def score(contender: Contender, task: Task, split: Split) -> Score:
+def score(contender: Contender, task: Task, split: Split, config: TrainConfig) -> Score:
     """How a learner does on a split, read once from its beginning."""
-    memory, total, count, right = None, torch.zeros((), dtype=torch.float64), 0, 0
+    memory, total, count, right = None, torch.zeros(1, dtype=torch.float64), 0, 0
     symbolic = (task.target() or task.observation()).symbolic
     with evaluating(contender.module):
-        for chunk, restart in task.parts(split):
+        for chunk, restart in (_moved(piece, config) for piece in task.parts(split)):
             seen = contender.see(chunk, None if restart else memory)
             memory, counted = seen.memory, chunk.weight > 0
-            total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64)
+            total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64).cpu()
             count += int(counted.sum())
             if symbolic:
                 right += int((seen.expectation.argmax(-1) == chunk.targets)[counted].sum())
     return Score((total / count).tolist(), right / count if symbolic else None)
+
+
+def _moved(piece: Piece, config: TrainConfig) -> Piece:
+    """A piece of data where the learner is."""
+    device = resolve_device(config.device)
+    seen, targets, mask = piece.chunk
+    chunk = Chunk(seen.to(device), targets.to(device), None if mask is None else mask.to(device))
+    return Piece(chunk, piece.restart)
 
 
 def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
