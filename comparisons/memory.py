@@ -3,7 +3,8 @@
     python -m comparisons memory [--quick]
 
 Each figure is of a fresh process: the growth of its peak resident set over that of just before it began to learn, so
-that what torch itself takes is left out, and the tokens it learned from in a second. BPTT is run until a length is
+that what torch itself takes is left out, and the tokens it learned from in a second. Short sequences are learned one
+after the other until the first updates, in which buffers are made, are past. BPTT is run until a length is
 forecast to need more than a stated budget. Seeds do not matter: weights and symbols are random, and no figure
 depends on them.
 """
@@ -36,10 +37,11 @@ class Setting:
     batch: int = 4
     chunk: int = 128
     lengths: tuple[int, ...] = tuple(2**k for k in range(7, 17))
+    least: int = 2048  # steps to learn from in all, in as many sequences as that takes
     budget_mib: int = 4096  # a length whose forecast is above this is not run
 
 
-QUICK = Setting(hidden=(16, 16), batch=2, chunk=32, lengths=(32, 64, 128))
+QUICK = Setting(hidden=(16, 16), batch=2, chunk=32, lengths=(32, 64, 128), least=64)
 
 
 def run(request: Request) -> list[Path]:
@@ -76,22 +78,26 @@ def row_of(length: int, before: list[Row], setting: Setting) -> Row:
 
 
 def measure(rule_name: str, length: int, setting: Setting) -> tuple[float, float]:
-    """Learn from `length` steps; by how many MiB the peak grew, and tokens a second."""
+    """Learn from sequences of `length` steps; by how many MiB the peak grew, and tokens a second."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     stack = PredictiveStack(Categorical(setting.symbols), setting.hidden)
     optimiser = torch.optim.AdamW(stack.parameters())
     rule = learning_rules.make(rule_name)
     chunk = setting.chunk if rule_name == "local" else length
+    sequences = -(-setting.least // length)
+    state = carry = None
     before, start = record.peak_mib(), time.perf_counter()
-    state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
-    for _ in range(length // chunk):
-        x = torch.randint(setting.symbols, (setting.batch, chunk + 1))
-        optimiser.zero_grad()
-        _, state, carry = rule.accumulate(stack, Chunk.of_stream(x), state, carry)
-        optimiser.step()
+    for _ in range(sequences):
+        del state, carry  # before their successors are made
+        state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
+        for _ in range(length // chunk):
+            x = torch.randint(setting.symbols, (setting.batch, chunk + 1))
+            optimiser.zero_grad()
+            _, state, carry = rule.accumulate(stack, Chunk.of_stream(x), state, carry)
+            optimiser.step()
     seconds = time.perf_counter() - start
-    return record.peak_mib() - before, round(setting.batch * length / seconds)
+    return record.peak_mib() - before, round(setting.batch * sequences * length / seconds)
 
 
 def in_fresh_process(rule_name: str, length: int, setting: Setting) -> tuple[float, float]:
