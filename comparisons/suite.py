@@ -10,6 +10,7 @@ from comparisons import record
 
 SUITES: dict[str, str] = {
     "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
+    "depth": "the distance to BPTT over depth and length of training, at equal parameters",
     "memory": "peak memory and tokens a second against the length of the sequence",
     "speed": "tokens a second over batch, width, depth and threads",
     "long_lags": "what exact traces buy: copy memory and adding, at a fixed chunk",
