@@ -31,6 +31,7 @@ class Kind:
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     network: str | None = None  # of `outside.NETWORKS`, in place of a stack
     frozen: bool = False  # the gates of all layers but the top stay as they were drawn
+    clip_by_layer: bool = False  # as local rules do, so that what clipping alone is worth can be seen
 
     def settings(self, base: TrainConfig) -> TrainConfig:
         """The settings of this kind, everything else as in `base`."""
@@ -45,6 +46,7 @@ BPTT = "bptt"
 KINDS: dict[str, Kind] = {
     BPTT: Kind(options={"rule": "bptt"}),
     "bptt + auxiliary": Kind(options={"rule": "bptt", "auxiliary": 0.5}),
+    "bptt, clipped by layer": Kind(options={"rule": "bptt"}, clip_by_layer=True),
     "bptt, lower gates frozen": Kind(options={"rule": "bptt"}, frozen=True),
     **{
         f"{credit}, {trace}": _local(credit, trace)
@@ -95,6 +97,7 @@ class Stack(Contender):
                 layer.weight.requires_grad_(False)
                 layer.bias.requires_grad_(False)
         self.rule = learning_rules.make(config.rule, **config.rule_options())
+        self.clips_like = learning_rules.make("local") if kind.clip_by_layer else self.rule
         self.state = self.carry = None
 
     @property
@@ -113,7 +116,7 @@ class Stack(Contender):
         return Seen(self.stack.outcome(activity, chunk).surprise, activity.expectations[-1], memory)
 
     def clip_groups(self) -> list[list[nn.Parameter]]:
-        return list(self.rule.clip_groups(self.stack).values())
+        return list(self.clips_like.clip_groups(self.stack).values())
 
 
 class Outside(Contender):

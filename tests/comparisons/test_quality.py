@@ -83,6 +83,16 @@ def test_the_control_keeps_the_lower_gates_it_was_drawn_with(text):
     assert bottom.readout.grad.any() and top.weight.grad.any()
 
 
+def test_bptt_clipped_by_layer_has_the_groups_of_a_local_rule(text):
+    task = tasks.open_text(TINY, text, None)
+    bptt, by_layer, local = (
+        Stack(task, KINDS[name], KINDS[name].settings(TINY)).clip_groups()
+        for name in ("bptt", "bptt, clipped by layer", "top, exact")
+    )
+    assert [len(group) for group in by_layer] == [len(group) for group in local] == [4, 4, 1]
+    assert len(bptt) == 1
+
+
 @pytest.mark.parametrize("network", ["LSTM", "GRU"])
 def test_outside_networks_have_as_many_parameters_as_the_stack(network, text):
     config = replace(TINY, hidden=(32, 32))
