@@ -37,7 +37,7 @@ class Setting:
     batch: int = 4
     chunk: int = 128
     lengths: tuple[int, ...] = tuple(2**k for k in range(7, 17))
-    least: int = 2048  # steps to learn from in all, in as many sequences as that takes
+    least: int = 8192  # steps to learn from in all, in as many sequences as that takes
     budget_mib: int = 4096  # a length whose forecast is above this is not run
 
 

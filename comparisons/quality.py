@@ -59,20 +59,21 @@ STUDIES: dict[str, Study] = {
         base=replace(
             _SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28
         ),
-        kinds=(BPTT, "top, exact", "layer, exact", "LSTM"),
-        rates=(1e-2, 3e-3, 2e-2),
+        kinds=(BPTT, "top, exact", "layer, exact"),  # LSTM and GRU: `JSB_PUBLISHED`
+        rates=(1e-2, 3e-3),
         endings=(".mat",),
     ),
     "weather": Study(
         open=tasks.open_weather,
-        base=replace(_SMALL, hidden=(64, 64, 64), batch=8, chunk=96),
+        base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),
         kinds=CORE,
+        rates=(1e-3, 3e-4, 3e-3),
         endings=(".csv", ".npy"),
     ),
     "digits": Study(
         open=tasks.open_digits,
         base=replace(_SMALL, hidden=(64, 64), steps=800, evaluate_every=80),
-        kinds=CORE,
+        kinds=FEW,
     ),
 }
 

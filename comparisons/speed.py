@@ -74,12 +74,14 @@ class Axes:
     batch: tuple[int, ...] = (1, 8, 32, 128)
     units: tuple[int, ...] = (128, 256, 512, 1024)
     layers: tuple[int, ...] = (1, 3, 6)
+    chunk: int = 32  # shorter than the one stack's, so that the widest is affordable
     budget: float = 10.0  # seconds after which a comparison begins no further round
 
     def places(self) -> list[Setting]:
-        """The base setting on every number of threads, and on a GPU where there is one."""
-        on_gpu = [replace(self.base, device="cuda")] if torch.cuda.is_available() else []
-        return [*(replace(self.base, threads=n) for n in self.threads), *on_gpu]
+        """The base stack on every number of threads, and on a GPU where there is one."""
+        base = replace(self.base, chunk=self.chunk)
+        on_gpu = [replace(base, device="cuda")] if torch.cuda.is_available() else []
+        return [*(replace(base, threads=n) for n in self.threads), *on_gpu]
 
     def settings(self, place: Setting) -> Iterator[tuple[str, Setting]]:
         """Every setting of one place with the axis that it lies on."""
@@ -93,7 +95,12 @@ class Axes:
 
 
 QUICK = Axes(
-    base=Setting(hidden=(64, 64), batch=8, chunk=16, rounds=3), batch=(1, 8), units=(16, 64), layers=(1, 2), budget=0.1
+    base=Setting(hidden=(64, 64), batch=8, chunk=16, rounds=3),
+    batch=(1, 8),
+    units=(16, 64),
+    layers=(1, 2),
+    chunk=16,
+    budget=0.1,
 )
 
 
