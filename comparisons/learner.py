@@ -1,6 +1,6 @@
 """A stack, a rule and an optimiser: what a suite trains where a loop over one stream of data does not fit."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from torch.nn.utils import clip_grad_norm_
 
@@ -32,22 +32,26 @@ class Learner:
 
     def update(self, chunk: Chunk) -> Result:
         """Learn from the next chunk."""
-        (result,) = self.update_once([chunk])
-        return result
+        return self.update_once([chunk])
 
-    def update_once(self, chunks: Iterable[Chunk]) -> list[Result]:
-        """Go through the chunks with frozen weights, then make one step with the mean of their gradients."""
+    def update_once(self, chunks: Sequence[Chunk]) -> Result:
+        """Go through the chunks with frozen weights, then make one step with the mean of their gradients.
+
+        Returns what the last chunk gave: memory is that of one chunk, however many there are.
+        """
         self.optimiser.zero_grad(set_to_none=False)
-        results = [self._accumulate(chunk) for chunk in chunks]
+        for chunk in chunks[:-1]:
+            self._accumulate(chunk)
+        result = self._accumulate(chunks[-1])
         for parameters in self.rule.clip_groups(self.stack).values():
             for gradient in (p.grad for p in parameters if p.grad is not None):
-                gradient /= len(results)
+                gradient /= len(chunks)
             clip_grad_norm_(parameters, self.config.clip)
         for group in self.optimiser.param_groups:
             set_rate(group, learning_rate(self.config, self.updates) * group["factor"])
         self.optimiser.step()
         self.updates += 1
-        return results
+        return result
 
     def _accumulate(self, chunk: Chunk) -> Result:
         result, state, self.carry = self.rule.accumulate(self.stack, chunk, self.state, self.carry)

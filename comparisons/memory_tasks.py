@@ -67,6 +67,7 @@ class CopyMemory:
     lag: int
     items: int = 10
     kinds: int = 8
+    goal: float = 0.99
     score_name: str = "recall accuracy"
 
     @property
@@ -103,7 +104,7 @@ class CopyMemory:
         return (recalled == drawn.targets[:, -self.items :]).double().mean().item()
 
     def solved(self, score: float) -> bool:
-        return score >= 0.99
+        return score >= self.goal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ class Adding:
     """
 
     lag: int
+    goal: float = 0.01
     score_name: str = "mean squared error"
 
     @property
@@ -146,4 +148,4 @@ class Adding:
         return (expectation[:, -1] - drawn.targets[:, -1]).square().mean().item()
 
     def solved(self, score: float) -> bool:
-        return score <= 0.01
+        return score <= self.goal

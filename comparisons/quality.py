@@ -103,7 +103,11 @@ def run(request: Request) -> list[Path]:
         baselines[label] = task.baselines() | {f"{who}, published": x for who, x in (task.published or {}).items()}
     if not rows:
         raise Absent("; ".join(skipped.values()))
-    config = {"seeds": request.seeds, "studies": {name: described(study) for name, study in studies.items()}}
+    config = {
+        "seeds": request.seeds,
+        "only": request.only,
+        "studies": {name: described(study) for name, study in studies.items()},
+    }
     sections = {"baselines": baselines, "skipped": skipped, "summary": summary(rows)}
     paths = [record.write("quality", config, rows, request.out, **sections)]
     paths.append(record.markdown("quality", "Quality", tables(rows, baselines, skipped), request.out))

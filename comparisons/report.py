@@ -12,6 +12,7 @@ import base64
 import html
 import json
 import re
+import shlex
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ def command(name: str, found: Record) -> str:
     of_seeds = "" if seeds is None else f" {seeds} {'seed' if seeds == 1 else 'seeds'};"
     gpu = f"{around['gpu']}, " if around["gpu"] else ""
     machine = f"{around['processor']}, {around['cores']} cores, {gpu}torch {around['torch']}"
-    return f"`pcrnn compare {name}`;{of_seeds} {machine}, {around['date']}."
+    only = "".join(f" {shlex.quote(part)}" for part in found["config"].get("only", ()))
+    return f"`pcrnn compare {name}{' --only' if only else ''}{only}`;{of_seeds} {machine}, {around['date']}."
 
 
 def quality_part(found: Record) -> list[str]:

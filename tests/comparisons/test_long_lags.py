@@ -13,14 +13,17 @@ from comparisons.memory_tasks import Adding, CopyMemory
 from comparisons.suite import Request
 from pcrnn import Chunk
 
+LADDER = long_lags.Ladder(
+    tasks=(CopyMemory(lag=6, items=2, kinds=3),), search=(), hidden=(4, 3), updates=4, rates=(4e-2,)
+)
 TINY = long_lags.Setting(
-    tasks=(CopyMemory(lag=6, items=2, kinds=3), Adding(lag=10)),
-    hidden=(4, 3),
+    ladders=(LADDER, replace(LADDER, tasks=(Adding(lag=10),), search=(Adding(lag=4),), rates=(1e-2, 4e-2), seeds=1)),
+    weighed=(CopyMemory(lag=6),),
     chunk=4,
-    updates=4,
     judge_every=2,
     judged=8,
 )
+ONE_OF_TWO = long_lags.Ladder(tasks=(), search=(), hidden=(8,), updates=100)
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +72,7 @@ def test_guessing_a_symbol_scores_the_chance_of_copy():
     perfect = torch.nn.functional.one_hot(drawn.targets, 10).float()
     assert task.score(perfect, drawn) == 1
     assert task.solved(1.0) and not task.solved(task.chance)
+    assert task.solved(0.99) and not replace(task, goal=1.0).solved(0.99)
 
 
 def test_adding_marks_one_number_in_either_half_and_asks_for_their_sum_at_the_end(generator):
@@ -102,27 +106,93 @@ def test_pieces_of_a_sequence_are_the_sequence():
 # The suite
 
 
-@pytest.mark.parametrize("task", TINY.tasks, ids=lambda task: task.name)
-def test_contenders_begin_with_the_same_weights_and_judge_alike(task):
+@pytest.mark.parametrize("ladder", TINY.ladders, ids=lambda ladder: ladder.name)
+def test_contenders_begin_with_the_same_weights(ladder):
     weights = []
     for contender in long_lags.contenders(4).values():
-        stack = long_lags.learner_of(contender, task, TINY, seed=3).stack
+        stack = long_lags.learner_of(contender, ladder.tasks[0], ladder, TINY, 1e-2, seed=3).stack
         weights.append(torch.cat([p.detach().flatten() for p in stack.parameters()]))
     assert all(torch.equal(weights[0], other) for other in weights[1:])
 
 
-def test_local_learning_at_a_small_chunk_recalls_across_it():
-    """One symbol of two kinds, three chunks ago."""
-    task = CopyMemory(lag=8, items=1, kinds=2)
-    setting = replace(TINY, hidden=(16, 16), updates=150, judge_every=50, judged=64, train=replace(TINY.train, lr=1e-2))
-    row = long_lags.trial(long_lags.contenders(4)["local, exact"], task, setting, seed=0)
-    assert row["solved"]
-    assert row["curve"][-1] == (row["updates"], row["score"])
+def test_exact_traces_recall_ten_chunks_back_where_truncation_cannot():
+    """One symbol of two kinds, at chunks of 4; inside a chunk both learn it."""
+    setting = replace(TINY, judge_every=25, judged=64)
+
+    def solves(name: str, lag: int) -> bool:
+        task, contender = CopyMemory(lag=lag, items=1, kinds=2), long_lags.contenders(4)[name]
+        row = long_lags.trial(contender, task, ONE_OF_TWO, setting, 8e-2, seed=0)
+        assert row["curve"][-1] == (row["updates"], row["score"])
+        return row["solved"]
+
+    assert solves(long_lags.EXACT, 40) and solves(long_lags.TRUNCATED, 2)
+    assert not solves(long_lags.TRUNCATED, 40)
+
+
+def rows_of(learner: str, lags: dict[int, list[bool]], ladder: str = "a task") -> list[dict]:
+    """A row for every lag and seed: was it solved."""
+    return [
+        {"ladder": ladder, "learner": learner, "lag": lag, "seed": seed, "solved": solved, "score": 0.5, "chance": 0.1}
+        for lag, of_seeds in lags.items()
+        for seed, solved in enumerate(of_seeds)
+    ]
+
+
+def test_a_lag_counts_where_every_seed_solves_it():
+    rows = rows_of("one", {5: [True, True], 10: [True, False], 20: [True]}) + rows_of("other", {40: [True]})
+    assert long_lags.longest_solved(rows, "a task", "one") == 5
+    assert long_lags.longest_solved(rows, "a task", "other") == 40
+    assert long_lags.longest_solved(rows_of("one", {5: [False, True]}), "a task", "one") is None
+
+
+def test_the_summary_compares_the_longest_lags():
+    names = [ladder.name for ladder in TINY.ladders]
+    rows = rows_of(long_lags.EXACT, {2: [True], 40: [True]}, names[0])
+    rows += rows_of(long_lags.TRUNCATED, {2: [True], 40: [False]}, names[0])
+    rows += [row for name in long_lags.contenders(4) for row in rows_of(name, {10: [False]}, names[1])]
+    peaks = [{"learner": name, "lag": lag, "peak_mib": lag} for name in long_lags.contenders(4) for lag in (1, 7)]
+    solved, unsolved, memory = long_lags.summary(rows, peaks, TINY.chunk)
+    assert "solves a lag of 40, truncated BPTT of 2 (20 times), BPTT over whole sequences none" in solved
+    assert "not solved" in unsolved and "local, exact 0.5000" in unsolved and "without memory 0.1000" in unsolved
+    assert memory.startswith("Peak memory at a lag of 7") and "bptt, whole 7 MiB" in memory
+
+
+def test_a_climb_ends_when_lags_in_a_row_are_not_solved(monkeypatch):
+    monkeypatch.setattr(long_lags, "trial", lambda c, task, *_: {"lag": task.lag, "solved": task.lag not in (6, 8, 9)})
+    tasks = tuple(CopyMemory(lag=lag) for lag in (5, 6, 7, 8, 9, 10))
+    contender = long_lags.contenders(4)[long_lags.EXACT]
+
+    def climbed(*, known: dict, misses: int) -> list[dict]:
+        return list(long_lags.climb(tasks, contender, LADDER, TINY, 1e-2, 0, known, misses))
+
+    assert [row["lag"] for row in climbed(known={}, misses=2)] == [5, 6, 7, 8, 9]
+    assert [row["lag"] for row in climbed(known={}, misses=1)] == [5, 6]
+    known = {5: {"lag": 5, "solved": False}}
+    assert climbed(known=known, misses=1) == [known[5]]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "best"),
+    [
+        ({0.1: [(True, 50, 0.0), (False, 99, 2.0)], 0.2: [(False, 99, 1.0)]}, 0.1),  # more lags
+        ({0.1: [(True, 75, 0.0), (False, 99, 0.1)], 0.2: [(True, 50, 0.5), (False, 99, 2.0)]}, 0.2),  # fewer updates
+        ({0.1: [(False, 99, 2.0)], 0.2: [(False, 99, 1.9)]}, 0.2),  # less surprise
+    ],
+)
+def test_the_rate_that_climbs_best_is_chosen(monkeypatch, outcomes, best):
+    def trial(contender, task, ladder, setting, rate, seed):
+        return dict(zip(("solved", "updates", "nats"), outcomes[rate][task.lag], strict=True))
+
+    monkeypatch.setattr(long_lags, "trial", trial)
+    ladder = replace(LADDER, search=(CopyMemory(lag=0), CopyMemory(lag=1))[: len(outcomes[0.1])], rates=tuple(outcomes))
+    rate, tried = long_lags.chosen_rate(long_lags.contenders(4)[long_lags.EXACT], ladder, TINY)
+    assert rate == best
+    assert len(tried) == sum(map(len, outcomes.values()))
 
 
 def test_the_peak_is_measured_in_a_process_of_its_own():
-    setting = replace(TINY, hidden=(64,))
-    whole = long_lags.contenders(4)["bptt, whole"]
+    setting = replace(TINY, ladders=(replace(LADDER, hidden=(64,)),))
+    whole = long_lags.contenders(4)[long_lags.WHOLE]
     assert 1 < long_lags.peak_in_fresh_process(whole, CopyMemory(lag=500), setting) < 500
 
 
@@ -131,7 +201,10 @@ def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(long_lags, "peak_in_fresh_process", lambda *_: 1.5)
     paths = long_lags.run(Request(quick=True, seeds=2, out=tmp_path))
     assert {path.name for path in paths} >= {"long_lags.json", "long_lags.md", "long_lags.png"}
-    rows = json.loads((tmp_path / "long_lags.json").read_text())["rows"]
-    assert len(rows) == 2 * 4 * 2  # tasks, contenders, seeds
-    assert {row["chance"] for row in rows} == {1 / 3, 1 / 6}
-    assert all(row["updates"] <= 4 for row in rows)
+    found = json.loads((tmp_path / "long_lags.json").read_text())
+    assert len(found["rows"]) == 4 * (2 + 1)  # contenders, seeds of either ladder
+    assert len(found["search"]) == 4 * 2  # contenders, rates of the second
+    assert len(found["peaks"]) == 4
+    assert {row["chance"] for row in found["rows"]} == {1 / 3, 1 / 6}
+    assert all(row["updates"] <= 4 for row in found["rows"])
+    assert len(found["summary"]) == 3

@@ -61,6 +61,11 @@ def test_a_table_has_the_figures_the_gap_and_where_they_came_from(results):
     assert "| 65536 | 40 | over 4096 |" in section and "256" not in section
 
 
+def test_the_command_names_the_parts_that_were_asked_for():
+    found = {"environment": record.environment(), "config": {"seeds": 3, "only": ["pydoc", "JSB chorales"]}}
+    assert report.command("quality", found).startswith("`pcrnn compare quality --only pydoc 'JSB chorales'`; 3 seeds;")
+
+
 def test_every_data_set_has_a_column_with_its_unit():
     rows = [quality_row("bptt", 2.0, 0.0), quality_row("bptt", 1.0, 0.0) | {"data": "digits", "unit": "nats/sequence"}]
     found = {"environment": record.environment(), "config": {"seeds": 3}, "rows": rows}
@@ -214,7 +219,7 @@ def test_every_suite_can_be_loaded(name):
 
 
 def test_an_unknown_suite_is_named():
-    with pytest.raises(ValueError, match=r"suite must be one of quality, memory, .*; got 'quantity'"):
+    with pytest.raises(ValueError, match=r"suite must be one of quality, depth, memory, .*; got 'quantity'"):
         suite.load("quantity")
 
 
