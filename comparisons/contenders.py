@@ -16,12 +16,12 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils._pytree import tree_map
 
 import learning_rules
-from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
+from comparisons.outside import NETWORKS, Recurrent, equal_width, planned_size, size_of
 from comparisons.tasks import Piece, Split, Task
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.evaluate import evaluating
-from pcrnn.optimiser import adamw, learning_rate, set_rate
+from pcrnn.optimiser import adamw, set_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ class Stack(Contender):
     """A predictive stack under one of our rules."""
 
     def __init__(self, task: Task, kind: Kind, config: TrainConfig) -> None:
-        self.stack = _stack(task, config).to(resolve_device(config.device))
+        self.stack = stack_for(task, config).to(resolve_device(config.device))
         if kind.frozen:
             for layer in list(self.stack.layers)[:-1]:
                 layer.weight.requires_grad_(False)
@@ -130,8 +130,7 @@ class Outside(Contender):
             target = task.target() or task.observation()
             return Recurrent(network, task.observation(), target, width, 1, config.dropout)
 
-        with torch.device("meta"):
-            wanted = size_of(_stack(task, config))
+        wanted = planned_size(lambda: stack_for(task, config))
         self.model = build(equal_width(wanted, build)).to(resolve_device(config.device))
         self.state = None
 
@@ -181,30 +180,31 @@ def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
     torch.manual_seed(config.seed)
     contender = Stack(task, kind, config) if kind.network is None else Outside(task, kind.network, config)
     optimiser, groups = adamw(contender.module, config), contender.clip_groups()
+    device = resolve_device(config.device)
     best: Fit | None = None
     for step in range(config.steps):
-        for group in optimiser.param_groups:
-            set_rate(group, learning_rate(config, step) * group["factor"])
+        set_rates(optimiser, config, step)
         optimiser.zero_grad(set_to_none=False)
-        loss = contender.learn(*_moved(task.read(step), config))
+        loss = contender.learn(*_moved(task.read(step), device))
         if not (math.isfinite(loss) and _clip(groups, config.clip)):
             return None
         optimiser.step()
         last = step + 1 == config.steps
         if last or (config.evaluate_every and (step + 1) % config.evaluate_every == 0):
-            valid = score(contender, task, "valid", config)
+            valid = score(contender, task, "valid")
             if best is None or valid.nats[-1] < best.valid.nats[-1]:
-                best = Fit(valid, score(contender, task, "test", config), step + 1, size_of(contender.module))
+                best = Fit(valid, score(contender, task, "test"), step + 1, size_of(contender.module))
     return best
 
 
 @torch.no_grad()
-def score(contender: Contender, task: Task, split: Split, config: TrainConfig) -> Score:
+def score(contender: Contender, task: Task, split: Split) -> Score:
     """How a learner does on a split, read once from its beginning."""
     memory, total, count, right = None, torch.zeros(1, dtype=torch.float64), 0, 0
+    device = next(contender.module.parameters()).device
     symbolic = (task.target() or task.observation()).symbolic
     with evaluating(contender.module):
-        for chunk, restart in (_moved(piece, config) for piece in task.parts(split)):
+        for chunk, restart in (_moved(piece, device) for piece in task.parts(split)):
             seen = contender.see(chunk, None if restart else memory)
             memory, counted = seen.memory, chunk.weight > 0
             total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64).cpu()
@@ -214,9 +214,8 @@ def score(contender: Contender, task: Task, split: Split, config: TrainConfig) -
     return Score((total / count).tolist(), right / count if symbolic else None)
 
 
-def _moved(piece: Piece, config: TrainConfig) -> Piece:
+def _moved(piece: Piece, device: torch.device) -> Piece:
     """A piece of data where the learner is."""
-    device = resolve_device(config.device)
     seen, targets, mask = piece.chunk
     chunk = Chunk(seen.to(device), targets.to(device), None if mask is None else mask.to(device))
     return Piece(chunk, piece.restart)
@@ -233,5 +232,6 @@ def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
     return finite
 
 
-def _stack(task: Task, config: TrainConfig) -> PredictiveStack:
+def stack_for(task: Task, config: TrainConfig) -> PredictiveStack:
+    """A new stack for a task, on the CPU; its weights come from torch's global generator."""
     return PredictiveStack(task.observation(), config.hidden, target=task.target(), **config.stack_options())

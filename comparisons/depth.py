@@ -11,16 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from comparisons import quality, record, tasks
-from comparisons.contenders import BPTT
-from comparisons.outside import equal_width, size_of
+from comparisons.contenders import BPTT, stack_for
+from comparisons.outside import equal_width, planned_size
 from comparisons.suite import Request
 from comparisons.tasks import Absent, Opener, Task
 from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.errors import UsageError
 
 Row = dict[str, Any]
 RULES = ("neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact")
@@ -54,7 +51,9 @@ def run(request: Request) -> list[Path]:
     cells = quality.Cells(request.out / "depth.cells.jsonl")
     rows: list[Row] = []
     skipped: dict[str, str] = {}
-    for name, opener in chosen(setting, request):
+    openers = dict(setting.data)
+    for name in request.chosen(openers):
+        opener = openers[name]
         try:
             task = opener(setting.base, None, setting.limit)
         except Absent as reason:
@@ -78,23 +77,13 @@ def run(request: Request) -> list[Path]:
     return [path, markdown, *picture(rows, request.out / "depth")]
 
 
-def chosen(setting: Setting, request: Request) -> list[tuple[str, Opener]]:
-    """All data sets, or those asked for by name."""
-    names = [name for name, _ in setting.data]
-    if unknown := sorted(set(request.only) - set(names)):
-        raise UsageError(f"--only: expected some of {', '.join(names)}; got {', '.join(unknown)}")
-    return [(name, opener) for name, opener in setting.data if not request.only or name in request.only]
-
-
 def width(task: Task, base: TrainConfig, layers: int) -> int:
     """Units a layer at which a stack of so many layers comes closest to the parameters of the base stack."""
 
-    def stack(hidden: tuple[int, ...]) -> PredictiveStack:
-        return PredictiveStack(task.observation(), hidden, target=task.target(), **base.stack_options())
+    def planned(hidden: tuple[int, ...]) -> PredictiveStack:
+        return stack_for(task, replace(base, hidden=hidden))
 
-    with torch.device("meta"):
-        wanted = size_of(stack(base.hidden))
-    return equal_width(wanted, lambda units: stack((units,) * layers))
+    return equal_width(planned_size(lambda: planned(base.hidden)), lambda units: planned((units,) * layers))
 
 
 def summary(rows: list[Row]) -> list[str]:

@@ -26,6 +26,7 @@ from torch import Tensor
 import learning_rules
 from comparisons import fixed_prediction, record
 from comparisons.fixed_prediction import Weights
+from comparisons.outside import equal_width
 from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
@@ -147,13 +148,7 @@ def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
 def equal_units(setting: Setting, depth: int) -> int:
     """Width of a stack whose parameters number most nearly those of the unrolled network."""
     wanted = setting.hidden * (2 * setting.symbols + setting.hidden)
-
-    def distance(units: int) -> int:
-        with torch.device("meta"):
-            stack = PredictiveStack(Categorical(setting.symbols), [units] * depth, delay=1)
-        return abs(sum(p.numel() for p in stack.parameters()) - wanted)
-
-    return min(range(1, setting.hidden + 1), key=distance)
+    return equal_width(wanted, lambda units: PredictiveStack(Categorical(setting.symbols), [units] * depth, delay=1))
 
 
 def summary(rows: list[Row]) -> list[str]:

@@ -7,7 +7,7 @@ from torch.nn.utils import clip_grad_norm_
 from learning_rules import Result, Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.optimiser import adamw, learning_rate, set_rate
+from pcrnn.optimiser import adamw, set_rates
 from pcrnn.stack import StackState
 
 
@@ -47,8 +47,7 @@ class Learner:
             for gradient in (p.grad for p in parameters if p.grad is not None):
                 gradient /= len(chunks)
             clip_grad_norm_(parameters, self.config.clip)
-        for group in self.optimiser.param_groups:
-            set_rate(group, learning_rate(self.config, self.updates) * group["factor"])
+        set_rates(self.optimiser, self.config, self.updates)
         self.optimiser.step()
         self.updates += 1
         return result

@@ -27,6 +27,7 @@ hears and how long ago the sign to begin was. Peak memory is the growth of a fre
 updates.
 """
 
+import statistics
 import subprocess
 import sys
 import time
@@ -389,7 +390,7 @@ def _draw(axes: Any, rows: list[Row], key: str, chunk: int) -> None:
         colour, marker, size = marks[name]
         own = [row for row in rows if row["learner"] == name]
         places = sorted({row["lag"] for row in own})
-        means = [_mean([row[key] for row in own if row["lag"] == lag]) for lag in places]
+        means = [statistics.fmean(row[key] for row in own if row["lag"] == lag) for lag in places]
         hollow = "none" if size > 5 else colour
         x = places if len(lags) > 1 else [place]
         axes.plot(x, means, color=colour, marker=marker, markersize=size, markerfacecolor=hollow, label=name)
@@ -411,11 +412,7 @@ def _ladders(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row["ladder"] for row in rows))
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
 def _first_score(rows: list[Row], ladder: str, learner: str) -> float:
     """Mean score over seeds at the ladder's first lag."""
     own = [row for row in rows if (row["ladder"], row["learner"]) == (ladder, learner)]
-    return _mean([row["score"] for row in own if row["lag"] == own[0]["lag"]])
+    return statistics.fmean(row["score"] for row in own if row["lag"] == own[0]["lag"])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import learning_rules
 from comparisons import speed
-from comparisons.outside import equal_width, size_of
+from comparisons.outside import equal_width, planned_size
 from comparisons.record import Run, in_turns, table, wall_clock
 from pcrnn import Categorical, Chunk, PredictiveStack, ops, trees
 from pcrnn.graph import WARM_UP, GraphedUpdate
@@ -252,8 +252,8 @@ def lstm_update(label: str, setting: speed.Setting, device: str, precision: str,
 
 def width_like(setting: speed.Setting) -> int:
     """Width at which the LSTM's parameters come closest to those of the stack."""
-    with torch.device("meta"):
-        wanted = size_of(PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay))
+    symbols = Categorical(setting.symbols)
+    wanted = planned_size(lambda: PredictiveStack(symbols, setting.hidden, delay=setting.delay))
     return equal_width(wanted, lambda width: LSTM(setting.symbols, width, len(setting.hidden)))
 
 

@@ -39,13 +39,18 @@ def equal_width(wanted: int, build: Callable[[int], nn.Module]) -> int:
     """The width at which the parameters of what `build` makes come closest to a wanted number."""
 
     def distance(width: int) -> int:
-        with torch.device("meta"):
-            return abs(size_of(build(width)) - wanted)
+        return abs(planned_size(lambda: build(width)) - wanted)
 
     width = 1
     while distance(width + 1) < distance(width):
         width += 1
     return width
+
+
+def planned_size(build: Callable[[], nn.Module]) -> int:
+    """Number of parameters of what `build` makes, none of which is allocated."""
+    with torch.device("meta"):
+        return size_of(build())
 
 
 def size_of(module: nn.Module) -> int:

@@ -25,7 +25,6 @@ from comparisons.contenders import BPTT, KINDS, Fit, fit
 from comparisons.suite import Request
 from comparisons.tasks import Absent, Opener, Task
 from pcrnn.config import TrainConfig
-from pcrnn.errors import UsageError
 
 Row = dict[str, Any]
 
@@ -116,11 +115,9 @@ def run(request: Request) -> list[Path]:
 
 def chosen(request: Request) -> dict[str, Study]:
     """All studies, those asked for by name, or the one that takes a file like the one given."""
-    if unknown := sorted(set(request.only) - set(STUDIES)):
-        raise UsageError(f"--only: expected some of {', '.join(STUDIES)}; got {', '.join(unknown)}")
-    if request.data is None:
-        return {name: study for name, study in STUDIES.items() if not request.only or name in request.only}
-    data = request.data
+    named, data = request.chosen(STUDIES), request.data
+    if data is None:
+        return {name: STUDIES[name] for name in named}
     fitting = {name: study for name, study in STUDIES.items() if data.suffix.lower() in study.endings}
     return fitting or {name: study for name, study in STUDIES.items() if "" in study.endings}
 

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map
 
 import learning_rules
 from comparisons import record
-from comparisons.outside import NETWORKS, Recurrent, equal_width, size_of
+from comparisons.outside import NETWORKS, Recurrent, equal_width, planned_size
 from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
@@ -153,8 +153,7 @@ def network_updater(network: str, setting: Setting) -> Update:
         symbols = Categorical(setting.symbols)
         return Recurrent(network, symbols, symbols, width, len(setting.hidden))
 
-    with torch.device("meta"):
-        wanted = size_of(_stack(replace(setting, device="meta")))
+    wanted = planned_size(lambda: _stack(replace(setting, device="meta")))
     model = build(equal_width(wanted, build)).to(setting.device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     chunk, state = _chunk(setting), None

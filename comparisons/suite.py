@@ -1,12 +1,13 @@
 """What a person asks of a suite, and the suites there are, loaded only when asked for."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
 from comparisons import record
+from pcrnn.errors import UsageError
 
 SUITES: dict[str, str] = {
     "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
@@ -51,6 +52,13 @@ class Request:
             raise ValueError(f"seeds: expected at least 1, got {self.seeds}")
         if self.quick and self.out == record.RESULTS:
             object.__setattr__(self, "out", record.QUICK_RESULTS)
+
+    def chosen(self, names: Iterable[str]) -> list[str]:
+        """All names of a suite's parts, or those in `only`; UsageError for one it does not have."""
+        known = list(names)
+        if unknown := sorted(set(self.only) - set(known)):
+            raise UsageError(f"--only: expected some of {', '.join(known)}; got {', '.join(unknown)}")
+        return [name for name in known if not self.only or name in self.only]
 
 
 class Suite(Protocol):

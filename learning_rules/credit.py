@@ -145,8 +145,8 @@ class LayerBackward:
 
     def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
-        mixed, weight = self.activity.mixed, self.layer.mixing
-        return (None, in_output) if mixed is None or weight is None else ops.mixing_credit(mixed, weight, in_output)
+        mixed = self.activity.mixed
+        return (None, in_output) if mixed is None else ops.mixing_credit(mixed, in_output)
 
     def _decay(self, memory: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""

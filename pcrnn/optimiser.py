@@ -32,12 +32,14 @@ def adamw(module: nn.Module, config: TrainConfig, *, capturable: bool = False) -
     return torch.optim.AdamW(groups, betas=config.betas, fused=True, capturable=capturable)
 
 
-def set_rate(group: dict[str, Any], rate: float) -> None:
-    """Set a parameter group's learning rate, in place where it lives on the device (a captured graph reads it)."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
+def set_rates(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
+    """Give every group its rate of update `step`, in place where it lives on the device (a captured graph reads it)."""
+    for group in optimiser.param_groups:
+        rate = learning_rate(config, step) * group["factor"]
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

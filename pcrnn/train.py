@@ -32,7 +32,7 @@ from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
 from pcrnn.graph import GraphedUpdate
 from pcrnn.guard import Guard
-from pcrnn.optimiser import adamw, learning_rate, set_rate
+from pcrnn.optimiser import adamw, learning_rate, set_rates
 from pcrnn.stack import Chunk, PredictiveStack
 
 
@@ -179,8 +179,7 @@ class Trainer:
         if restart:
             trees.copy_into(self.state, self.stack.initial_state(self.config.batch))
             trees.copy_into(self.carry, self.rule.init(self.stack, self.config.batch))
-        for group in self.optimiser.param_groups:
-            set_rate(group, learning_rate(self.config, self.step) * group["factor"])
+        set_rates(self.optimiser, self.config, self.step)
         self.learn(x.to(self.device, non_blocking=True))
         if self.device.type == "cpu":
             self.guard.check(self.step + 1)

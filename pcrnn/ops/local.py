@@ -124,8 +124,8 @@ def local_update_(
     error, surprise = ops.prediction_error(family, formed, observed, precision)
     in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
     in_output, in_mixing = (in_expectation @ layer.readout).to(cell.dtype), None
-    if mixed is not None and layer.mixing is not None:
-        in_mixing, in_output = reference.mixing_credit(mixed, layer.mixing, in_output)
+    if mixed is not None:
+        in_mixing, in_output = reference.mixing_credit(mixed, in_output)
     in_state, in_gate = ops.gated_output_credit(in_output, states, preactivation.chunk(3, -1)[2])
     step = Learned(
         window=window,

@@ -164,11 +164,11 @@ def gated_output_credit(signal: Tensor, state: Tensor, output_gate: Tensor) -> t
 
 
 class Mixed(NamedTuple):
-    """What mixing the units of a layer leaves for its credit, each [B, T, N]."""
+    """What mixing the units of a layer leaves for its credit."""
 
-    gated: Tensor  # q_t, what the cell put out
-    candidate: Tensor  # A q_t
-    gate: Tensor  # sigmoid(B q_t)
+    weight: Tensor  # [A; B], [2 N, N]
+    candidate: Tensor  # A q_t, [B, T, N]
+    gate: Tensor  # sigmoid(B q_t), [B, T, N]
 
 
 def mix(gated: Tensor, weight: Tensor) -> tuple[Tensor, Mixed]:
@@ -178,14 +178,14 @@ def mix(gated: Tensor, weight: Tensor) -> tuple[Tensor, Mixed]:
     """
     candidate, gate = torch.nn.functional.linear(gated, weight).to(gated.dtype).chunk(2, -1)
     gate = gate.sigmoid()
-    return gated + candidate * gate, Mixed(gated, candidate, gate)
+    return gated + candidate * gate, Mixed(weight, candidate, gate)
 
 
-def mixing_credit(mixed: Mixed, weight: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
+def mixing_credit(mixed: Mixed, signal: Tensor) -> tuple[Tensor, Tensor]:
     """Turn a gradient in r_t, [B, T, N], into one in [A q_t; B q_t], [B, T, 2 N], and one in q_t, [B, T, N]."""
     in_gate = signal * mixed.candidate * mixed.gate * (1 - mixed.gate)
     in_products = torch.cat([signal * mixed.gate, in_gate], -1)
-    return in_products, signal + (in_products @ weight).to(signal.dtype)
+    return in_products, signal + (in_products @ mixed.weight).to(signal.dtype)
 
 
 def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from comparisons.learner import cut
 from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 TINY = replace(
     alignment.QUICK,
     depths=(1, 2),
@@ -26,16 +28,6 @@ TINY = replace(
     rates=(1e-9, 3e-2),
     scored_steps=16,
 )
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -10,17 +10,9 @@ from comparisons import inference_cost
 from comparisons.fixed_prediction import Weights, at_once, in_turn, learn, loss
 from comparisons.suite import Request
 
+pytestmark = pytest.mark.usefixtures("float64")
+
 SYMBOLS, HIDDEN, BATCH, STEPS = 5, 6, 3, 9
-
-
-@pytest.fixture(autouse=True)
-def _float64():
-    before, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -26,14 +26,6 @@ TINY = long_lags.Setting(
 ONE_OF_TWO = long_lags.Ladder(tasks=(), search=(), hidden=(8,), updates=100)
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

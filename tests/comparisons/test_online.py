@@ -15,14 +15,6 @@ TINY = replace(online.QUICK, spans=SPANS, batch=2, hidden=(4, 3), lags=(3, 5), p
 BPTT = online.BPTT
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_echo_changes_its_lag_at_the_change():
     heard, echo = online.changing_series(TINY, 400, noise=0.01).x.unbind(-1)
     assert heard.shape == (2, 801)

@@ -27,14 +27,6 @@ GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 f
 ROOT = Path(ops.__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def _threads_restored():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)
