@@ -37,15 +37,17 @@ class Learner:
     def update_once(self, chunks: Sequence[Chunk]) -> Result:
         """Go through the chunks with frozen weights, then make one step with the mean of their gradients.
 
+        The mean is over those in which some target counts: cut as one likes, what is clipped is of the same size.
         Returns what the last chunk gave: memory is that of one chunk, however many there are.
         """
         self.optimiser.zero_grad(set_to_none=False)
         for chunk in chunks[:-1]:
             self._accumulate(chunk)
         result = self._accumulate(chunks[-1])
+        counting = max(1, sum(chunk.mask is None or bool(chunk.mask.any()) for chunk in chunks))
         for parameters in self.rule.clip_groups(self.stack).values():
             for gradient in (p.grad for p in parameters if p.grad is not None):
-                gradient /= len(chunks)
+                gradient /= counting
             clip_grad_norm_(parameters, self.config.clip)
         set_rates(self.optimiser, self.config, self.updates)
         self.optimiser.step()

@@ -9,8 +9,8 @@ The same stack, with the same initial weights, learns the same sequences by
     bptt, truncated   chunks of 16 steps: backpropagation with the memory that local learning needs
     bptt, whole       the whole sequence as one chunk: what truncation costs, for a memory that grows with it
 
-Every contender sees the state carried through the sequence and makes one update a sequence, with the mean over its
-chunks. A task is solved where its score says so (comparisons/memory_tasks.py); training stops there. What is asked:
+Every contender sees the state carried through the sequence and makes one update a sequence, with the mean over those
+of its chunks in which something is asked. A task is solved where its score says so (comparisons/memory_tasks.py); training stops there. What is asked:
 
     ratio = longest lag that local, exact solves / longest lag that bptt, truncated solves      (by every seed)
 
@@ -120,7 +120,8 @@ FULL = Setting(
             search=(),
             hidden=(256,),
             delay=31,
-            rates=(4e-2,),
+            updates=2000,
+            rates=(2e-2,),
             seeds=1,
         ),
         Ladder(tasks=_copy(20, 30, 50, 300, items=1), search=_copy(20, 50, items=1), hidden=(64, 64)),
