@@ -8,13 +8,17 @@ state surprise keeps its meaning. The update of a layer reads everything: activi
 the chunk. Source: Werbos, "Backpropagation through time" (1990); Williams & Peng (1990) for the truncation.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
-from pcrnn.stack import Chunk
+from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.layer import PredictiveLayer
+from pcrnn.stack import Chunk, PredictiveStack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,12 @@ class BPTT:
 
     @torch.enable_grad()
     def accumulate(
-        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: tuple[()]
+        self,
+        learner: Learner,
+        chunk: Chunk,
+        state: LearnerState | None,
+        carry: tuple[()],
+        learned: Hook = unheard,
     ) -> tuple[Result, LearnerState, tuple[()]]:
         """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
         stack, stack_state = as_stack(learner, state)
@@ -44,7 +53,8 @@ class BPTT:
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
             predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
-        loss.backward()
+        with _telling(stack, learned):
+            loss.backward()
         stack.adapt(activity, chunk)
         top = activity.layers[-1]
         result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
@@ -53,3 +63,25 @@ class BPTT:
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
         """One group: BPTT's gradient is one vector."""
         return {"stack": list(learner.parameters())}
+
+
+@contextmanager
+def _telling(stack: PredictiveStack, learned: Hook) -> Iterator[None]:
+    """Inside the block, call `learned` with a layer when autograd has filled in the last of its gradients."""
+    handles = [] if learned is unheard else [h for layer in stack.layers for h in _watched(layer, learned)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watched(layer: PredictiveLayer, learned: Hook) -> list[RemovableHandle]:
+    waiting = {parameter for parameter in layer.parameters() if parameter.requires_grad}
+
+    def filled(parameter: torch.Tensor) -> None:
+        waiting.discard(parameter)  # type: ignore[arg-type]
+        if not waiting:
+            learned(layer)
+
+    return [parameter.register_post_accumulate_grad_hook(filled) for parameter in tuple(waiting)]

@@ -7,7 +7,7 @@ Shapes: B batch, T time, N hidden units, D natural parameters, M message width, 
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcrnn import ops
 from pcrnn.layer import LayerActivity, PredictiveLayer
@@ -64,6 +64,13 @@ def gradients_of(layer: PredictiveLayer) -> LayerTensors:
 def parameters_of(layer: PredictiveLayer) -> LayerTensors:
     """The layer's parameters by their symbols."""
     return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout, layer.mixing)
+
+
+def learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
+    """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
+    if eta.requires_grad:
+        gradient = -weighted_error.sum((0, 1))
+        eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)
 
 
 class LayerBackward:

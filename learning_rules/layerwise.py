@@ -1,23 +1,44 @@
 """Spatial credit `layer`, bottom up in one sweep: each layer's chunk is a single call of `ops.local_update_`.
 
-Nothing comes down, so a layer has learned before the one above it has heard anything.
+Nothing comes down, so a layer has learned before the one above it has heard anything: a sweep is a sensory level and a
+climb over layers, which may be cut between any two of them.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from learning_rules.credit import gradients_of, parameters_of
+from learning_rules.credit import gradients_of, learn_base_rate, parameters_of
+from learning_rules.rule import Hook, unheard
 from pcrnn import ops
-from pcrnn.layer import LayerState
+from pcrnn.layer import LayerState, PredictiveLayer
 from pcrnn.stack import Chunk, PredictiveStack, StackState
+
+Traces = Sequence[tuple[Tensor, Tensor]]
+
+
+class Rising(NamedTuple):
+    """All that goes up from one level to the next."""
+
+    message: Tensor  # u_t, [B, T, M]
+    expectation: Tensor  # eta_t of the level below, [B, T, D]
+
+
+class Climbed(NamedTuple):
+    """What a climb over some layers leaves besides gradients and traces; a tuple has an entry a layer."""
+
+    rising: Rising
+    surprise: tuple[Tensor, ...]  # of the targets, nats, [B, T]
+    state_surprise: tuple[Tensor, ...]  # nats, [B, T]
+    state: tuple[LayerState, ...]
+    output: Tensor  # r_t of the top layer, [B, T, N]
 
 
 class Swept(NamedTuple):
     """What a sweep leaves besides gradients and traces."""
 
-    base_error: Tensor  # e[0] of the targets, [B, T, D]
     surprise: Tensor  # of the targets, nats, [L + 1, B, T]
     state_surprise: Tensor  # nats, [L, B, T]
     output: Tensor  # r_t of the top layer, [B, T, N]
@@ -25,21 +46,44 @@ class Swept(NamedTuple):
 
 
 def sweep(
-    stack: PredictiveStack, chunk: Chunk, state: StackState | None, traces: tuple[tuple[Tensor, Tensor], ...]
+    stack: PredictiveStack, chunk: Chunk, state: StackState | None, traces: Traces, learned: Hook = unheard
 ) -> Swept:
     """Learn from one next-step chunk; adds to `.grad`, advances the traces in place and adapts running variances."""
+    state = stack.initial_state(len(chunk.observations)) if state is None else state
+    rising, surprise = sense(stack, chunk, state)
+    climbed = climb(stack.layers, chunk, rising, state.layers, traces, learned)
+    return Swept(
+        torch.stack([surprise, *climbed.surprise]),
+        torch.stack(climbed.state_surprise),
+        climbed.output,
+        StackState(climbed.state),
+    )
+
+
+def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Rising, Tensor]:
+    """Level 0 learns from one next-step chunk; what it sends up, and its surprise at the targets, nats, [B, T]."""
     stack.check(chunk.observations, state)
     stack.check_shifted(chunk)
-    batch, steps = chunk.observations.shape[:2]
-    state = stack.initial_state(batch) if state is None else state
-    observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)  # x_1 .. x_{T+1}
-    base_error, base_surprise = stack.sensory(observed)
-    message, below = base_error[:, :-1], stack.sensory.eta.expand(batch, steps, -1)
-    stack.sensory.observation.adapt(below, chunk.targets, chunk.mask)
-    step_weight = chunk.weight.to(base_error.dtype)
-    surprises, state_surprises, states = [base_surprise[:, 1:]], [], []
-    output = message
-    for index, (layer, before) in enumerate(zip(stack.layers, state.layers, strict=True)):
+    error, surprise = stack.sensory(_observed(chunk))
+    expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
+    learn_base_rate(stack.sensory.eta, chunk.weight.to(surprise.dtype).unsqueeze(-1) * error[:, 1:])
+    stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
+    return Rising(error[:, :-1], expectation), surprise[:, 1:]
+
+
+def climb(
+    layers: Iterable[PredictiveLayer],
+    chunk: Chunk,
+    rising: Rising,
+    states: Sequence[LayerState],
+    traces: Traces,
+    learned: Hook = unheard,
+) -> Climbed:
+    """Some neighbouring layers learn from what rises to the lowest of them; states and traces are theirs."""
+    observed, weight = _observed(chunk), chunk.weight.to(rising.expectation.dtype)
+    message, below = rising
+    output, surprises, state_surprises, after = message, [], [], []
+    for index, (layer, before) in enumerate(zip(layers, states, strict=True)):
         layer.check(message, before)
         heard, _ = layer.hear(message)
         window, messages = layer.delay_line(heard, before.messages)
@@ -51,21 +95,21 @@ def sweep(
             (before.cell, before.output, before.expectation),
             below,
             observed,
-            step_weight,
+            weight,
             layer.observation.family,
             layer.observation.precision,
         )
+        learned(layer)
         message = torch.cat([update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
-        states.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
+        after.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
         layer.observation.adapt(below, chunk.targets, chunk.mask)
         layer.adapt(update.difference)
-    return Swept(
-        base_error[:, 1:],
-        torch.stack(surprises),
-        torch.stack(state_surprises),
-        output,
-        StackState(tuple(states)),
-    )
+    return Climbed(Rising(message, below), tuple(surprises), tuple(state_surprises), tuple(after), output)
+
+
+def _observed(chunk: Chunk) -> Tensor:
+    """x_1 .. x_{T+1}, [B, T + 1, ...]."""
+    return torch.cat([chunk.observations[:, :1], chunk.targets], 1)

@@ -31,9 +31,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, reaches
+from learning_rules.credit import Handed, LayerBackward, learn_base_rate, reaches
 from learning_rules.layerwise import sweep
-from learning_rules.rule import Learner, LearnerState, Result, as_stack, like
+from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy"]
@@ -103,20 +103,23 @@ class Local:
 
     @torch.no_grad()
     def accumulate(
-        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: LocalCarry
+        self,
+        learner: Learner,
+        chunk: Chunk,
+        state: LearnerState | None,
+        carry: LocalCarry,
+        learned: Hook = unheard,
     ) -> tuple[Result, LearnerState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
         stack, stack_state = as_stack(learner, state)
-        if self._in_one_sweep(stack):
-            swept = sweep(stack, chunk, stack_state, carry.traces)
-            weight = chunk.weight.to(swept.surprise.dtype)
-            _learn_base_rate(stack.sensory.eta, weight.unsqueeze(-1) * swept.base_error)
-            loss = (swept.surprise[-1] * weight).sum()
+        if self.in_one_sweep(stack):
+            swept = sweep(stack, chunk, stack_state, carry.traces, learned)
+            loss = (swept.surprise[-1] * chunk.weight.to(swept.surprise.dtype)).sum()
             result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
             return result, like(learner, swept.state), carry
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
-        self.learn(stack, activity, outcome, chunk, carry)
+        self.learn(stack, activity, outcome, chunk, carry, learned)
         stack.adapt(activity, chunk)
         loss = (outcome.surprise[-1] * chunk.weight).sum()
         result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
@@ -131,14 +134,20 @@ class Local:
         return groups | ({"base rate": base} if base else {})
 
     def learn(
-        self, stack: PredictiveStack, activity: StackActivity, outcome: Outcome, chunk: Chunk, carry: LocalCarry
+        self,
+        stack: PredictiveStack,
+        activity: StackActivity,
+        outcome: Outcome,
+        chunk: Chunk,
+        carry: LocalCarry,
+        learned: Hook = unheard,
     ) -> None:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
         depth = len(stack.layers)
         weight = chunk.weight.unsqueeze(-1).to(outcome.surprise.dtype)
-        _learn_base_rate(stack.base.eta, weight * outcome.error[0])
+        learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
-            _learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
+            learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
         reach = self._reach(depth)
         top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
@@ -152,14 +161,15 @@ class Local:
                 carry.feedback[index] if carry.feedback else stack.layers[index].readout,
                 observed=chunk.observations if stack.prior is None else None,
             )
-            learned, *others = reaches(reach, index, depth)
-            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (learned, *others)}
+            own, *others = reaches(reach, index, depth)
+            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
             trace = carry.traces[index] if carry.traces else None
-            credit = backward.learn(signals[learned], trace, learns_through_time)
+            credit = backward.learn(signals[own], trace, learns_through_time)
+            learned(stack.layers[index])
             wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
             handed = {}
             for n in wanted:
-                same = n == learned and learns_through_time == hands_through_time
+                same = n == own and learns_through_time == hands_through_time
                 passed = credit if same else backward.credit(signals[n], hands_through_time)
                 handed[n] = backward.hand_down(signals[n], passed)
 
@@ -169,14 +179,7 @@ class Local:
             return self.hops
         return {"layer": 0, "top": 0, "neighbour": 1, "hierarchy": depth - 1}[self.credit]
 
-    def _in_one_sweep(self, stack: PredictiveStack) -> bool:
+    def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
         return alone and stack.prior is None
-
-
-def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
-    """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
-    if eta.requires_grad:
-        gradient = -weighted_error.sum((0, 1))
-        eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)

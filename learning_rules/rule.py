@@ -3,6 +3,7 @@
 Shapes: B batch, T time, L layers.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -12,6 +13,11 @@ from pcrnn.stack import Chunk, PredictiveStack, StackState
 
 Learner = PredictiveStack | PredictiveLayer
 LearnerState = StackState | LayerState
+Hook = Callable[[PredictiveLayer], None]
+
+
+def unheard(layer: PredictiveLayer) -> None:
+    """The hook of who does not want to know when a layer's gradient is complete."""
 
 
 class Result(NamedTuple):
@@ -31,10 +37,11 @@ class Rule(Protocol):
         ...
 
     def accumulate(
-        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any
+        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any, learned: Hook = unheard
     ) -> tuple[Result, LearnerState, Any]:
         """Add the gradient of the mean loss over one chunk to `.grad` of the learner's parameters.
 
+        `learned` is called with each layer as soon as its gradient is complete, while others are still at work.
         Returns the result, the state after the chunk and the carry after it, which may be the one passed in,
         advanced in place. Any torch.optim optimiser then makes the step.
         """
