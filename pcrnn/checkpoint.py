@@ -52,7 +52,7 @@ def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:
 
     Raises CheckpointError when the disk refuses; earlier checkpoints stay and nothing half-written is left.
     """
-    target = folder / f"step_{checkpoint.step}"
+    target = folder_of(folder, checkpoint.step)
     temporary = folder / f"{target.name}.tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,16 @@ def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def folder_of(folder: Path, step: int) -> Path:
+    """Where the checkpoint of `step` updates lies in the folder of checkpoints."""
+    return folder / f"step_{step}"
+
+
+def exist(folder: Path) -> bool:
+    """Whether a folder of checkpoints has any, good or not."""
+    return bool(_newest_first(folder))
 
 
 def load(path: Path) -> Checkpoint:

@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = _parse(argv)
         return _COMMANDS[type(command)](command)
     except PcrnnError as error:
-        print(f"pcrnn: error: {error}", file=sys.stderr)
+        print(f"pcrnn: {_speaker()}error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("pcrnn: interrupted", file=sys.stderr)
@@ -169,6 +169,11 @@ def _train(command: Train) -> int:
     flags = command.settings.as_mapping()
     flags["data"] = _absolute(flags["data"])
     config = TrainConfig(**flags)
+    if config.parallel != "none" and not (command.resume or command.out):
+        raise UsageError(
+            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that torchrun "
+            "starts again, find the same one; got none"
+        )
     out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
     with _stop_signals() as stop:
         report = reporter(lambda: stop.signal is not None)
@@ -176,9 +181,11 @@ def _train(command: Train) -> int:
             summary = train(config, out, resume=command.resume is not None, report=report)
         finally:
             report.close()
-    if stop.signal is not None:
+    if not summary.leads:
+        return 0 if stop.signal is None else 128 + stop.signal
+    if stop.signal is not None or not summary.finished:
         print(f"stopped after update {summary.step}; go on with: pcrnn train --resume {out}", flush=True)
-        return 128 + stop.signal
+        return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
     assert summary.valid is not None  # the run has finished
     _show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
     _show_sample(summary.stack, summary.source)
@@ -276,6 +283,11 @@ def _opening(source: "TextSource", length: int = 40) -> str:
 def _note(notices: Sequence[str]) -> None:
     for notice in notices:
         print(f"note: {notice}", file=sys.stderr)
+
+
+def _speaker() -> str:
+    """Which of several processes says something."""
+    return f"rank {os.environ.get('RANK')}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
 
 
 def _absolute(data: str) -> str:

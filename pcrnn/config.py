@@ -77,6 +77,8 @@ class TrainConfig:
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the matrix products; states, traces, gradients and weights are float32 in both."""
+    parallel: Literal["none", "data", "layers"] = "none"
+    """Under torchrun: `data` gives every process a share of the batch, `layers` (credit layer) of the layers."""
     cuda_graph: bool | None = None
     """Replay the whole update as one CUDA graph; by default on a GPU."""
     log_every: int = 10

@@ -32,3 +32,7 @@ class DivergedError(PcrnnError, ValueError):
     """Training produced a number that is not finite; nothing was updated with it."""
 
     exit_code = 5
+
+
+class ParallelError(PcrnnError):
+    """Ranks of one run that lost each other, or whose copies of the weights are no longer the same."""

@@ -24,7 +24,7 @@ class Guard:
 
     def __init__(self, optimiser: torch.optim.Optimizer, names: Sequence[str], device: torch.device) -> None:
         self.names = names
-        self.tripped = torch.zeros((), device=device)
+        self.tripped = torch.zeros((), dtype=torch.float32, device=device)  # as the optimiser wants it
         self.skipped = torch.zeros((), device=device)  # updates not made
         self.reading = torch.zeros(len(names), device=device)
         optimiser.found_inf = self.tripped  # type: ignore[attr-defined]

@@ -110,6 +110,7 @@ class PredictiveLayer(nn.Module):
             raise ValueError(f"PredictiveLayer: dropout must be at least 0 and below 1, got {dropout}")
         self.input_size, self.hidden_size, self.delay, self.longest = input_size, hidden_size, delay, longest
         self.dropout = dropout
+        self.share: tuple[int, int] = (0, 1)  # of the lanes, of how many: dropout is drawn for all of them
         self.cell = GatedCell()
         self.observation = Gaussian(input_size) if observation is None else observation
         self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
@@ -213,8 +214,9 @@ class PredictiveLayer(nn.Module):
         """
         if not (self.training and self.dropout):
             return message, None
-        share = 1 - self.dropout
-        kept = torch.empty_like(message).bernoulli_(share).div_(share)
+        heard, (own, shares) = 1 - self.dropout, self.share
+        drawn = message.new_empty(shares * len(message), *message.shape[1:]).bernoulli_(heard).div_(heard)
+        kept = drawn.chunk(shares)[own]
         return message * kept, kept
 
     def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:

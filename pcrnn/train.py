@@ -8,6 +8,7 @@ Shapes: B batch, T time, L layers.
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Iterable
@@ -22,18 +23,19 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 import learning_rules
 import pcrnn
 from pcrnn import checkpoint as checkpoints
+from pcrnn import parallel, trees
 from pcrnn import run as runs
-from pcrnn import trees
 from pcrnn.allocator import keep_freed_memory
 from pcrnn.checkpoint import Checkpoint
-from pcrnn.config import TrainConfig, check_resumable, resolve_device
+from pcrnn.config import TrainConfig, check_resumable
 from pcrnn.data import Lanes, Source, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
 from pcrnn.graph import GraphedUpdate
 from pcrnn.guard import Guard
 from pcrnn.optimiser import adamw, learning_rate, set_rates
-from pcrnn.stack import Chunk, PredictiveStack
+from pcrnn.parallel import Team
+from pcrnn.stack import Chunk, PredictiveStack, StackState
 
 
 class Start(NamedTuple):
@@ -57,6 +59,7 @@ class Summary(NamedTuple):
     finished: bool  # False when it was asked to stop before its last update
     valid: list[float] | None  # mean surprise of every level on the validation split, nats; None if not finished
     checkpoint: Path
+    leads: bool  # False in those of several processes that write nothing
 
 
 class Reporter:
@@ -76,45 +79,59 @@ class Reporter:
         return False
 
 
+class Follower(Reporter):
+    """Hears for a process that does not lead: what the leader's reporter says is enough for a person."""
+
+    def __init__(self, report: Reporter) -> None:
+        self.should_stop = report.should_stop
+
+
 def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Reporter | None = None) -> Summary:
     """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
 
-    Seeds torch's global generator, and prints nothing: `report` hears what happens.
+    Seeds torch's global generator, and prints nothing: `report` hears what happens. With `config.parallel` it is
+    called in every process that torchrun started; one that torchrun starts again goes on with the run it had begun.
 
     Raises UsageError for a folder that cannot be used, DataError for the data, CheckpointError for a run that
-    does not fit `config`, DivergedError before an update that is not finite.
+    does not fit `config`, DivergedError before an update that is not finite, ParallelError where processes of one
+    run lose each other.
     """
-    report = report or Reporter()
     keep_freed_memory()
-    if not resume:
+    report = report or Reporter()
+    with parallel.joined(config) as team:
+        report = report if team.leads else Follower(report)
+        if resume or team.returns_to(out):
+            return _go_on(config, out, team, report)
         # Everything that can be wrong with settings and data is found before the folder is made.
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), report)
-        folder = runs.create(out)
-        with folder.locked():
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), report, team)
+        folder = team.opens(out)
+        with team.locks(folder):
             return _run(trainer, folder, report)
+
+
+def _go_on(config: TrainConfig, out: Path, team: Team, report: Reporter) -> Summary:
+    """Train from the newest good checkpoint of the run in a folder."""
     folder = runs.existing(out)
-    with folder.locked():
-        loaded = checkpoints.load_newest(folder.checkpoints)
+    with team.locks(folder):
+        loaded = team.newest(folder.checkpoints)
         for notice in loaded.notices:
             report.notice(notice)
         saved, state = read_documents(loaded)
         check_resumable(saved, config)
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), report)
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), report, team)
         trainer.restore(loaded)
         return _run(trainer, folder, report)
 
 
 def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summary:
     """The loop: update, and where it is time for it, evaluate, write a row, write a checkpoint."""
-    config, source, layers = trainer.config, trainer.source, len(trainer.stack.layers)
-    runs.write_json(folder.config, trainer.documents()["config"])
-    runs.write_json(folder.data, trainer.documents()["data"])
-    metrics = runs.MetricsWriter(folder, layers, last_step=trainer.step, tensorboard=config.tensorboard)
+    config, source, team = trainer.config, trainer.source, trainer.team
+    team.same("settings and data", trainer.identity())
     valid = None
-    with closing(metrics):
+    with closing(_described(trainer, folder)) as metrics:
         report.started(Start(config, folder, source, trainer.stack, trainer.device, trainer.step))
         trainer.resume_clock()
-        while trainer.step < config.steps and not report.should_stop():
+        while trainer.step < config.steps and not team.agrees_to_stop(report.should_stop()):
             trainer.update()
             last = trainer.step == config.steps
             evaluates = last or _due(trainer.step, config.evaluate_every)
@@ -135,15 +152,44 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summar
     finished = trainer.step == config.steps
     if finished and valid is None:  # resumed when nothing was left to do
         valid = trainer.evaluate()
-    return Summary(folder, source, trainer.stack, trainer.step, finished, valid if finished else None, saved)
+    valid = valid if finished else None
+    return Summary(folder, source, trainer.stack, trainer.step, finished, valid, saved, team.leads)
+
+
+def _described(trainer: "Trainer", folder: runs.RunFolder) -> "runs.MetricsWriter | NoMetrics":
+    """Write into the run's folder what it is, and open its metrics."""
+    if not trainer.team.leads:
+        return NoMetrics()
+    for path in (folder.config, folder.data):
+        runs.write_json(path, trainer.documents()[path.stem])
+    layers = len(trainer.stack.layers)
+    return runs.MetricsWriter(folder, layers, last_step=trainer.step, tensorboard=trainer.config.tensorboard)
+
+
+class NoMetrics:
+    """In the place of a MetricsWriter where another process writes."""
+
+    def write(self, row: runs.Row) -> None:
+        """Nothing to write."""
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class Trainer:
-    """A stack, a rule and an optimiser, and all that changes while they learn: what a checkpoint holds."""
+    """A stack, a rule and an optimiser, and all that changes while they learn: what a checkpoint holds.
 
-    def __init__(self, config: TrainConfig, source: Source, report: Reporter | None = None) -> None:
-        self.config, self.source = config, source
-        self.device = resolve_device(config.device)
+    In one of several processes (`team`) it has its share of the lanes or of the layers.
+    """
+
+    def __init__(
+        self, config: TrainConfig, source: Source, report: Reporter | None = None, team: Team | None = None
+    ) -> None:
+        self.config, self.source, self.team = config, source, team or Team()
+        self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
         torch.manual_seed(config.seed)
@@ -151,16 +197,16 @@ class Trainer:
             source.sequence("train"), config.batch, config.chunk, name=f"the training split of {source.name}"
         )
         self.stack = build_stack(config, source).to(self.device)
-        self.rule = _make_rule(config)
+        self.rule = self.team.takes(self.stack, _make_rule(config))
         self.groups = self.rule.clip_groups(self.stack)
-        graphed = self.device.type == "cuda" and config.cuda_graph is not False
+        graphed = self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs
         self.optimiser = adamw(self.stack, config, capturable=graphed)
         self.learn = GraphedUpdate(self._learn, (report or Reporter()).notice) if graphed else self._learn
         self.names = runs.measured(len(self.stack.layers))
 
         self.step = 0  # updates done
-        self.state = self.stack.initial_state(config.batch)
-        self.carry = self.rule.init(self.stack, config.batch)
+        self.own_lanes = self.team.lanes(config.batch)
+        self.state, self.carry = self._fresh()
         self.window = torch.zeros(len(self.names), device=self.device)  # sum of readings since the last row
         self.window_steps = 0
         self.seconds = 0.0
@@ -177,21 +223,27 @@ class Trainer:
         """
         x, restart = self.lanes.read(self.step)
         if restart:
-            trees.copy_into(self.state, self.stack.initial_state(self.config.batch))
-            trees.copy_into(self.carry, self.rule.init(self.stack, self.config.batch))
+            self.team.restarts(self.stack)
+            trees.copy_into((self.state, self.carry), self._fresh())
         set_rates(self.optimiser, self.config, self.step)
-        self.learn(x.to(self.device, non_blocking=True))
+        self.learn(x[self.own_lanes].to(self.device, non_blocking=True))
         if self.device.type == "cpu":
             self.guard.check(self.step + 1)
         self.window_steps += 1
         self.step += 1
+        self.team.verify(self.step, self.stack)
+
+    def _fresh(self) -> tuple[StackState, Any]:
+        """State and carry before the front of the own lanes."""
+        lanes = self.own_lanes.stop - self.own_lanes.start
+        return self.stack.initial_state(lanes), self.rule.init(self.stack, lanes)
 
     def _learn(self, x: Tensor) -> None:
         """One update on the device: in place, of fixed shapes, without waiting for it."""
         self.optimiser.zero_grad(set_to_none=False)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             chunk = Chunk.of_stream(x)
-            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry)
+            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry, self.team.learned)
         trees.copy_into(self.state, state)
         reading = self._reading(result)
         self.guard.watch(reading, self._clip())
@@ -201,7 +253,7 @@ class Trainer:
     def row(self) -> runs.Row:
         """Metrics of the updates since the row before, as means."""
         self.guard.check(self.step)
-        means = (self.window / self.window_steps).tolist()
+        means = (self.team.total(self.window) / self.window_steps).tolist()
         self._stop_clock()
         tokens = self.step * self.config.batch * self.config.chunk
         past_tokens, past_seconds = self._last_row
@@ -221,23 +273,28 @@ class Trainer:
 
     def evaluate(self) -> list[float]:
         """Mean surprise of every level on the validation split, nats."""
-        return evaluate(self.stack, self.source, batch=self.config.batch, chunk=self.config.chunk)
+        self.team.collects(self.stack)
+        config = self.config
+        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk))
 
     def save(self, folder: runs.RunFolder) -> Path:
-        """Write a checkpoint."""
+        """Write a checkpoint; of several processes the leader does, and all give it what they hold."""
         self.guard.check(self.step)
         self._stop_clock()
+        self.team.verify(self.step, self.stack, now=True)
         checkpoint = Checkpoint(
             step=self.step,
-            weights=self.stack.state_dict(),
-            trainer=self._carried() | self._optimiser_memory() | self._random_state(),
+            weights=self.team.whole(self.stack.state_dict()),
+            trainer=self.team.whole(self._carried() | self._optimiser_memory() | self._random_state()),
             documents=self.documents(),
         )
+        if not self.team.leads:
+            return checkpoints.folder_of(folder.checkpoints, self.step)
         return checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
 
     def restore(self, loaded: checkpoints.Loaded) -> None:
         """Go back to a checkpoint; CheckpointError, listing all that differs, where it does not fit."""
-        weights, saved = loaded.checkpoint.weights, loaded.checkpoint.trainer
+        weights, saved = loaded.checkpoint.weights, self.team.own(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
         if data["sha256"] != _fingerprint(self.source):
             raise CheckpointError(
@@ -259,6 +316,12 @@ class Trainer:
         self.step, self.window_steps = loaded.checkpoint.step, progress["window_steps"]
         self.seconds = progress["seconds"]
         self._last_row = (progress["row_tokens"], progress["row_seconds"])
+
+    def identity(self) -> str:
+        """A digest of all that processes of one run must have in common before they begin."""
+        settings = json.dumps(self.config.as_mapping() | {"data": ""}, sort_keys=True)  # files may lie elsewhere
+        common = (settings, self.step, pcrnn.__version__, torch.__version__, _fingerprint(self.source))
+        return hashlib.sha256(repr(common).encode()).hexdigest()
 
     def documents(self) -> dict[str, Any]:
         """The JSON documents of a checkpoint."""
@@ -284,10 +347,10 @@ class Trainer:
             self._clock = None
 
     def _reading(self, result: learning_rules.Result) -> Tensor:
-        """What `runs.measured` names, on the device."""
-        norms = [_norm(layer.parameters()) for layer in self.stack.layers]
+        """What `runs.measured` names, on the device; from here on, gradients are those of the joined batch."""
         surprise, state_surprise = result.surprise.mean((1, 2)), result.state_surprise.mean((1, 2))
-        return torch.cat([result.loss.view(1), surprise, state_surprise, torch.stack(norms)])
+        seen = self.team.joined(torch.cat([result.loss.view(1), surprise, state_surprise]))
+        return torch.cat([seen, torch.stack([_norm(layer.parameters()) for layer in self.stack.layers])])
 
     def _clip(self) -> Tensor:
         """Clip each group's gradient; the norms before."""
@@ -357,7 +420,10 @@ def _make_rule(config: TrainConfig) -> learning_rules.Rule:
 
 
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    return get_total_norm([p.grad for p in parameters if p.grad is not None])
+    """Of their gradients; zero where another process has those."""
+    parameters = list(parameters)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return get_total_norm(gradients) if gradients else parameters[0].new_zeros(()).detach()
 
 
 def _fingerprint(source: Source) -> str:

@@ -1,0 +1,62 @@
+"""What a rank of these tests does, and the one process it is compared with: `trained`.
+
+Started by torchrun with a JSON file of jobs, `{"folder": ..., "jobs": {name: settings}}`; all are done one after the
+other, so that ranks are started once.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from pcrnn.config import TrainConfig
+from pcrnn.data import open_source
+from pcrnn.parallel import Team
+from pcrnn.train import Trainer
+
+
+def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trainer:
+    """Train in float64; the leader leaves the whole run's tensors, each rank its own weights."""
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    trainer = Trainer(config, open_source(config.data), team=team)
+    trainer.source.sequence = doubled(trainer.source.sequence)
+    trainer.lanes = type(trainer.lanes)(trainer.source.sequence("train"), config.batch, config.chunk)
+    for _ in range(config.steps):
+        trainer.update()
+    team = trainer.team
+    weights = {name: tensor.clone() for name, tensor in trainer.stack.state_dict().items()}
+    carried = trainer._carried() | trainer._optimiser_memory() | trainer._random_state()
+    whole = team.whole(weights) | team.whole(carried)
+    row, valid = trainer.row(), trainer.evaluate()
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(weights, folder / f"rank_{team.rank}.safetensors")
+    if team.leads:
+        safetensors.torch.save_file({k: t.contiguous().clone() for k, t in whole.items()}, folder / "whole.safetensors")
+        (folder / "row.json").write_text(json.dumps({"row": row, "valid": valid}))
+    return trainer
+
+
+def doubled(sequence):
+    """Real values in float64."""
+
+    def of(split):
+        found = sequence(split)
+        return found.double() if found.is_floating_point() else found
+
+    return of
+
+
+if __name__ == "__main__":
+    from pcrnn.parallel.data import DataTeam
+    from pcrnn.parallel.layers import LayerTeam
+    from pcrnn.parallel.ranks import connected
+
+    work = json.loads(Path(sys.argv[1]).read_text())
+    with connected("cpu"):
+        for name, settings in work["jobs"].items():
+            config = TrainConfig(**settings)
+            kind = {"data": DataTeam, "layers": LayerTeam}[config.parallel]
+            trained(config, Path(work["folder"]) / name, kind(config))
