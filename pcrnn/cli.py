@@ -171,8 +171,8 @@ def _train(command: Train) -> int:
     config = TrainConfig(**flags)
     if config.parallel != "none" and not (command.resume or command.out):
         raise UsageError(
-            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that torchrun "
-            "starts again, find the same one; got none"
+            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
+            "torchrun starts again, find the same one; got none"
         )
     out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
     with _stop_signals() as stop:

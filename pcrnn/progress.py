@@ -97,10 +97,11 @@ def summary(start: Start) -> list[str]:
     options = ", ".join(f"{k} {v}" for k, v in config.rule_options().items() if v is not None and k != "seed")
     sizes = " + ".join(map(str, config.hidden))
     automatic = " (auto)" if config.device == "auto" else ""
+    together = f", {config.parallel} parallel, {start.processes} processes" if config.parallel != "none" else ""
     going_on = f", going on after update {start.step}" if start.step else ""
     return [
         f"data    {start.source.describe()}",
-        f"stack   {sizes} units, {parameters:,} parameters, on {start.device}{automatic}",
+        f"stack   {sizes} units, {parameters:,} parameters, on {start.device}{automatic}{together}",
         f"rule    {config.rule}: {options}",
         f"run     {start.folder.path}{going_on}",
     ]

@@ -47,6 +47,7 @@ class Start(NamedTuple):
     stack: PredictiveStack
     device: torch.device
     step: int  # updates done already
+    processes: int
 
 
 class Summary(NamedTuple):
@@ -129,7 +130,7 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summar
     team.same("settings and data", trainer.identity())
     valid = None
     with closing(_described(trainer, folder)) as metrics:
-        report.started(Start(config, folder, source, trainer.stack, trainer.device, trainer.step))
+        report.started(Start(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))
         trainer.resume_clock()
         while trainer.step < config.steps and not team.agrees_to_stop(report.should_stop()):
             trainer.update()

@@ -1,4 +1,4 @@
-"""Two and four ranks compute what one process computes on the joined batch, and data parallel replicas stay the same."""
+"""Two and four ranks compute what one process computes on the joined batch; replicas stay bitwise the same."""
 
 import json
 from pathlib import Path

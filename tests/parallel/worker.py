@@ -29,12 +29,12 @@ def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trai
     team = trainer.team
     weights = {name: tensor.clone() for name, tensor in trainer.stack.state_dict().items()}
     carried = trainer._carried() | trainer._optimiser_memory() | trainer._random_state()
-    whole = team.whole(weights) | team.whole(carried)
+    whole = {k: t.contiguous().clone() for k, t in (team.whole(weights) | team.whole(carried)).items()}
     row, valid = trainer.row(), trainer.evaluate()
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(weights, folder / f"rank_{team.rank}.safetensors")
     if team.leads:
-        safetensors.torch.save_file({k: t.contiguous().clone() for k, t in whole.items()}, folder / "whole.safetensors")
+        safetensors.torch.save_file(whole, folder / "whole.safetensors")
         (folder / "row.json").write_text(json.dumps({"row": row, "valid": valid}))
     return trainer
 
