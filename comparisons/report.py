@@ -164,6 +164,16 @@ def online_part(found: Record) -> list[str]:
     return [record.table(list(cells.values()), columns), f"{says}. {command('online', found)}"]
 
 
+def scaling_part(found: Record) -> list[str]:
+    """What was measured, with the model's sentence."""
+    columns = {"way": "way", "processes": "processes", "tokens_per_second": "tokens/s", "speed_up": "speed-up"}
+    columns["bytes_per_update"] = "bytes an update"
+    config = found["config"]
+    stack = f"{config['layers']} layers of {config['units']}, {config['batch']} x {config['chunk']} symbols"
+    says = f"Whole updates, {stack}, one thread a process. {found['summary'][-1]}"
+    return [record.table(found["rows"], columns), f"{says} {command('scaling', found)}"]
+
+
 README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "quality": quality_part,
     "speed": speed_part,
@@ -172,6 +182,7 @@ README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "long_lags": long_lags_part,
     "alignment": alignment_part,
     "online": online_part,
+    "scaling": scaling_part,
 }
 TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the page
 

@@ -24,6 +24,7 @@ from pcrnn.running import RunningVariance
 from pcrnn.stack import PredictiveStack
 
 VERIFY_EVERY = 100  # updates; before every checkpoint as well
+ALIGNED = 16  # numbers; where a gradient begins in memory decides how products into it are rounded
 
 
 class DataTeam(Ranks):
@@ -116,7 +117,8 @@ def _carried(stack: PredictiveStack, rule: Rule, lanes: int) -> dict[str, Tensor
 def _gradient_buffer(parameters: Iterable[nn.Parameter]) -> Tensor:
     """One buffer for the gradients of some parameters, which become views of it."""
     learning = [parameter for parameter in parameters if parameter.requires_grad]
-    buffer = torch.cat([torch.zeros_like(parameter).flatten() for parameter in learning])
-    for parameter, gradient in zip(learning, buffer.split([p.numel() for p in learning]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
+    places = [-(-parameter.numel() // ALIGNED) * ALIGNED for parameter in learning]
+    buffer = learning[0].new_zeros(sum(places)).detach()
+    for parameter, place in zip(learning, buffer.split(places), strict=True):
+        parameter.grad = place[: parameter.numel()].view_as(parameter)
     return buffer

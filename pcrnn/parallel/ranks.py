@@ -76,7 +76,6 @@ class Ranks(Team):
 
     def __init__(self, config: TrainConfig) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-        self.sent = 0  # bytes of gradients or messages that were handed over to be sent
         if config.cuda_graph:
             raise UsageError(f"cuda_graph: expected not with parallel {config.parallel}; leave it out")
 

@@ -24,6 +24,7 @@ class Team:
     """
 
     rank, size = 0, 1
+    sent = 0  # bytes of gradients or messages that were handed over to be sent
     graphs = True  # whether an update can be captured in a CUDA graph
 
     @property

@@ -15,7 +15,22 @@ from pcrnn.cli import main
 from pcrnn.run import RunFolder, read_metrics
 from tests.parallel.conftest import command, environment
 
-TINY = ("--hidden", 6, 5, "--chunk", 8, "--batch", 4, "--warmup", 2, "--log-every", 1, "--evaluate-every", 0, "--no-plots")
+TINY = (
+    "--hidden",
+    6,
+    5,
+    "--chunk",
+    8,
+    "--batch",
+    4,
+    "--warmup",
+    2,
+    "--log-every",
+    1,
+    "--evaluate-every",
+    0,
+    "--no-plots",
+)
 LOCAL = ("--credit", "layer")
 TIMING = {"seconds", "tokens_per_second"}
 FAULTY = Path(__file__).parent / "faulty.py"
