@@ -93,9 +93,15 @@ class Setting:
 
     def config(self, way: Way) -> TrainConfig:
         """The run that is timed, but for its number of updates."""
-        credit = {"credit": "layer"} if way.rule == "local" else {}
-        shape = {"hidden": (self.units,) * self.layers, "batch": self.batch, "chunk": self.chunk}
-        return TrainConfig(**shape, **credit, rule=way.rule, parallel=way.parallel, device="cpu")
+        return TrainConfig(
+            rule=way.rule,
+            credit="layer" if way.rule == "local" else "neighbour",  # BPTT has none to choose
+            hidden=(self.units,) * self.layers,
+            batch=self.batch,
+            chunk=self.chunk,
+            parallel=way.parallel,
+            device="cpu",
+        )
 
 
 QUICK = Setting(units=16, layers=2, batch=4, chunk=8, updates=2, rounds=1, nodes=(1, 2, 4))
@@ -144,7 +150,8 @@ def measure(way: Way, setting: Setting) -> Row | None:
 def in_fresh_processes(way: Way, setting: Setting) -> Row:
     """`measure` in as many new processes as the way has, one thread each."""
     code = (
-        f"import json\nfrom comparisons.scaling import *\nprint(json.dumps(measure({way!r}, {setting!r})), flush=True)"
+        "import json\nfrom comparisons.scaling import Setting, Way, measure\n"
+        f"print(json.dumps(measure({way!r}, {setting!r})), flush=True)"
     )
     command = [sys.executable, "-c", code]
     if way.processes > 1:
@@ -192,16 +199,17 @@ def modelled(rows: list[Row], setting: Setting) -> list[Row]:
               as soon as it is complete, one at a time: 2 (R - 1) / R of its bytes and 2 (R - 1) latencies. Layers take
               time as they have parameters. The local rule completes them from the bottom while it computes, BPTT from
               the top, in its backward pass, two thirds of the time.
-    layers    every node holds one layer of a stack as deep as there are nodes, of the cost of the measured stack's upper
-              ones, and sends what rises from it while it computes; filling the pipeline is not counted.
+    layers    every node holds one layer of a stack as deep as there are nodes, of the cost of the measured stack's
+              upper ones, and sends what rises from it while it computes; filling the pipeline is not counted.
     """
     alone = {row["rule"]: row for row in rows if row["parallel"] == "none"}
     found = []
     for link in LINKS:
         for nodes in setting.nodes:
-            for rule, row in alone.items():
-                seconds = data_parallel_seconds(row["seconds_per_update"], row["parameters"], rule, nodes, link)
-                at = {"way": f"{Way(rule=rule, parallel='data').name}", "link": link.name, "nodes": nodes}
+            for way in (way for way in WAYS if way.parallel == "data"):
+                row = alone[way.rule]
+                seconds = data_parallel_seconds(row["seconds_per_update"], row["parameters"], way.rule, nodes, link)
+                at = {"way": way.name, "link": link.name, "nodes": nodes}
                 found.append(at | {"efficiency": row["seconds_per_update"] / seconds})
             row = alone["local"]
             compute = row["seconds_per_update"] * row["parameters"][-1] / sum(row["parameters"])
@@ -230,10 +238,7 @@ def data_parallel_seconds(compute: float, parameters: Sequence[int], rule: str, 
 def summary(rows: list[Row], model: list[Row]) -> list[str]:
     """Speed-ups and bytes as measured, and what the model says of the slowest link."""
     by_name = {row["way"]: row for row in rows}
-    layers, data, bptt = (
-        by_name[Way(rule=rule, parallel=kind).name]
-        for rule, kind in (("local", "layers"), ("local", "data"), ("bptt", "data"))
-    )
+    layers, data, bptt = (by_name[way.name] for way in WAYS if way.processes > 1)
     sentences = [
         f"Two processes of one thread run {layers['speed_up']:.2f} times as fast as one by layers and "
         f"{data['speed_up']:.2f} by data under the local rule, BPTT {bptt['speed_up']:.2f} by data.",
@@ -261,8 +266,8 @@ def markdown(rows: list[Row], model: list[Row], setting: Setting, out: Path) -> 
         cell[f"{row['nodes']}"] = f"{100 * row['efficiency']:.0f} %"
     nodes = {"way": "way", "link": "link"} | {f"{n}": f"{n}" for n in setting.nodes}
     says = (
-        "Computed, not measured: share of a perfect speed-up by number of nodes, from the measured seconds of one process "
-        "and links of stated speed. By data every node adds lanes, by layers every node adds a layer."
+        "Computed, not measured: share of a perfect speed-up by number of nodes, from the measured seconds of one "
+        "process and links of stated speed. By data every node adds lanes, by layers every node adds a layer."
     )
     parts = [record.table(rows, columns), "## A model of many nodes", says, record.table(list(wide.values()), nodes)]
     return record.markdown("scaling", "Scaling", parts, out)

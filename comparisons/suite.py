@@ -19,7 +19,7 @@ SUITES: dict[str, str] = {
     "inference_cost": "gradients by inference iterations against local credit: cosine and time",
     "online": "a stream that changes: bits over time and recovery after the switch",
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
-    "scaling": "tokens a second and bytes sent of one process and two, by data and by layers, and a model of many nodes",
+    "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     "latency": "microseconds from a symbol to the expectation of the next",
 }
 

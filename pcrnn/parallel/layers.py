@@ -33,16 +33,17 @@ AHEAD = 4  # messages that may wait for the rank above: two a chunk
 
 def shares(costs: Sequence[float], ranks: int) -> list[range]:
     """Contiguous shares of the layers, at least one a rank, of which the dearest is as cheap as can be."""
+    upto = [0, *itertools.accumulate(costs)]
 
     @functools.cache
     def cheapest(first: int, ranks: int) -> tuple[float, tuple[int, ...]]:
         """The dearest share of the layers from `first` on, and where each share ends."""
         if ranks == 1:
-            return sum(costs[first:]), (len(costs),)
+            return upto[-1] - upto[first], (len(costs),)
         ways = []
         for end in range(first + 1, len(costs) - ranks + 2):
             rest, ends = cheapest(end, ranks - 1)
-            ways.append((max(sum(costs[first:end]), rest), (end, *ends)))
+            ways.append((max(upto[end] - upto[first], rest), (end, *ends)))
         return min(ways)
 
     return [range(low, high) for low, high in itertools.pairwise((0, *cheapest(0, ranks)[1]))]

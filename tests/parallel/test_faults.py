@@ -1,4 +1,4 @@
-"""Ranks that drift apart, diverge, differ or are gone say so: the type, what was expected, what came, and what to do."""
+"""Ranks that drift apart, diverge, differ or are gone say so: what was expected, what came, and what to do."""
 
 import json
 from pathlib import Path

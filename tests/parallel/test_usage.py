@@ -66,9 +66,7 @@ def test_under_torchrun_without_parallel(text, tmp_path, capsys, launched):
     launched("first", ranks=2)
     assert main(["train", "--data", str(text), "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(
-        "pcrnn: rank 0: error: parallel: expected data or layers, got none in 2 processes of torchrun"
-    )
+    assert said.startswith("pcrnn: rank 0: error: parallel: expected data or layers, got none in 2 processes of torch")
 
 
 def test_parallel_needs_a_folder_that_all_find(text, capsys, launched):
@@ -96,9 +94,7 @@ def test_settings_that_layers_cannot_share(text, tmp_path, launched, wrong, mess
 
 def test_more_ranks_than_layers_or_lanes_that_do_not_divide(text, tmp_path, launched, monkeypatch):
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 3)
-    with pytest.raises(
-        UsageError, match=r"at least as many layers as ranks with layers, got 2 for 3; take --nproc-per-n"
-    ):
+    with pytest.raises(UsageError, match=r"at least as many layers as ranks with layers, got 2 for 3; take --nproc"):
         train(settings(text, parallel="layers"), tmp_path / "run")
     with pytest.raises(UsageError, match=r"batch: expected a multiple of the 3 ranks .* got 4; take 6"):
         train(settings(text, parallel="data", batch=4), tmp_path / "run")
