@@ -15,10 +15,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from learning_rules import Rule
+from learning_rules.rule import Hook
 from pcrnn import trees
 from pcrnn.config import TrainConfig
 from pcrnn.errors import ParallelError, UsageError
-from pcrnn.layer import PredictiveLayer
 from pcrnn.parallel.ranks import Ranks, digest, named, talking
 from pcrnn.running import RunningVariance
 from pcrnn.stack import PredictiveStack
@@ -64,8 +64,9 @@ class DataTeam(Ranks):
             dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
-    def learned(self, layer: PredictiveLayer) -> None:
-        self._send(layer, self.buffers[layer])
+    @property
+    def learned(self) -> Hook:
+        return lambda layer: self._send(layer, self.buffers[layer])
 
     def joined(self, seen: Tensor) -> Tensor:
         rest = torch.cat([self.buffers[None], *self.variances, seen])

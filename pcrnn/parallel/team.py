@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from learning_rules import Rule
+from learning_rules.rule import Hook, unheard
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import resolve_device
-from pcrnn.layer import PredictiveLayer
 from pcrnn.run import RunFolder
 from pcrnn.stack import PredictiveStack
 
@@ -55,8 +55,10 @@ class Team:
     def restarts(self, stack: PredictiveStack) -> None:
         """Before an update whose lanes begin at their front: what a new state begins with is everywhere the same."""
 
-    def learned(self, layer: PredictiveLayer) -> None:
-        """During an update: the gradient of a layer is complete on this rank, and may travel."""
+    @property
+    def learned(self) -> Hook:
+        """Called during an update: the gradient of a layer is complete on this rank, and may travel."""
+        return unheard
 
     def joined(self, seen: Tensor) -> Tensor:
         """Wait until gradients and running variances are those of the joined batch; its mean of `seen`, as well."""
