@@ -1,4 +1,4 @@
-"""The scaling suite: its record is whole, its bytes are those of the messages, its model is right where one can know."""
+"""The scaling suite: its record is whole, its bytes are those of messages, its model is right where one can tell."""
 
 import json
 from dataclasses import replace
