@@ -45,7 +45,7 @@ class BPTT:
             predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         loss.backward()
-        stack.adapt(activity, chunk)
+        stack.adapt(activity, outcome, chunk)
         top = activity.layers[-1]
         result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
         return result, like(learner, after.detach()), carry

@@ -18,7 +18,7 @@ class Handed(NamedTuple):
     """What a layer tells the one below, computed from one learning signal of its own."""
 
     expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
-    error: Tensor | None  # gradient in the message's e_t, [B, T, D]
+    error: Tensor | None  # gradient in the message's pi e_t, [B, T, D]
     state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
 
 
@@ -135,12 +135,12 @@ class LayerBackward:
         return Handed(signal.beyond, message[..., :size], message[..., size:])
 
     def _through_error(self, gradient: Tensor, beyond: Tensor | None) -> Tensor:
-        """Gradient in eta_{t-1} of a gradient in e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
+        """Gradient in eta_{t-1} of a gradient in pi e_t, e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
         observation, error = self.layer.observation, self.activity.error
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
         beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
-        beyond[:, :-1] -= observation.mean_jvp(mean, gradient[:, 1:])
+        beyond[:, :-1] -= observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])
         return beyond
 
     def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -34,8 +34,9 @@ def sweep(
     state = stack.initial_state(batch) if state is None else state
     observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)  # x_1 .. x_{T+1}
     base_error, base_surprise = stack.sensory(observed)
-    message, below = base_error[:, :-1], stack.sensory.eta.expand(batch, steps, -1)
+    message, below = stack.sensory.message(base_error[:, :-1]), stack.sensory.eta.expand(batch, steps, -1)
     stack.sensory.observation.adapt(below, chunk.targets, chunk.mask)
+    stack.sensory.error_weight.adapt(base_error[:, 1:], chunk.mask)
     step_weight = chunk.weight.to(base_error.dtype)
     surprises, state_surprises, states = [base_surprise[:, 1:]], [], []
     output = message
@@ -55,12 +56,13 @@ def sweep(
             layer.observation.family,
             layer.observation.precision,
         )
-        message = torch.cat([update.error[:, :-1], update.state_error], -1)
+        message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
         states.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
         layer.observation.adapt(below, chunk.targets, chunk.mask)
+        layer.error_weight.adapt(update.error[:, 1:], chunk.mask)
         layer.adapt(update.difference)
     return Swept(
         base_error[:, 1:],

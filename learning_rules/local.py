@@ -117,7 +117,7 @@ class Local:
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
         self.learn(stack, activity, outcome, chunk, carry)
-        stack.adapt(activity, chunk)
+        stack.adapt(activity, outcome, chunk)
         loss = (outcome.surprise[-1] * chunk.weight).sum()
         result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
         return result, like(learner, after), carry

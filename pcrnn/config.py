@@ -43,6 +43,8 @@ class TrainConfig:
     """How many of the last messages a layer's gates see."""
     mixing: bool = False
     """Let the units of a layer meet within a step, through a gated linear unit."""
+    weigh_errors: bool = False
+    """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
     credit: Literal["layer", "top", "neighbour", "hierarchy"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -116,7 +118,12 @@ class TrainConfig:
 
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
-        return {"delay": self.delay, "dropout": self.dropout, "mixing": self.mixing}
+        return {
+            "delay": self.delay,
+            "dropout": self.dropout,
+            "mixing": self.mixing,
+            "weigh_errors": self.weigh_errors,
+        }
 
     def rule_options(self) -> dict[str, Any]:
         """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
@@ -148,8 +155,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "delay", "mixing", "credit", "hops", "trace", "feedback", "auxiliary", "chunk",
-    "batch", "seed",
+    "data", "tokens", "rule", "hidden", "delay", "mixing", "weigh_errors", "credit", "hops", "trace", "feedback",
+    "auxiliary", "chunk", "batch", "seed",
 )  # fmt: skip
 
 

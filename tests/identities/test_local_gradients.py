@@ -56,7 +56,7 @@ def objective(stack, x, learner, hops, memory=True, own=False):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    message = F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)
+    message = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
     eta = base.expand(*seen.shape, -1)
     predictors = 0.0
     own_loss = None
@@ -65,7 +65,8 @@ def objective(stack, x, learner, hops, memory=True, own=False):
         predictors = predictors + 0.5 * raw.square().mean()
         if index == learner:
             own_loss = loss_of(eta, targets)
-        message = torch.cat([prediction_error(stack, eta, seen), eps], -1)
+        error = prediction_error(stack, eta, seen) / layer.error_weight.variance.sqrt()
+        message = torch.cat([error, eps], -1)
         keep = index >= learner and (hops > 1 or (hops == 1 and index == learner))
         message = message if keep else message.detach()
     return (own_loss if own else loss_of(eta, targets)) + predictors
