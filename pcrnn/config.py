@@ -45,7 +45,7 @@ class TrainConfig:
     """Let the units of a layer meet within a step, through a gated linear unit."""
     weigh_errors: bool = False
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
-    credit: Literal["layer", "top", "neighbour", "hierarchy"] = "neighbour"
+    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
     """Local rule: how many layers credit crosses on its way down; 0 is `top`, 1 is `neighbour`."""
