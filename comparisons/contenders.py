@@ -53,6 +53,7 @@ KINDS: dict[str, Kind] = {
         for credit in ("layer", "top", "neighbour", "hierarchy")
         for trace in ("exact", "chunk", "none")
     },
+    "cascade, exact": _local("cascade"),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
 }

@@ -20,7 +20,7 @@ from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 
 Row = dict[str, Any]
-RULES = ("neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact")
+RULES = ("cascade, exact", "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class Setting:
     data: tuple[tuple[str, Opener], ...] = (("pydoc", tasks.open_pydoc), ("tinyshakespeare", tasks.open_text))
     layers: tuple[int, ...] = (3, 6, 12)
     updates: tuple[int, ...] = (600, 3000)
-    rates: tuple[float, ...] = (3e-3, 1e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
     limit: int | None = None
 
 
-FULL = Setting(base=TrainConfig(hidden=(256, 256, 256), evaluate_every=0))
+FULL = Setting(base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, weigh_errors=True, evaluate_every=0))
 QUICK = Setting(
     base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, warmup=1, evaluate_every=0),
     layers=(2, 3),

@@ -10,7 +10,8 @@ The same stack, with the same initial weights, learns the same sequences by
     bptt, whole       the whole sequence as one chunk: what truncation costs, for a memory that grows with it
 
 Every contender sees the state carried through the sequence and makes one update a sequence, with the mean over those
-of its chunks in which something is asked. A task is solved where its score says so (comparisons/memory_tasks.py); training stops there. What is asked:
+of its chunks in which something is asked. A task is solved where its score says so (comparisons/memory_tasks.py);
+training stops there. What is asked:
 
     ratio = longest lag that local, exact solves / longest lag that bptt, truncated solves      (by every seed)
 

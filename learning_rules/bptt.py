@@ -55,7 +55,7 @@ class BPTT:
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, learned):
             loss.backward()
-        stack.adapt(activity, chunk)
+        stack.adapt(activity, outcome, chunk)
         top = activity.layers[-1]
         result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
         return result, like(learner, after.detach()), carry

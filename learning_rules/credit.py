@@ -18,7 +18,7 @@ class Handed(NamedTuple):
     """What a layer tells the one below, computed from one learning signal of its own."""
 
     expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
-    error: Tensor | None  # gradient in the message's e_t, [B, T, D]
+    error: Tensor | None  # gradient in the message's pi e_t, [B, T, D]
     state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
 
 
@@ -121,9 +121,15 @@ class LayerBackward:
 
     def credit(self, signal: Signal, memory: bool) -> Credit:
         """Credit of the gate preactivations under a signal the layer does not learn from."""
-        _, in_gated = self._through_mixing(signal.output)
-        state_signal, gate = self.layer.cell.output_credit(self.activity.cell, in_gated)
-        return Credit(ops.credit(self._decay(memory), self.immediate, state_signal), gate)
+        in_state, in_gate = self._in_cell(signal)
+        return Credit(ops.credit(self._decay(memory), self.immediate, in_state), in_gate)
+
+    def cascaded(self, own: Signal, signal: Signal) -> Credit:
+        """Credit of the gate preactivations: of the layer's own signal through memory, of the rest at its own step."""
+        through, _ = self._in_cell(own)
+        in_state, in_gate = self._in_cell(signal)
+        remembered = ops.credit(self._decay(True), self.immediate, through)
+        return Credit(remembered + ops.credit(self._decay(False), self.immediate, in_state - through), in_gate)
 
     def hand_down(self, signal: Signal, credit: Credit) -> Handed:
         """What a signal says about the message that came in and the expectation it came with."""
@@ -142,18 +148,23 @@ class LayerBackward:
         return Handed(signal.beyond, message[..., :size], message[..., size:])
 
     def _through_error(self, gradient: Tensor, beyond: Tensor | None) -> Tensor:
-        """Gradient in eta_{t-1} of a gradient in e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
+        """Gradient in eta_{t-1} of a gradient in pi e_t, e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
         observation, error = self.layer.observation, self.activity.error
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
         beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
-        beyond[:, :-1] -= observation.mean_jvp(mean, gradient[:, 1:])
+        beyond[:, :-1] -= observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])
         return beyond
 
     def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
         mixed = self.activity.mixed
         return (None, in_output) if mixed is None else ops.mixing_credit(mixed, in_output)
+
+    def _in_cell(self, signal: Signal) -> tuple[Tensor, Tensor]:
+        """Gradients in the cell's state s_t and in its output gate, at their own step."""
+        _, in_gated = self._through_mixing(signal.output)
+        return self.layer.cell.output_credit(self.activity.cell, in_gated)
 
     def _decay(self, memory: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""

@@ -68,7 +68,9 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
     learn_base_rate(stack.sensory.eta, chunk.weight.to(surprise.dtype).unsqueeze(-1) * error[:, 1:])
     stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
-    return Rising(error[:, :-1], expectation), surprise[:, 1:]
+    message = stack.sensory.message(error[:, :-1])
+    stack.sensory.error_weight.adapt(error[:, 1:], chunk.mask)
+    return Rising(message, expectation), surprise[:, 1:]
 
 
 def climb(
@@ -100,12 +102,13 @@ def climb(
             layer.observation.precision,
         )
         learned(layer)
-        message = torch.cat([update.error[:, :-1], update.state_error], -1)
+        message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
         after.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
         layer.observation.adapt(below, chunk.targets, chunk.mask)
+        layer.error_weight.adapt(update.error[:, 1:], chunk.mask)
         layer.adapt(update.difference)
     return Climbed(Rising(message, below), tuple(surprises), tuple(state_surprises), tuple(after), output)
 

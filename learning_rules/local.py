@@ -19,6 +19,8 @@ Locality: what the update of layer l reads, besides its own activity, message an
     hops = n    as neighbour, from up to n layers above, handed from layer to layer; n = 0 is top, n = L - 1 is
                 backpropagation through the whole stack inside the chunk
     hierarchy   e[L], and errors handed down the whole stack at the same time step, not through upper layers' memory
+    cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
+                is handed down, and on from there at the same time step: one more scan, no more traffic
 
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
@@ -36,7 +38,7 @@ from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
-Credit = Literal["layer", "top", "neighbour", "hierarchy"]
+Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
 Feedback = Literal["symmetric", "random"]
 
@@ -120,7 +122,7 @@ class Local:
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
         self.learn(stack, activity, outcome, chunk, carry, learned)
-        stack.adapt(activity, chunk)
+        stack.adapt(activity, outcome, chunk)
         loss = (outcome.surprise[-1] * chunk.weight).sum()
         result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
         return result, like(learner, after), carry
@@ -151,7 +153,7 @@ class Local:
         reach = self._reach(depth)
         top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
-        hands_through_time = learns_through_time and self.credit != "hierarchy"
+        hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
         handed: dict[int, Handed] = {}
         for index in reversed(range(depth)):
             direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
@@ -169,15 +171,19 @@ class Local:
             wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
             handed = {}
             for n in wanted:
-                same = n == own and learns_through_time == hands_through_time
-                passed = credit if same else backward.credit(signals[n], hands_through_time)
+                if n == own and learns_through_time == hands_through_time:
+                    passed = credit
+                elif learns_through_time and self.credit == "cascade":
+                    passed = backward.cascaded(backward.signal(direct, None), signals[n])
+                else:
+                    passed = backward.credit(signals[n], hands_through_time)
                 handed[n] = backward.hand_down(signals[n], passed)
 
     def _reach(self, depth: int) -> int:
         """How many layers above, at most, a layer hears from."""
         if self.hops is not None:
             return self.hops
-        return {"layer": 0, "top": 0, "neighbour": 1, "hierarchy": depth - 1}[self.credit]
+        return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit, depth - 1)
 
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""

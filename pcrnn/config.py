@@ -43,7 +43,9 @@ class TrainConfig:
     """How many of the last messages a layer's gates see."""
     mixing: bool = False
     """Let the units of a layer meet within a step, through a gated linear unit."""
-    credit: Literal["layer", "top", "neighbour", "hierarchy"] = "neighbour"
+    weigh_errors: bool = False
+    """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
+    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
     """Local rule: how many layers credit crosses on its way down; 0 is `top`, 1 is `neighbour`."""
@@ -118,7 +120,12 @@ class TrainConfig:
 
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
-        return {"delay": self.delay, "dropout": self.dropout, "mixing": self.mixing}
+        return {
+            "delay": self.delay,
+            "dropout": self.dropout,
+            "mixing": self.mixing,
+            "weigh_errors": self.weigh_errors,
+        }
 
     def rule_options(self) -> dict[str, Any]:
         """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
@@ -150,8 +157,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "delay", "mixing", "credit", "hops", "trace", "feedback", "auxiliary", "chunk",
-    "batch", "seed",
+    "data", "tokens", "rule", "hidden", "delay", "mixing", "weigh_errors", "credit", "hops", "trace", "feedback",
+    "auxiliary", "chunk", "batch", "seed",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from pcrnn import ops
 from pcrnn.cells import CellActivity, GatedCell
 from pcrnn.observations import Gaussian, Observation
-from pcrnn.running import RunningVariance
+from pcrnn.running import ErrorWeight, RunningVariance
 
 
 class LayerState(NamedTuple):
@@ -44,6 +44,7 @@ class LayerActivity(NamedTuple):
     state_error: Tensor  # eps_t, [B, T, N], root mean square 1
     state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
     error: Tensor | None  # e_t, [B, T, D]
+    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1]
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
@@ -55,8 +56,10 @@ class LayerActivity(NamedTuple):
 
     @property
     def message(self) -> Tensor:
-        """What goes up: the two prediction errors, concat(e_t, eps_t)."""
-        return self.state_error if self.error is None else torch.cat([self.error, self.state_error], -1)
+        """What goes up: the two prediction errors, concat(pi e_t, eps_t)."""
+        if self.error is None:
+            return self.state_error
+        return torch.cat([self.error_weight * self.error, self.state_error], -1)
 
     @property
     def met(self) -> tuple[Tensor, Tensor]:
@@ -82,6 +85,7 @@ class PredictiveLayer(nn.Module):
         dropout: share of the incoming message that the gates do not hear, in training mode.
         mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
             stays elementwise, so traces stay exact.
+        weigh_errors: send errors e_t up in units of their running root mean square; see `ErrorWeight`.
 
     Raises ValueError or TypeError, as torch.nn.LSTM does, for input of a wrong shape or dtype.
 
@@ -101,6 +105,7 @@ class PredictiveLayer(nn.Module):
         longest: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
+        weigh_errors: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
@@ -119,6 +124,7 @@ class PredictiveLayer(nn.Module):
         self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
         self.mixing = nn.Parameter(torch.empty(2 * hidden_size, hidden_size)) if mixing else None  # [A; B]
         self.running = RunningVariance(hidden_size)
+        self.error_weight = ErrorWeight(weigh_errors)
         self.reset_parameters()
 
     @property
@@ -194,6 +200,7 @@ class PredictiveLayer(nn.Module):
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
             error=error,
+            error_weight=self.error_weight.value.to(dtype),
             surprise=surprise,
             window=window,
             cell=cell,
@@ -263,4 +270,5 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}"
+        weighs = ", weigh_errors=True" if self.error_weight.rate else ""
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}{weighs}"

@@ -4,10 +4,12 @@ Shapes: B batch, T time, L layers, D natural parameters. Level 0 is the sensory 
 base rate; level l = 1..L is layer l. By default the stack predicts the next observation; given a `target` family it
 learns a label or a regression target at every step instead.
 
-    u[1]_t   = e[0]_t = T(x_t) - mu(eta[0])
+    e[0]_t   = T(x_t) - mu(eta[0]),    u[1]_t = pi[0] e[0]_t
     eta[l]_t = eta[l-1]_t + P[l] r[l]_t
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
-    u[l+1]_t = concat(e[l]_t, eps[l]_t)          with a target: eps[l]_t alone, a target is not seen at test time
+    u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
+
+pi[l] is 1, or 1 / running root mean square of the level's errors: see `pcrnn.running.ErrorWeight`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 
 from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer
 from pcrnn.observations import Gaussian, Observation
+from pcrnn.running import ErrorWeight
 
 
 class Chunk(NamedTuple):
@@ -61,7 +64,7 @@ class StackActivity(NamedTuple):
 
     layers: tuple[LayerActivity, ...]
     base_expectation: Tensor  # eta[0], [B, T, D]
-    base_error: Tensor  # e[0]_t of the observations, the message to layer 1
+    base_error: Tensor  # e[0]_t of the observations
     base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
 
     @property
@@ -95,14 +98,19 @@ class Outcome(NamedTuple):
 class BaseRate(nn.Module):
     """Level 0: expects every observation at its learned base rate eta[0], a bias."""
 
-    def __init__(self, observation: Observation) -> None:
+    def __init__(self, observation: Observation, weigh_errors: bool = False) -> None:
         super().__init__()
         self.observation = observation
         self.eta = nn.Parameter(torch.zeros(observation.size))
+        self.error_weight = ErrorWeight(weigh_errors)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Error [B, T, D] and surprise [B, T] of observations x."""
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
+
+    def message(self, error: Tensor) -> Tensor:
+        """What goes up: pi e, [B, T, D]."""
+        return self.error_weight.value.to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
@@ -115,6 +123,10 @@ class PassThrough(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The message itself, and no surprise."""
         return x, x.new_zeros(x.shape[:2])
+
+    def message(self, error: Tensor) -> Tensor:
+        """What came in."""
+        return error
 
 
 class Layers(nn.ModuleList):
@@ -139,6 +151,7 @@ class PredictiveStack(nn.Module):
         longest: longest initial time constant, in steps.
         dropout: share of every message that the layer above does not hear, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
+        weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 otherwise.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -157,18 +170,29 @@ class PredictiveStack(nn.Module):
         longest: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
+        weigh_errors: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
             raise ValueError("PredictiveStack: expected at least one hidden size, got none")
-        self.sensory = BaseRate(observation)
+        self.sensory = BaseRate(observation, weigh_errors)
         self.prior = None if target is None else BaseRate(target)
         layers = []
         width = observation.size
         for size in hidden_sizes:
             own = deepcopy(observation if target is None else target)
-            options = {"delay": delay, "longest": longest, "dropout": dropout, "mixing": mixing}
-            layers.append(PredictiveLayer(width, size, observation=own, **options))
+            layers.append(
+                PredictiveLayer(
+                    width,
+                    size,
+                    observation=own,
+                    delay=delay,
+                    longest=longest,
+                    dropout=dropout,
+                    mixing=mixing,
+                    weigh_errors=weigh_errors,
+                )
+            )
             width = size + (own.size if target is None else 0)
         self.layers = Layers(layers)
 
@@ -218,7 +242,7 @@ class PredictiveStack(nn.Module):
         state = self.initial_state(x.shape[0]) if state is None else state
         base_error, base_surprise = self.sensory(x)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        message, expectation = base_error, base_expectation
+        message, expectation = self.sensory.message(base_error), base_expectation
         layers, states = [], []
         for layer, before in zip(self.layers, state.layers, strict=True):
             observed = x if self.prior is None else None
@@ -247,12 +271,17 @@ class PredictiveStack(nn.Module):
         return Outcome(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
 
     @torch.no_grad()
-    def adapt(self, activity: StackActivity, chunk: Chunk) -> None:
-        """Move the running variances (of each family and each state predictor) towards those of one chunk."""
+    def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
+        """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
         for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
             layer.adapt(of_layer.difference)
+        if self.prior is None:
+            for level, error in zip([self.base, *self.layers], outcome.error, strict=True):
+                level.error_weight.adapt(error, chunk.mask)
+        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
+            self.sensory.error_weight.adapt(activity.base_error)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""

@@ -35,7 +35,7 @@ def test_the_suite_writes_a_gap_for_every_rule_depth_and_budget(tmp_path, monkey
     places = {(row["data"], row["layers"], row["updates"], row["rule"]) for row in written["rows"]}
     assert places == {("pydoc", n, 2, rule) for n in (2, 3) for rule in ("bptt", *depth.RULES)}
     (said,) = written["summary"]
-    assert said.startswith("pydoc, 2 updates, from BPTT at 2 / 3 layers: neighbour, exact ")
+    assert said.startswith("pydoc, 2 updates, from BPTT at 2 / 3 layers: cascade, exact ")
     assert all(len(row["figures"]) == 2 for row in written["rows"])
 
 

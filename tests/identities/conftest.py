@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, PredictiveStack
+from pcrnn.running import ErrorWeight
 
 SYMBOLS, BATCH, STEPS = 5, 3, 14
 
@@ -27,10 +28,14 @@ def stream() -> torch.Tensor:
 def make_stack():
     def make(hidden=(4, 3, 5), delay=2, dropout=0.0, mixing=False) -> PredictiveStack:
         torch.manual_seed(1)
-        options = {"delay": delay, "longest": 8.0, "dropout": dropout, "mixing": mixing}
+        options = {"delay": delay, "longest": 8.0, "dropout": dropout, "mixing": mixing, "weigh_errors": True}
         stack = PredictiveStack(Categorical(SYMBOLS), hidden, **options)
         for parameter in stack.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
+        for part in stack.modules():  # identities hold for weights that stand still, and pi is one of them
+            if isinstance(part, ErrorWeight):
+                part.rate = 0.0
+                part.variance.uniform_(0.2, 2.0)
         return stack
 
     return make

@@ -1,5 +1,7 @@
 """Identities of the forward pass: chunking, batching, one symbol at a time, and the size of dropped credit."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -47,12 +49,29 @@ def test_outcome_is_the_surprise_of_the_next_observation(make_stack, stream):
 
 
 def test_only_errors_go_up(make_stack, stream):
-    """Layer l + 1 hears concat(e, eps) of layer l; its message never holds a state or an observation."""
+    """Layer l + 1 hears concat(pi e, eps) of layer l; its message never holds a state or an observation."""
     activity, _ = make_stack(delay=1).observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        assert torch.equal(upper.window, torch.cat([lower.error, lower.state_error], -1))
+        weighed = lower.error * lower.error_weight
+        torch.testing.assert_close(upper.window, torch.cat([weighed, lower.state_error], -1))
     size = activity.layers[0].state_error.square().mean(-1)
     assert ((size > 0.5) & (size < 1.0)).all()  # unit root mean square, but for the epsilon under the root
+
+
+@pytest.mark.parametrize("options", [{"rule": "local", "credit": "layer"}, {"rule": "local"}, {"rule": "bptt"}])
+def test_errors_go_up_in_units_of_their_size(options, stream):
+    """After one chunk every level's pi is 1 / root mean square of the errors that counted; off, it stays 1."""
+    mask = torch.rand(stream[:, 1:].shape) < 0.6
+    chunk = Chunk.of_stream(stream)._replace(mask=mask)
+    rule = learning_rules.make(options["rule"], **{k: v for k, v in options.items() if k != "rule"})
+    for on in (False, True):
+        stack = PredictiveStack(Categorical(5), (4, 3), weigh_errors=on)
+        activity, _ = stack.observe(chunk.observations)
+        errors = stack.outcome(activity, chunk).error
+        rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
+        for level, error in zip([stack.sensory, *stack.layers], errors, strict=True):
+            size = error[mask].square().mean().sqrt() if on else torch.ones(())
+            torch.testing.assert_close(level.error_weight.value, 1 / size.view(1))
 
 
 def test_dropping_the_carried_trace_costs_gradient(make_stack, stream):
@@ -121,12 +140,12 @@ def test_all_hops_equal_bptt_for_every_family(family, hops):
 @pytest.mark.parametrize("masked", [False, True])
 def test_supervised_target_equals_bptt(masked):
     """Tagging with a mask: at depth 2, one hop is BPTT inside the chunk; masked steps teach nothing."""
-    stack = PredictiveStack(Categorical(5), (4, 3), target=Categorical(7))
+    fresh = PredictiveStack(Categorical(5), (4, 3), target=Categorical(7))
     x, y = torch.randint(5, (2, 9)), torch.randint(7, (2, 9))
     mask = torch.rand(2, 9) < 0.5 if masked else None
     gradients, losses = [], []
     for rule in (learning_rules.make("local", hops=1), learning_rules.make("bptt")):
-        stack.zero_grad(set_to_none=True)
+        stack = deepcopy(fresh)  # running variances move
         result, _, _ = rule.accumulate(stack, Chunk(x, y, mask), None, rule.init(stack, 2))
         gradients.append([p.grad.clone() for p in stack.layers.parameters()])
         losses.append(result.loss)

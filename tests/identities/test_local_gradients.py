@@ -56,7 +56,7 @@ def objective(stack, x, learner, hops, memory=True, own=False):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    message = F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)
+    message = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
     eta = base.expand(*seen.shape, -1)
     predictors = 0.0
     own_loss = None
@@ -65,7 +65,8 @@ def objective(stack, x, learner, hops, memory=True, own=False):
         predictors = predictors + 0.5 * raw.square().mean()
         if index == learner:
             own_loss = loss_of(eta, targets)
-        message = torch.cat([prediction_error(stack, eta, seen), eps], -1)
+        error = prediction_error(stack, eta, seen) / layer.error_weight.variance.sqrt()
+        message = torch.cat([error, eps], -1)
         keep = index >= learner and (hops > 1 or (hops == 1 and index == learner))
         message = message if keep else message.detach()
     return (own_loss if own else loss_of(eta, targets)) + predictors
@@ -122,6 +123,46 @@ def test_hierarchy_equals_autograd_with_upper_memories_held_constant(make_stack,
     run(learning_rules.make("local", credit="hierarchy"), stack, stream, chunk=99)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, index, hops=99, memory=False))
+
+
+def cascade_objective(stack, x, learner):
+    """The top's loss, with messages attached above the learner, and memories attached where a readout reads them.
+
+    Every upper layer is run twice: `heard`, whose s_{t-1} is held constant, goes on into messages; `read`, with its
+    memory attached, goes into the expectation that is judged.
+    """
+    seen, targets = x[:, :-1], x[:, 1:]
+    base = stack.sensory.eta.detach()
+    message = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    heard = read = base.expand(*seen.shape, -1)
+    predictors = 0.0
+    for index, layer in enumerate(stack.layers):
+        _, read, _, raw = own_forward(layer, message, read)
+        _, heard, eps, _ = own_forward(layer, message, heard, attach_memory=index == learner)
+        predictors = predictors + 0.5 * raw.square().mean()
+        message = torch.cat([prediction_error(stack, heard, seen) / layer.error_weight.variance.sqrt(), eps], -1)
+        message = message if index >= learner else message.detach()
+    return loss_of(read, targets) + predictors
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("mixing", [False, True])
+def test_cascade_equals_autograd_with_memories_attached_under_the_readouts_only(make_stack, stream, depth, mixing):
+    stack = make_stack(hidden=(4, 3, 5, 2)[:depth], mixing=mixing)
+    run(learning_rules.make("local", credit="cascade"), stack, stream, chunk=99)
+    for index, layer in enumerate(stack.layers):
+        assert_layer_matches(layer, cascade_objective(stack, stream, index))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_cascade_is_neighbour_at_two_layers(make_stack, stream, depth):
+    gradients = []
+    for credit in ("cascade", "neighbour"):
+        stack = make_stack(hidden=(4, 3)[:depth])
+        run(learning_rules.make("local", credit=credit), stack, stream, chunk=5)
+        gradients.append([p.grad for p in stack.parameters()])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE)
 
 
 @pytest.mark.parametrize(("depth", "hops"), [(1, 0), (2, 1), (3, 2), (4, 3), (4, 9)])

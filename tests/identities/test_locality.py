@@ -14,6 +14,7 @@ NEIGHBOURHOODS = {
     "top": (lambda index, depth: set(), lambda index, depth: {depth}),
     "neighbour": (lambda index, depth: {index + 1}, lambda index, depth: {depth}),
     "hierarchy": (lambda index, depth: set(range(index + 1, depth)), lambda index, depth: {depth}),
+    "cascade": (lambda index, depth: set(range(index + 1, depth)), lambda index, depth: {depth}),
 }
 
 

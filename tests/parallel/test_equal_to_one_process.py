@@ -21,6 +21,7 @@ DATA = {
     "layer": {"rule": "local", "credit": "layer"},
     "random feedback": {"rule": "local", "credit": "top", "feedback": "random"},
     "dropout and mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
+    "cascade, weighed errors": {"rule": "local", "credit": "cascade", "weigh_errors": True},
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
     "series": {"rule": "local", "data": "series"},
     "series, bptt": {"rule": "bptt", "data": "series"},
@@ -28,6 +29,7 @@ DATA = {
 LAYERS = {
     "exact": {"rule": "local", "credit": "layer"},
     "chunk, mixing": {"rule": "local", "credit": "layer", "trace": "chunk", "mixing": True},
+    "weighed errors": {"rule": "local", "credit": "layer", "weigh_errors": True},
     "series": {"rule": "local", "credit": "layer", "data": "series"},
 }
 CASES = [("data", name) for name in DATA] + [("layers", name) for name in LAYERS]
