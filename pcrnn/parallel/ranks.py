@@ -34,7 +34,11 @@ def connected(device: str) -> Iterator[None]:
     """Join the other processes that torchrun started, and part from them when the block ends."""
     own = local_device(device)
     with talking():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        # torchrun's store outlives processes that are started again: they must not find addresses of those before.
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield
         with talking():

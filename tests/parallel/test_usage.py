@@ -12,7 +12,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
 from pcrnn.parallel import joined
 from pcrnn.parallel.layers import LayerTeam, shares
-from pcrnn.parallel.ranks import LAUNCH
+from pcrnn.parallel.ranks import LAUNCH, connected
 from pcrnn.run import RunFolder, read_metrics
 from pcrnn.train import Reporter, train
 from tests.parallel.test_torchrun import check_same
@@ -161,6 +161,20 @@ def test_going_on_in_another_way_is_allowed(text, tmp_path, launched):
 def test_the_team_is_alone_without_parallel(text):
     with joined(settings(text)) as team:
         assert (team.rank, team.size, team.leads, team.agrees_to_stop(True)) == (0, 1, True, True)
+
+
+def test_what_ranks_tell_each_other_at_a_start_is_not_found_by_the_next(launched, monkeypatch):
+    """torchrun keeps one store for all starts; ranks that found addresses of killed ones would call them in vain."""
+    store = torch.distributed.TCPStore("localhost", 0, is_master=True)
+    monkeypatch.setenv("MASTER_PORT", str(store.port))
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    counts = []
+    for start in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", start)
+        before = store.num_keys()
+        with connected("cpu"):
+            counts.append(store.num_keys() - before)
+    assert counts[1] > 0  # under names of its own
 
 
 # Shares of the layers
