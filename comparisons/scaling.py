@@ -86,7 +86,7 @@ class Setting:
     units: int = 512
     layers: int = 6
     batch: int = 16
-    chunk: int = 64
+    chunk: int = 128
     updates: int = 20
     rounds: int = 3
     nodes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -17,6 +17,8 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
@@ -35,9 +37,9 @@ def connected(device: str) -> Iterator[None]:
     own = local_device(device)
     with talking():
         backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
-        store, rank, size = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        store, rank, size = next(rendezvous("env://", timeout=TIMEOUT))
         # torchrun's store outlives processes that are started again: they must not find addresses of those before.
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        store = PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     try:
         yield
