@@ -11,8 +11,7 @@ import torch
 from pcrnn.config import TrainConfig
 from pcrnn.optimiser import learning_rate
 from pcrnn.run import RunFolder, columns, read_metrics
-
-TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
+from tests.conftest import TINY
 
 
 def test_train_leaves_settings_metrics_pictures_and_a_checkpoint(run):
