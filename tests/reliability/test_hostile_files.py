@@ -17,8 +17,10 @@ from pcrnn import checkpoint as checkpoints
 from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
+from pcrnn.evaluate import build_stack
 from pcrnn.limits import count_weights, machine_memory
 from tests.conftest import TINY, refused
+from tests.reliability.tiny import config
 
 pytestmark = pytest.mark.row(8)
 ROOT = Path(pcrnn.__file__).parents[1]
@@ -152,13 +154,8 @@ def test_settings_in_a_checkpoint_cannot_ask_for_more_than_memory_either(program
 
 @pytest.mark.parametrize("mixing", [False, True])
 def test_the_size_of_a_stack_is_counted_right(short_text, mixing):
-    from pcrnn.evaluate import build_stack
-    from tests.reliability.tiny import config
-
-    settings, source = (
-        config(short_text, "neighbour", mixing=mixing, delay=3, hidden=(5, 4, 7)),
-        open_source(short_text),
-    )
+    source = open_source(short_text)
+    settings = config(short_text, "neighbour", mixing=mixing, delay=3, hidden=(5, 4, 7))
     counted = count_weights(settings, source.observation().size)
     assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
 
