@@ -148,7 +148,7 @@ class PredictiveLayer(nn.Module):
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
         if x.dim() not in (2, 3):
-            raise ValueError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}")
+            raise InputError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}; reshape it")
         if x.dim() == 3:
             activity, state = self.observe(x, state)
             return activity.output, state

@@ -19,7 +19,7 @@ RIGHT = ((B, T, M), torch.float32, "cpu")
 SHAPES = [(B, T, M), (T, M), (M,), (), (1, B, T, M), (B, T, M + 1), (B, T, 1), (T, M + 1), (B, 0, M), (0, M)]
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool]
 DEVICES = ["cpu", "meta"]  # one that has no numbers stands for one that the weights are not on
-FIX = r"; (convert|move|reshape|start from|skip)|expected 2-D or 3-D input"  # every message ends with what to do
+FIX = r"; (convert|move|reshape|start from|skip)"  # every message ends with what to do
 
 
 def raised(call) -> Exception | None:
@@ -38,7 +38,7 @@ def test_inputs_of_every_wrong_kind_raise_what_an_rnn_raises_and_name_the_fix(in
         x = torch.zeros(shape, dtype=dtype, device=device)
         error = raised(lambda x=x: ours(x))
         assert isinstance(error, InputError), (shape, dtype, device, error)
-        expected = raised(lambda x=x: theirs(x))
+        expected = raised(lambda x=x: theirs(x)) if device == "cpu" else RuntimeError()
         assert expected is None or 0 in shape or isinstance(error, type(expected)), (shape, dtype, device, expected)
         assert re.search(FIX, str(error)), error
         assert re.search(r"got|has dtype|is on", str(error)), error

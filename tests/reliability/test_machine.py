@@ -1,5 +1,6 @@
 """Row 14: what the machine lacks is said where it was asked for, and done without where it was not."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -58,7 +59,12 @@ def test_without_triton_or_a_compiler_a_gpu_runs_the_reference_and_says_why(
     monkeypatch.delenv("PCRNN_BACKEND", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if missing == "triton" else object())
+    find = importlib.util.find_spec
+
+    def found(name, package=None):
+        return find(name, package) if name != "triton" else None if missing == "triton" else object()
+
+    monkeypatch.setattr("importlib.util.find_spec", found)
     if missing == "compiler":
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))

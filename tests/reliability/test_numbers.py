@@ -11,6 +11,7 @@ from pcrnn import train as training
 from pcrnn.checkpoint import load_newest
 from pcrnn.data import open_source
 from pcrnn.errors import DataError, DivergedError
+from pcrnn.guard import Guard
 from pcrnn.run import RunFolder, read_metrics
 from pcrnn.train import Trainer
 from tests.conftest import TINY, refused
@@ -89,3 +90,21 @@ def test_a_thousandfold_learning_rate_ends_well_or_with_exit_5(program, text, tm
     )
     assert called.code in (0, 5) and "Traceback" not in called.err
     assert all(math.isfinite(value) for row in read_metrics(RunFolder(out)) for value in row.values())
+
+
+def test_the_guard_lets_no_bad_update_through_even_when_asked_late():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    optimiser = torch.optim.AdamW([parameter], lr=0.1, fused=True)
+    guard = Guard(optimiser, ["loss", "surprise_0", "gradient_norm_1"], torch.device("cpu"))
+    good, bad = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, float("inf")])
+    seen = []
+    for update, reading in enumerate([good, bad, good], 1):
+        parameter.grad = torch.full((3,), 1.0 if reading is good else float("nan"))
+        guard.watch(reading, reading[2:])
+        optimiser.step()
+        seen.append(parameter.detach().clone())
+        if update == 1:
+            guard.check(update)
+    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    with pytest.raises(DivergedError, match=r"update 2: .*gradient norm of layer 1"):
+        guard.check(3)

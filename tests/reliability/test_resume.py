@@ -8,8 +8,7 @@ import torch
 
 from pcrnn.checkpoint import load_newest
 from pcrnn.data import open_source
-from pcrnn.errors import CheckpointError, DivergedError
-from pcrnn.guard import Guard
+from pcrnn.errors import CheckpointError
 from pcrnn.run import RunFolder
 from pcrnn.train import Reporter, Trainer, train
 from tests.reliability.tiny import RULES, StopAt, cells, config, newest, rows, same
@@ -91,22 +90,3 @@ def test_another_architecture_is_one_error_that_lists_every_tensor(short_text, t
     assert "layers.1.predictor: expected [3, 3] float32, found [4, 4] float32" in message
     assert "layers.0" not in message
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.stack.state_dict().items())
-
-
-@pytest.mark.row(10)
-def test_the_guard_lets_no_bad_update_through_even_when_asked_late():
-    parameter = torch.nn.Parameter(torch.ones(3))
-    optimiser = torch.optim.AdamW([parameter], lr=0.1, fused=True)
-    guard = Guard(optimiser, ["loss", "surprise_0", "gradient_norm_1"], torch.device("cpu"))
-    good, bad = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, float("inf")])
-    seen = []
-    for update, reading in enumerate([good, bad, good], 1):
-        parameter.grad = torch.full((3,), 1.0 if reading is good else float("nan"))
-        guard.watch(reading, reading[2:])
-        optimiser.step()
-        seen.append(parameter.detach().clone())
-        if update == 1:
-            guard.check(update)
-    assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
-    with pytest.raises(DivergedError, match=r"update 2: .*gradient norm of layer 1"):
-        guard.check(3)
