@@ -26,7 +26,8 @@ from pcrnn.limits import machine_memory
 FORMAT = 1
 _WEIGHTS, _TRAINER, _MANIFEST = "weights.safetensors", "trainer.safetensors", "manifest.json"
 _MANIFEST_LIMIT = 1 << 20  # bytes; a real one has under two thousand
-_STEP_FOLDER = re.compile(r"step_(\d{1,18})(\.old-\d+)?")  # .old: moved aside while its successor takes its name
+# .old: moved aside while its successor takes its name
+_STEP_FOLDER = re.compile(r"step_(\d{1,18})(\.old-\d+)?")
 _FILE_NAME = re.compile(r"\w+\.(json|safetensors)")
 
 

@@ -17,7 +17,7 @@ import random
 import resource
 import sys
 from collections.abc import Iterator
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -74,17 +74,18 @@ class Loader(SourceFileLoader):
         return compile(self.mutant.apply(Path(self.path).read_text(encoding="utf-8")), self.path, "exec")
 
 
-class Finder(PathFinder):
+class Finder:
     """Finds the mutated module before anybody else does."""
 
-    mutant: Mutant
+    def __init__(self, mutant: Mutant) -> None:
+        self.mutant = mutant
 
-    @classmethod
-    def find_spec(cls, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        if fullname != cls.mutant.path.removesuffix(".py").replace("/", "."):
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """The mutated module, and None for every other."""
+        if fullname != self.mutant.path.removesuffix(".py").replace("/", "."):
             return None
-        place = str(ROOT / cls.mutant.path)
-        return importlib.util.spec_from_file_location(fullname, place, loader=Loader(fullname, place, cls.mutant))
+        place = str(ROOT / self.mutant.path)
+        return importlib.util.spec_from_file_location(fullname, place, loader=Loader(fullname, place, self.mutant))
 
 
 def is_caught(mutant: Mutant) -> bool:
@@ -102,8 +103,7 @@ def _run_tests(mutant: Mutant) -> int:
 
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1), os.dup2(quiet, 2)
-    Finder.mutant = mutant
-    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Finder(mutant))  # type: ignore[arg-type]
     return pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *TESTS[mutant.path]])
 
 

@@ -7,7 +7,6 @@ import sys
 import pytest
 import torch
 
-import pcrnn.ops.backend
 from pcrnn.ops.backend import _resolve
 from tests.conftest import TINY, refused
 
@@ -70,7 +69,7 @@ def test_without_triton_or_a_compiler_a_gpu_runs_the_reference_and_says_why(
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
         monkeypatch.setenv("CC", "cc")
-    monkeypatch.setattr(pcrnn.ops.backend.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr("sysconfig.get_paths", lambda *_, **__: {"include": str(tmp_path)})
     called = program("info")
     assert called.code == 0 and "reference: " in called.out and reason in called.out
     monkeypatch.setenv("PCRNN_BACKEND", "triton")
