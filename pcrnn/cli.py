@@ -6,6 +6,7 @@ error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 i
 
 import argparse
 import importlib
+import io
 import os
 import re
 import signal
@@ -120,6 +121,9 @@ class Info:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
             return importlib.import_module("comparisons.__main__").main(argv[1:])

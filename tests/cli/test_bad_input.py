@@ -1,5 +1,6 @@
 """A mistake ends with one message that names what was given, the documented exit code and no traceback."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,15 @@ def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
 def test_a_passage_outside_the_validation_split_exits_2(program, run):
     refused(program("plot", run, "--start", 5000), 2, "expected a start from 0 to 119")
     refused(program("plot", run, "--length", 401), 2, "expected at most 400 symbols")
+
+
+def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "pcrnn", "verify", os.fsencode(tmp_path / "run-") + b"\xff"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert ended.returncode == 4 and b"run-\\udcff: expected the folder of a run" in ended.stderr
 
 
 def test_the_program_itself_ends_with_a_message_and_not_a_traceback(tmp_path):
