@@ -1,6 +1,6 @@
 """A mistake ends with one message that names what was given, the documented exit code and no traceback."""
 
-import os
+import io
 import shutil
 import subprocess
 import sys
@@ -99,13 +99,13 @@ def test_a_passage_outside_the_validation_split_exits_2(program, run):
     refused(program("plot", run, "--length", 401), 2, "expected at most 400 symbols")
 
 
-def test_a_name_that_is_no_text_is_shown_all_the_same(tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-m", "pcrnn", "verify", os.fsencode(tmp_path / "run-") + b"\xff"],
-        capture_output=True,
-        env=os.environ | {"PYTHONIOENCODING": "ascii"},
-    )
-    assert ended.returncode == 4 and b"run-\\udcff: expected the folder of a run" in ended.stderr
+def test_a_name_that_is_no_text_is_shown_all_the_same(run, tmp_path, monkeypatch):
+    copy, screen = tmp_path / "run-\udcff", io.BytesIO()
+    shutil.copytree(run, copy)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="utf-8"))
+    assert main(["train", "--resume", str(copy), "--no-plots"]) == 0
+    sys.stdout.flush()
+    assert b"run-\\udcff" in screen.getvalue()
 
 
 def test_the_program_itself_ends_with_a_message_and_not_a_traceback(tmp_path):
