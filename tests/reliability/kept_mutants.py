@@ -154,6 +154,21 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
+        "_learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())",
+        "_learn_base_rate(stack.sensory.eta, activity.base_error * weight.numel())",
+    ),
+    (
+        "pcrnn/data/files.py",
+        'line = text.count("\\n", 0, index) + 1',
+        'line = text.count("\\n", 1, index) + 1',
+    ),
+    (
+        "pcrnn/data/lanes.py",
+        "transitions = max(length - 1, 0)",
+        "transitions = max(length - 1, 1)",
+    ),
+    (
+        "learning_rules/local.py",
         "gradient = -weighted_error.sum((0, 1))",
         "gradient = weighted_error.sum((0, 1))",
     ),
@@ -233,8 +248,8 @@ SURVIVORS = {
         'return repr(cell if len(cell) < 40 else cell[:37] + "...")',
     ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",
     Mutant(
-        "pcrnn/data/series.py",
-        "def _listed(names: Sequence[str], most: int = 8) -> str:",
-        "def _listed(names: Sequence[str], most: int = 9) -> str:",
-    ): "how many names a message lists before it counts the rest is nobody's promise",
+        "pcrnn/ops/local.py",
+        "if gradients.mixing is not None and step.in_mixing is not None:",
+        "if gradients.mixing is not None or step.in_mixing is not None:",
+    ): "the same: a layer has both or neither, the line asks for both so that types are known",
 }

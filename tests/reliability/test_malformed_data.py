@@ -191,6 +191,7 @@ TEXT = {
         "one\ntwo Ä three".encode("latin-1"),
         r":2:5: expected UTF-8 text, came the byte 0xc4; .*--tokens bytes",
     ),
+    "latin-1 after an empty line": (b"\n\nab\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
     "latin-1 after CRLF": (b"1\r\n2\r\n\xef\xbb\xbf3\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
     "latin-1 after a byte-order mark": (
         b"\xef\xbb\xbfab\xff",
