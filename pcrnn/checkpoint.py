@@ -21,11 +21,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from pcrnn.errors import CheckpointError
+from pcrnn.limits import machine_memory
 
 FORMAT = 1
 _WEIGHTS, _TRAINER, _MANIFEST = "weights.safetensors", "trainer.safetensors", "manifest.json"
 _MANIFEST_LIMIT = 1 << 20  # bytes; a real one has under two thousand
-_STEP_FOLDER = re.compile(r"step_(\d{1,18})")
+# .old: moved aside while its successor takes its name
+_STEP_FOLDER = re.compile(r"step_(\d{1,18})(\.old-\d+)?")
 _FILE_NAME = re.compile(r"\w+\.(json|safetensors)")
 
 
@@ -88,7 +90,7 @@ def load(path: Path) -> Checkpoint:
     """
     manifest = _read_manifest(path)
     contents = {name: _read_verified(path / name, entry) for name, entry in manifest["files"].items()}
-    try:
+    try:  # what the manifest vouches for may still be a stranger's
         weights, trainer = (safetensors.torch.load(contents.pop(name)) for name in (_WEIGHTS, _TRAINER))
         documents = {Path(name).stem: json.loads(content) for name, content in contents.items()}
     except (KeyError, SafetensorError, ValueError, RecursionError) as error:
@@ -111,6 +113,27 @@ def load_newest(folder: Path) -> Loaded:
             rejected.append(str(error))
     why = "\n".join(rejected) or "no folder step_N is there"
     raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, but\n{why}")
+
+
+class Verdict(NamedTuple):
+    """What `verify` found out about one checkpoint folder."""
+
+    folder: Path
+    bytes: int  # of all files the manifest lists
+    damage: str | None  # None where it is sound
+
+
+def verify(folder: Path) -> list[Verdict]:
+    """Read every checkpoint in `folder` as `load` does, newest first; a later format counts as damage."""
+    verdicts = []
+    for path in _newest_first(folder):
+        try:
+            load(path)
+            size = sum(entry["bytes"] for entry in _read_manifest(path)["files"].values())
+            verdicts.append(Verdict(path, size, None))
+        except CheckpointError as error:
+            verdicts.append(Verdict(path, 0, str(error)))
+    return verdicts
 
 
 class LaterFormatError(CheckpointError):
@@ -191,7 +214,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
 
 def _prune(folder: Path, newest: Path, keep_last: int) -> None:
     """Remove older checkpoints, those that were stepped over, and what a killed process left half-written."""
-    kept = [path for path in _newest_first(folder) if _step(path) <= _step(newest)][:keep_last]
+    kept = [path for path in _newest_first(folder) if not path.suffix and _step(path) <= _step(newest)][:keep_last]
     for path in folder.glob("step_*"):
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
@@ -199,11 +222,11 @@ def _prune(folder: Path, newest: Path, keep_last: int) -> None:
 
 def _newest_first(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("step_*") if _STEP_FOLDER.fullmatch(path.name)]
-    return sorted(found, key=_step, reverse=True)
+    return sorted(found, key=lambda path: (-_step(path), path.name))  # one moved aside after its successor
 
 
 def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step_"))
+    return int(path.stem.removeprefix("step_"))
 
 
 def _manifest(step: int, files: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +250,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
                 f"{path}: expected checkpoint format {FORMAT} or earlier, got {body['format']}; "
                 "use the version of pcrnn that wrote it, or a newer one"
             )
-        sound = sound and isinstance(body["step"], int) and all(map(_FILE_NAME.fullmatch, body["files"]))
+        sound = sound and type(body["step"]) is int and all(map(_FILE_NAME.fullmatch, body["files"]))
+        sound = sound and all(_is_entry(entry) for entry in body["files"].values())
     except LaterFormatError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -235,6 +259,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not sound:
         raise CheckpointError(f"{path / _MANIFEST}: expected the manifest of a checkpoint, but it is damaged")
     return manifest
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    return type(entry["bytes"]) is int and isinstance(entry["sha256"], str)
 
 
 def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
@@ -251,8 +279,9 @@ def _read(path: Path, *, limit: int) -> bytes:
     try:
         if not path.is_file():
             raise CheckpointError(f"{path}: expected a file, found none")
-        if (size := path.stat().st_size) > limit:
-            raise CheckpointError(f"{path}: expected at most {limit} bytes, got {size}")
+        size = path.stat().st_size
+        if size > (most := min(limit, machine_memory())):
+            raise CheckpointError(f"{path}: expected at most {most} bytes, got {size}")
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: expected a file that can be read, got: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, compare, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, verify, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
@@ -6,6 +6,7 @@ error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 i
 
 import argparse
 import importlib
+import io
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
 
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
-from pcrnn.errors import PcrnnError, UsageError
+from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 
 if TYPE_CHECKING:
     from pcrnn.data import Source, TextSource
@@ -100,6 +101,14 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Measure local learning against BPTT: `pcrnn compare --help` lists the suites."""
 
@@ -112,6 +121,9 @@ class Info:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no reason to stop
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
             return importlib.import_module("comparisons.__main__").main(argv[1:])
@@ -129,6 +141,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"pcrnn: error: {error}", file=sys.stderr)
         return PcrnnError.exit_code
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise  # on the CPU torch has no type for it
+        print(f"pcrnn: error: out of memory; lower --batch, --chunk or --hidden: {error}", file=sys.stderr)
+        return UsageError.exit_code
 
 
 def _parse(argv: list[str]) -> Any:
@@ -138,6 +155,7 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Sample, subcommand("sample")],
+        Annotated[Verify, subcommand("verify")],
         Annotated[Compare, subcommand("compare")],
         Annotated[Info, subcommand("info")],
     ]
@@ -237,6 +255,25 @@ def _sample(command: Sample) -> int:
     return 0
 
 
+def _verify(command: Verify) -> int:
+    from pcrnn.checkpoint import verify
+
+    folder = runs.existing(command.run).checkpoints
+    verdicts = verify(folder)
+    width = max((len(verdict.folder.name) for verdict in verdicts), default=0)
+    for path, size, damage in verdicts:
+        print(f"{path.name:<{width}}  " + (f"ok       {size:,} bytes" if damage is None else f"damaged  {damage}"))
+    sound = [path.name for path, _, damage in verdicts if damage is None]
+    if not sound:
+        raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, got none; start a new run")
+    if len(sound) < len(verdicts):
+        raise CheckpointError(
+            f"{folder}: expected sound checkpoints only, got {len(verdicts) - len(sound)} damaged of {len(verdicts)}; "
+            f"--resume goes on from {sound[0]}"
+        )
+    return 0
+
+
 def _info(command: Info) -> int:
     import torch
 
@@ -324,4 +361,11 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-_COMMANDS: dict[type, Any] = {Train: _train, Evaluate: _evaluate, Plot: _plot, Sample: _sample, Info: _info}
+_COMMANDS: dict[type, Any] = {
+    Train: _train,
+    Evaluate: _evaluate,
+    Plot: _plot,
+    Sample: _sample,
+    Verify: _verify,
+    Info: _info,
+}

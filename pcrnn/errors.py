@@ -16,6 +16,10 @@ class UsageError(PcrnnError, ValueError):
     exit_code = 2
 
 
+class InputError(ValueError, RuntimeError):
+    """A tensor of a wrong shape, dtype or device: of both types, as torch.nn.RNN raises now the one, now the other."""
+
+
 class DataError(PcrnnError, ValueError):
     """A file or array that cannot be learned from."""
 

@@ -16,6 +16,7 @@ from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Lanes, Source, TextSource, open_source
 from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.limits import count_weights, require_memory
 from pcrnn.stack import Chunk, PredictiveStack
 
 WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
@@ -42,8 +43,13 @@ class Passage(NamedTuple):
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
-    """A new stack for this data; its weights come from torch's global generator."""
-    return PredictiveStack(source.observation(), config.hidden, **config.stack_options())
+    """A new stack for this data; its weights come from torch's global generator.
+
+    Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
+    """
+    observation = source.observation()
+    require_memory(count_weights(config, observation.size), torch.device("cpu"), "hidden")
+    return PredictiveStack(observation, config.hidden, **config.stack_options())
 
 
 @contextmanager
@@ -78,8 +84,8 @@ def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:
     documents = loaded.checkpoint.documents
     try:
         config = TrainConfig.from_mapping(documents["config"]["settings"], f"{loaded.folder}/config.json")
-        return config, documents["data"]["state"]
-    except (KeyError, TypeError, AttributeError, UsageError) as error:
+        return config, dict(documents["data"]["state"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # UsageError is a ValueError
         raise CheckpointError(f"{loaded.folder}: expected settings and data in it, but {error}") from None
 
 

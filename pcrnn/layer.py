@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pcrnn import ops
 from pcrnn.cells import CellActivity, GatedCell
+from pcrnn.errors import InputError
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight, RunningVariance
 
@@ -87,7 +88,8 @@ class PredictiveLayer(nn.Module):
             stays elementwise, so traces stay exact.
         weigh_errors: send errors e_t up in units of their running root mean square; see `ErrorWeight`.
 
-    Raises ValueError or TypeError, as torch.nn.LSTM does, for input of a wrong shape or dtype.
+    Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
+    of a wrong shape, dtype or device.
 
     >>> layer = PredictiveLayer(3, 8)
     >>> output, state = layer(torch.zeros(2, 5, 3))
@@ -153,7 +155,7 @@ class PredictiveLayer(nn.Module):
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
         if x.dim() not in (2, 3):
-            raise ValueError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}")
+            raise InputError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}; reshape it")
         if x.dim() == 3:
             activity, state = self.observe(x, state)
             return activity.output, state
@@ -246,25 +248,36 @@ class PredictiveLayer(nn.Module):
         return 0.5 * (difference.square() @ variance.reciprocal().to(difference.dtype) + constant)
 
     def check(self, message: Tensor, state: LayerState | None) -> None:
-        """Raise ValueError for a message or a state of a wrong shape or dtype, as torch.nn.LSTM does."""
+        """Raise InputError for a message or a state of a wrong shape, dtype or device, as torch.nn.RNN does."""
         if message.dim() != 3 or message.shape[-1] != self.input_size:
-            raise ValueError(
-                f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}"
+            raise InputError(
+                f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}; "
+                "reshape it, or build the layer with its input_size"
             )
         if message.shape[1] == 0:
-            raise ValueError("PredictiveLayer: expected at least 1 time step, got 0")
+            raise InputError("PredictiveLayer: expected at least 1 time step, got 0; skip empty chunks")
         if message.dtype != self.weight.dtype:
-            raise ValueError(
+            raise InputError(
                 f"PredictiveLayer: input has dtype {message.dtype}, the weights {self.weight.dtype}; "
                 f"convert one with .to({self.weight.dtype})"
+            )
+        if message.device != self.weight.device:
+            raise InputError(
+                f"PredictiveLayer: input is on {message.device}, the weights on {self.weight.device}; "
+                f"move one with .to({str(self.weight.device)!r})"
             )
         if state is None:
             return
         for name, part, wanted in zip(LayerState._fields, state, self.initial_state(message.shape[0]), strict=True):
             if part.shape != wanted.shape:
-                raise ValueError(
+                raise InputError(
                     f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; "
                     f"start from layer.initial_state({message.shape[0]})"
+                )
+            if (part.dtype, part.device) != (wanted.dtype, wanted.device):
+                raise InputError(
+                    f"PredictiveLayer: state.{name} expected {wanted.dtype} on {wanted.device}, got {part.dtype} on "
+                    f"{part.device}; start from layer.initial_state({message.shape[0]})"
                 )
 
     def extra_repr(self) -> str:

@@ -27,6 +27,8 @@ except ImportError:  # Windows has no such lock; there a second run on the same 
 
 Row = dict[str, float]
 
+_CONFIG_LIMIT = 1 << 20  # bytes; a real one has about a thousand
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -123,6 +125,8 @@ def existing(path: Path) -> RunFolder:
 def read_settings(run: RunFolder) -> TrainConfig:
     """The settings in a run's config.json; CheckpointError when it is missing or damaged."""
     try:
+        if (size := run.config.stat().st_size) > _CONFIG_LIMIT:
+            raise CheckpointError(f"{run.config}: expected at most {_CONFIG_LIMIT} bytes of settings, got {size}")
         settings = json.loads(run.config.read_text(encoding="utf-8"))["settings"]
         return TrainConfig.from_mapping(settings, str(run.config))
     except OSError as error:
@@ -140,10 +144,11 @@ def free_name(root: Path, stem: str) -> Path:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write an indented JSON file, whole or not at all."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(document, indent=2, ensure_ascii=True) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    """Write an indented JSON file, whole or not at all; UsageError when the disk refuses."""
+    try:
+        _replace(path, json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from None
 
 
 def measured(layers: int) -> list[str]:
@@ -197,9 +202,12 @@ class MetricsWriter:
 
     def sync(self) -> None:
         """Wait until the rows are on the disk, so that no checkpoint is ahead of its metrics."""
-        for file in (self._jsonl, self._csv):
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            for file in (self._jsonl, self._csv):
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self._folder, error) from None
 
     def close(self) -> None:
         """Close the files."""
@@ -228,24 +236,36 @@ def _rows(path: Path) -> list[Row]:
     """The rows of a metrics.jsonl file, none if there is no file; a last line cut by a kill is not one."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")
     rows = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            rows.append(dict(json.loads(line)))
-        except (ValueError, TypeError):
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not (isinstance(row, dict) and "step" in row and all(type(value) in (int, float) for value in row.values())):
+            came = line[:40].decode("utf-8", "replace")
             raise CheckpointError(
-                f"{path}:{number}: expected one JSON object a line, got {line[:40]!r}; remove the line"
-            ) from None
+                f"{path}:{number}: expected a JSON object of numbers, among them step, got {came!r}; remove the line"
+            )
+        rows.append(row)
     return rows
 
 
 def _reopened(path: Path, text: str) -> IO[str]:
     """Put `text` in place of the file at once, and open it to append."""
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    temporary.replace(path)
+    _replace(path, text)
     return path.open("a", encoding="utf-8", newline="")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all; nothing half-written is left when the disk refuses."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _json_line(row: Row) -> str:
@@ -261,7 +281,7 @@ def _csv_text(names: list[str], rows: list[Row]) -> str:
 
 
 def _table(file: IO[str], names: list[str]) -> "csv.DictWriter[str]":
-    return csv.DictWriter(file, names, restval="", lineterminator="\n")
+    return csv.DictWriter(file, names, restval="", extrasaction="ignore", lineterminator="\n")
 
 
 def _summary_writer(folder: Path, last_step: int) -> Any:

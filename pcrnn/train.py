@@ -29,10 +29,11 @@ from pcrnn.allocator import keep_freed_memory
 from pcrnn.checkpoint import Checkpoint
 from pcrnn.config import TrainConfig, check_resumable
 from pcrnn.data import Lanes, Source, open_source
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
 from pcrnn.graph import GraphedUpdate
 from pcrnn.guard import Guard
+from pcrnn.limits import count_numbers, require_memory
 from pcrnn.optimiser import adamw, learning_rate, set_rates
 from pcrnn.parallel import Team
 from pcrnn.stack import Chunk, PredictiveStack, StackState
@@ -193,6 +194,8 @@ class Trainer:
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
+        needed = count_numbers(config, source.observation().size) // self.team.size  # at the least
+        require_memory(needed, self.device, "hidden, batch, chunk")
         torch.manual_seed(config.seed)
         self.lanes = Lanes(
             source.sequence("train"), config.batch, config.chunk, name=f"the training split of {source.name}"
@@ -295,6 +298,16 @@ class Trainer:
 
     def restore(self, loaded: checkpoints.Loaded) -> None:
         """Go back to a checkpoint; CheckpointError, listing all that differs, where it does not fit."""
+        try:
+            self._restore(loaded)
+        except PcrnnError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{loaded.folder}: expected a run's own checkpoint, but restoring it gave {error!r}"
+            ) from None
+
+    def _restore(self, loaded: checkpoints.Loaded) -> None:
         weights, saved = loaded.checkpoint.weights, self.team.own(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
         if data["sha256"] != _fingerprint(self.source):
@@ -308,15 +321,17 @@ class Trainer:
         checkpoints.check_fits(self.stack.state_dict(), weights, str(loaded.folder))
         carried = {name: tensor for name, tensor in saved.items() if not name.startswith(_ELSEWHERE)}
         checkpoints.check_fits(self._carried(), carried, str(loaded.folder))
+        moments = {name: tensor for name, tensor in saved.items() if name.startswith("optimiser.")}
+        checkpoints.check_fits(self._optimiser_plan() if done else {}, moments, str(loaded.folder))
         self.stack.load_state_dict(weights)
         self.state = trees.unflatten(self.state, saved, "state")
         self.carry = trees.unflatten(self.carry, saved, "carry")
         self.window = trees.unflatten(self.window, saved, "window")
         self._restore_optimiser(saved)
         self._restore_random_state(saved)
-        self.step, self.window_steps = loaded.checkpoint.step, progress["window_steps"]
-        self.seconds = progress["seconds"]
-        self._last_row = (progress["row_tokens"], progress["row_seconds"])
+        self.step, self.window_steps = loaded.checkpoint.step, int(progress["window_steps"])
+        self.seconds = float(progress["seconds"])
+        self._last_row = (int(progress["row_tokens"]), float(progress["row_seconds"]))
 
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
@@ -371,6 +386,15 @@ class Trainer:
             f"optimiser.{name}.{what}": tensor
             for name, parameter in self.stack.named_parameters()
             for what, tensor in self.optimiser.state[parameter].items()
+        }
+
+    def _optimiser_plan(self) -> dict[str, Tensor]:
+        """What AdamW remembers once it has made a step."""
+        step = torch.zeros(())
+        return {
+            f"optimiser.{name}.{what}": step if what == "step" else parameter
+            for name, parameter in self.stack.named_parameters()
+            for what in ("step", "exp_avg", "exp_avg_sq")
         }
 
     def _restore_optimiser(self, saved: dict[str, Tensor]) -> None:

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from pcrnn.errors import DataError
+from pcrnn.limits import machine_memory
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -15,12 +16,14 @@ def require_file(path: Path) -> None:
     """Refuse what is not a readable regular file; nothing is read, and a pipe is not even opened.
 
     Raises:
-        DataError: missing, a folder, a device or pipe, or not permitted.
+        DataError: missing, a folder, a device or pipe, not permitted, or larger than the machine's memory.
     """
     try:
-        mode = path.stat().st_mode
+        about = path.stat()
+        mode = about.st_mode
         if stat.S_ISREG(mode):
             path.open("rb").close()
+            _require_size(path, about.st_size)
             return
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
@@ -29,6 +32,13 @@ def require_file(path: Path) -> None:
         ) from error
     came = "a folder; name one file in it" if stat.S_ISDIR(mode) else "a device or pipe; save it to a file first"
     raise DataError(f"{path}: expected a regular file, came {came}")
+
+
+def _require_size(path: Path, size: int) -> None:
+    if size > (most := machine_memory()):
+        raise DataError(
+            f"{path}: expected a file that fits into memory, {most} bytes, came {size} bytes; give a part of it"
+        )
 
 
 def read_bytes(path: Path) -> bytes:

@@ -87,7 +87,7 @@ def _neighbours(path: Path) -> list[str]:
 
 def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> str:
     of_run = state.get("kind")
-    if of_run not in READERS:
+    if not isinstance(of_run, str) or of_run not in READERS:
         raise CheckpointError(
             f"data state: expected a kind out of {', '.join(READERS)}, came {of_run!r}; "
             "it is damaged or was written by a newer version"

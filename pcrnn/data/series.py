@@ -152,6 +152,9 @@ def _restore(state: Mapping[str, Any]) -> Standardisation:
         mean, scale = (np.array(state[key], np.float64) for key in ("mean", "scale"))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"data state: expected numbers mean and scale, came {error!r}; it is damaged") from error
+    columns = state.get("columns")
+    if not (columns is None or (isinstance(columns, list) and all(isinstance(name, str) for name in columns))):
+        raise CheckpointError(f"data state: expected names of columns or none, came {columns!r:.60}; it is damaged")
     finite = np.isfinite(mean).all() and np.isfinite(scale).all()
     if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):
         raise CheckpointError(

@@ -110,8 +110,7 @@ class Ranks(Team):
 
     def newest(self, folder: Path) -> checkpoints.Loaded:
         loaded = checkpoints.load_newest(folder) if self.leads else None
-        (step,) = self.leader(lambda: [loaded.checkpoint.step] if loaded else [])
-        path = checkpoints.folder_of(folder, int(step))
+        path = folder / self._told(loaded.folder.name.encode() if loaded else b"").decode()
         return loaded or checkpoints.Loaded(checkpoints.load(path), path, ())
 
     def opens(self, path: Path) -> RunFolder:

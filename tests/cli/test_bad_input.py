@@ -1,23 +1,14 @@
 """A mistake ends with one message that names what was given, the documented exit code and no traceback."""
 
+import io
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from pcrnn import train as training
-from pcrnn.run import RunFolder, read_metrics
-
-TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
-
-
-def refused(called, code: int, *words: str) -> None:
-    """The exit code, a message with these words, and nothing that looks like a crash."""
-    assert called.code == code, called
-    for word in words:
-        assert word in called.err
-    assert "Traceback" not in called.err
+from pcrnn.cli import main
+from tests.conftest import TINY, refused
 
 
 @pytest.mark.parametrize(
@@ -74,22 +65,6 @@ def test_an_unknown_symbol_in_the_prompt_is_placed(program, run):
     refused(program("sample", run, "--prompt", ""), 2, "prompt: expected at least one character")
 
 
-def test_an_out_that_cannot_be_written_fails_before_training(program, text, tmp_path, monkeypatch):
-    def never(*_):
-        raise AssertionError("it trained")
-
-    monkeypatch.setattr(training.Trainer, "update", never)
-    (tmp_path / "file").write_text("in the way")
-    out = tmp_path / "file" / "run"
-    refused(program("train", *TINY, "--data", text, "--out", out), 2, str(out), "can be written to")
-
-
-def test_an_out_with_files_in_it_is_refused_and_left_alone(program, text, run):
-    before = (run / "metrics.csv").read_bytes()
-    refused(program("train", *TINY, "--data", text, "--out", run), 2, str(run), "--resume")
-    assert (run / "metrics.csv").read_bytes() == before
-
-
 def test_resuming_with_another_architecture_exits_4_and_lists_all_differences(program, run):
     called = program("train", "--resume", run, "--hidden", 8, 8, 8, "--chunk", 4, "--no-plots")
     refused(called, 4, "hidden: the run has 8 8, asked for 8 8 8", "chunk: the run has 8, asked for 4")
@@ -125,33 +100,13 @@ def test_a_passage_outside_the_validation_split_exits_2(program, run):
     refused(program("plot", run, "--length", 401), 2, "expected at most 400 symbols")
 
 
-def test_a_second_process_in_the_same_folder_is_refused(program, run):
-    holder = (
-        "import sys; from pathlib import Path; from pcrnn.run import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", holder, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with other:
-        assert other.stdout is not None and other.stdout.readline() == "held\n"
-        refused(program("train", "--resume", run, "--steps", 6), 2, str(run), "another process")
-
-
-def test_divergence_exits_5_before_the_update_and_names_update_and_layer(program, text, tmp_path, monkeypatch):
-    update = training.Trainer.update
-
-    def spoilt(trainer):
-        if trainer.step == 2:  # the third update
-            trainer.state.layers[1].cell.fill_(float("nan"))
-        update(trainer)
-
-    monkeypatch.setattr(training.Trainer, "update", spoilt)
-    out = tmp_path / "run"
-    called = program("train", *TINY, "--checkpoint-every", 1, "--data", text, "--out", out)
-    refused(called, 5, "update 3", "surprise of layer 2", "lr")
-    assert {path.name for path in (out / "checkpoints").iterdir()} == {"step_1", "step_2"}
-    assert [row["step"] for row in read_metrics(RunFolder(out))] == [1, 2]
+def test_a_name_that_is_no_text_is_shown_all_the_same(run, tmp_path, monkeypatch):
+    copy, screen = tmp_path / "run-\udcff", io.BytesIO()
+    shutil.copytree(run, copy)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(screen, encoding="utf-8"))
+    assert main(["train", "--resume", str(copy), "--no-plots"]) == 0
+    sys.stdout.flush()
+    assert b"run-\\udcff" in screen.getvalue()
 
 
 def test_the_program_itself_ends_with_a_message_and_not_a_traceback(tmp_path):

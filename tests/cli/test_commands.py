@@ -11,8 +11,7 @@ import torch
 from pcrnn.config import TrainConfig
 from pcrnn.optimiser import learning_rate
 from pcrnn.run import RunFolder, columns, read_metrics
-
-TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
+from tests.conftest import TINY, refused
 
 
 def test_train_leaves_settings_metrics_pictures_and_a_checkpoint(run):
@@ -118,6 +117,21 @@ def test_sample_goes_on_from_the_prompt_and_repeats_with_the_seed(program, run):
 def test_a_cold_sample_of_a_sure_stack_takes_the_likeliest_symbol(program, run):
     texts = {program("sample", run, "--temperature", 0, "--seed", seed).out for seed in range(3)}
     assert len(texts) == 1
+
+
+def test_verify_tells_which_checkpoints_are_sound(program, run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    assert program("train", "--resume", copy, "--steps", 6, "--no-plots").code == 0
+    called = program("verify", copy)
+    assert called.code == 0
+    assert [line.split()[:2] for line in called.out.splitlines()] == [["step_6", "ok"], ["step_4", "ok"]]
+    (copy / "checkpoints" / "step_6" / "weights.safetensors").write_bytes(b"")
+    called = program("verify", copy)
+    refused(called, 4, "got 1 damaged of 2; --resume goes on from step_4")
+    assert "step_6  damaged" in called.out and "weights.safetensors" in called.out
+    shutil.rmtree(copy / "checkpoints")
+    refused(program("verify", copy), 4, "expected a checkpoint that can be loaded, got none")
 
 
 def test_info_tells_versions_devices_and_the_ops(program):

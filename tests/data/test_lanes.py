@@ -118,6 +118,11 @@ def test_too_short_says_how_many_are_needed_and_what_to_lower(length, message):
         Lanes(torch.arange(length), batch=32, chunk=128, name="the training part")
 
 
+def test_nothing_to_lower_is_not_proposed():
+    with pytest.raises(DataError, match="lower --batch and --chunk, or"):
+        Lanes(torch.arange(0), batch=1, chunk=4)
+
+
 @given(st.integers(2, 3000), st.integers(1, 64), st.integers(1, 200))
 def test_what_the_message_says_to_lower_to_works(length, batch, chunk):
     x = torch.arange(length)

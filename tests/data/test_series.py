@@ -153,6 +153,8 @@ def test_state_of_other_columns(tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
+        {"columns": 5},
+        {"columns": [1, 2]},
         {"mean": None},
         {"mean": ["a", "b"]},
         {"scale": [1, 0]},

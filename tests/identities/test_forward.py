@@ -154,6 +154,17 @@ def test_supervised_target_equals_bptt(masked):
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-11)
 
 
+def test_the_base_rate_of_what_is_observed_learns_beside_a_target():
+    """Its gradient is autograd's of the mean surprise of the observations, which the target's mask leaves alone."""
+    stack = PredictiveStack(Categorical(5), (4, 3), target=Categorical(7))
+    x, y, mask = torch.randint(5, (2, 9)), torch.randint(7, (2, 9)), torch.rand(2, 9) < 0.5
+    rule = learning_rules.make("local")
+    rule.accumulate(stack, Chunk(x, y, mask), None, rule.init(stack, 2))
+    eta = stack.sensory.eta.detach().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(eta.expand(18, -1), x.flatten())
+    torch.testing.assert_close(stack.sensory.eta.grad, *torch.autograd.grad(loss, eta))
+
+
 def test_a_rule_works_on_one_layer_alone():
     """A single layer learns to predict its next input; the gradient is autograd's of that Gaussian surprise."""
     layer = PredictiveLayer(3, 4, observation=Gaussian(3, rate=0.0))

@@ -1,4 +1,4 @@
-"""Files that cannot be learned from: each gives one message with the place, what was expected, what came."""
+"""Row 13: files that cannot be learned from: each gives one message with the place, what was expected, what came."""
 
 import io
 import os
@@ -7,10 +7,13 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 from pcrnn.data import open_source
 from pcrnn.errors import DataError
+from tests.conftest import refused
 
+pytestmark = pytest.mark.row(13)
 ROWS = b"".join(b"%d,%d\n" % (i, i * i) for i in range(20))
 
 CSV = {
@@ -157,6 +160,7 @@ NPY = {
 }
 
 
+@pytest.mark.row(8)
 @pytest.mark.parametrize("name", NPY)
 def test_npy(tmp_path, name):
     content, message = NPY[name]
@@ -166,6 +170,7 @@ def test_npy(tmp_path, name):
         open_source(str(path))
 
 
+@pytest.mark.row(8)
 def test_a_pickle_in_an_array_is_not_executed(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -186,6 +191,7 @@ TEXT = {
         "one\ntwo Ä three".encode("latin-1"),
         r":2:5: expected UTF-8 text, came the byte 0xc4; .*--tokens bytes",
     ),
+    "latin-1 after an empty line": (b"\n\nab\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
     "latin-1 after CRLF": (b"1\r\n2\r\n\xef\xbb\xbf3\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
     "latin-1 after a byte-order mark": (
         b"\xef\xbb\xbfab\xff",
@@ -215,3 +221,44 @@ def test_short_bytes(tmp_path, data):
     path.write_bytes(data)
     with pytest.raises(DataError, match=f"expected at least 11 bytes, .* came {len(data)}"):
         open_source(str(path), tokens="bytes")
+
+
+READS = {
+    "byte-order mark": b"\xef\xbb\xbfa,b\n" + ROWS,
+    "CRLF": (b"a,b\n" + ROWS).replace(b"\n", b"\r\n"),
+    "old Mac line ends": (b"a,b\n" + ROWS).replace(b"\n", b"\r"),
+    "semicolons": (b"a,b\n" + ROWS).replace(b",", b";"),
+    "tabs": (b"a,b\n" + ROWS).replace(b",", b"\t"),
+    "quotes": b'"a","b"\n' + ROWS,
+    "no newline at the end": (b"a,b\n" + ROWS).rstrip(),
+    "empty lines at the end": b"a,b\n" + ROWS + b"\n\n",
+    "no header": ROWS,
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_is_unusual_but_right_is_read_right(tmp_path, name):
+    plain, path = tmp_path / "plain.csv", tmp_path / "table.csv"
+    plain.write_bytes(b"a,b\n" + ROWS)
+    path.write_bytes(READS[name])
+    for split in ("train", "valid"):
+        assert torch.equal(open_source(str(path)).sequence(split), open_source(str(plain)).sequence(split))
+
+
+@pytest.mark.parametrize("name", ["ragged row", "missing column", "renamed column"])
+def test_the_command_line_exits_3_with_the_place(program, tmp_path, name):
+    good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
+    good.write_bytes(b"a,b\n" + ROWS)
+    content, words = {
+        "ragged row": (b"a,b\n1,2\n3\n" + ROWS, ("bad.csv:3:2", "mend the row")),
+        "missing column": (b"a\n" + b"".join(b"%d\n" % i for i in range(20)), ("bad.csv", "expected 2 channels")),
+        "renamed column": (b"a,c\n" + ROWS, ("bad.csv", "expected the columns a, b", "came a, c")),
+    }[name]
+    bad.write_bytes(content)
+    tiny = ("--hidden", 4, "--chunk", 4, "--batch", 2, "--steps", 1, "--no-plots")
+    if name == "ragged row":
+        refused(program("train", *tiny, "--data", bad, "--out", tmp_path / "run"), 3, *words)
+        assert not (tmp_path / "run").exists()
+    else:
+        assert program("train", *tiny, "--data", good, "--out", tmp_path / "run").code == 0
+        refused(program("evaluate", tmp_path / "run", "--data", bad), 3, *words)

@@ -1,9 +1,11 @@
 """Ctrl-C and SIGTERM leave a run that can be resumed; the second one ends the process at once."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,12 @@ import pytest
 from pcrnn.cli import main
 from pcrnn.run import RunFolder, read_metrics
 
+pytestmark = pytest.mark.row(7)
 LONG = ["--hidden", "8", "8", "--chunk", "8", "--batch", "2", "--steps", "100000", "--log-every", "1"]
 
 
-def started(text: Path, out: Path) -> "subprocess.Popen[str]":
-    """A run in a process of its own, once it has made updates."""
+def started(text: Path, out: Path, updates: int) -> "subprocess.Popen[str]":
+    """A run in a process of its own, once it has made so many updates."""
     command = [sys.executable, "-m", "pcrnn", "train", *LONG, "--data", str(text), "--out", str(out)]
     process = subprocess.Popen(
         command,
@@ -25,24 +28,29 @@ def started(text: Path, out: Path) -> "subprocess.Popen[str]":
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert process.stdout is not None
-    while not process.stdout.readline().startswith("update"):
+    while updates:
+        updates -= process.stdout.readline().startswith("update")
         assert process.poll() is None
     return process
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_a_checkpoint_to_resume_from(text, tmp_path, number, code):
-    out = tmp_path / "run"
-    process = started(text, out)
-    process.send_signal(number)
-    printed, errors = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert f"pcrnn train --resume {out}" in printed
-    assert "Traceback" not in errors
-    done = read_metrics(RunFolder(out))[-1]["step"]
-    assert (out / "checkpoints" / f"step_{done:.0f}").is_dir()
-    assert main(["train", "--resume", str(out), "--steps", str(done + 2), "--no-plots"]) == 0
-    assert read_metrics(RunFolder(out))[-1]["step"] == done + 2
+def test_a_signal_at_a_random_update_leaves_a_checkpoint_to_resume_from(text, tmp_path, number, code, counts, injected):
+    chance = random.Random(int(number))
+    for case in range(counts.signals):
+        out = tmp_path / f"run-{case}"
+        process = started(text, out, chance.randint(1, 50))
+        time.sleep(chance.uniform(0, 0.01))
+        process.send_signal(number)
+        printed, errors = process.communicate(timeout=120)
+        assert process.returncode == code
+        assert f"pcrnn train --resume {out}" in printed
+        assert "Traceback" not in errors
+        done = read_metrics(RunFolder(out))[-1]["step"]
+        assert (out / "checkpoints" / f"step_{done:.0f}").is_dir()
+        assert main(["train", "--resume", str(out), "--steps", str(done + 2), "--no-plots"]) == 0
+        assert read_metrics(RunFolder(out))[-1]["step"] == done + 2
+    injected(counts.signals)
 
 
 def test_a_second_signal_does_not_wait_for_the_update():

@@ -1,6 +1,6 @@
 """A small text, a small run of it, and the program called in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from pcrnn.cli import main
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
+"""Flags of a run that takes no time."""
 
 
 class Called(NamedTuple):
@@ -23,9 +24,21 @@ class Called(NamedTuple):
 Program = Callable[..., Called]
 
 
+def refused(called: Called, code: int, *words: str) -> None:
+    """The exit code, a message with these words, and nothing that looks like a crash."""
+    assert called.code == code, called
+    for word in words:
+        assert word in called.err, called
+    assert "Traceback" not in called.err
+
+
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
+    """Bitwise equality holds for as many threads; and small sizes are fastest on one."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,71 @@
+"""Size limits that are checked before anything is allocated: of files, and of the tensors a run would make.
+
+Shapes: D natural parameters, N units and M message width of a layer, K delay line, B lanes, T steps of a chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pcrnn.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from pcrnn.config import TrainConfig
+
+
+def machine_memory() -> int:
+    """Bytes of this machine's memory, which no file to be read whole can exceed; unbounded where that is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
+
+
+def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
+    """N and K M of every layer of a stack that predicts an observation of D = `parameters`, bottom first."""
+    widths = [parameters, *(units + parameters for units in config.hidden)]
+    return [(units, config.delay * width) for units, width in zip(config.hidden, widths, strict=False)]
+
+
+def count_weights(config: TrainConfig, parameters: int) -> int:
+    """How many weights that stack has: W and b, Q, P, the mixing's A and B, and the base rate."""
+    mixed = 2 if config.mixing else 0
+    return parameters + sum(
+        3 * units * (window + 1) + (1 + mixed) * units * units + parameters * units
+        for units, window in layer_sizes(config, parameters)
+    )
+
+
+def count_numbers(config: TrainConfig, parameters: int) -> int:
+    """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
+    sizes = layer_sizes(config, parameters)
+    traces = sum(2 * units * window for units, window in sizes) if config.trace == "exact" else 0
+    steps = sum(3 * units + window for units, window in sizes)
+    learning = traces if config.rule == "local" else 0
+    return 4 * count_weights(config, parameters) + config.batch * (learning + config.chunk * steps)
+
+
+def require_memory(numbers: int, device: torch.device, what: str) -> None:
+    """Refuse so many float32 numbers that the device cannot hold them; `what` names the settings that decide.
+
+    Raises UsageError.
+    """
+    needed, there = 4 * numbers, _device_memory(device)
+    if needed > there:
+        gib = 1 << 30
+        raise UsageError(
+            f"{what}: expected sizes that fit into the {there / gib:.1f} GiB of {device}, "
+            f"got ones that need at least {needed / gib:.1f} GiB; lower them"
+        )
+
+
+def _device_memory(device: torch.device) -> int:
+    if device.type != "cuda":
+        return machine_memory()
+    import torch  # here, so that reading flags and files does not wait for it
+
+    return torch.cuda.get_device_properties(device).total_memory

@@ -1,0 +1,255 @@
+"""The mutants that are kept: most drawn by `mutants.py --draw`, some chosen for what an earlier mistake was.
+
+The first ones are run by default. A survivor stands below with the reason why no test should notice it.
+"""
+
+from tests.reliability.mutants import Mutant
+
+_LINES = [
+    (
+        "pcrnn/data/lanes.py",
+        "if transitions >= chunk:",
+        "if transitions > chunk:",
+    ),
+    (
+        "pcrnn/checkpoint.py",
+        'if sound and body["format"] > FORMAT:',
+        'if sound and body["format"] >= FORMAT:',
+    ),
+    (
+        "pcrnn/data/npy_file.py",
+        "if expected != came:",
+        "if expected == came:",
+    ),
+    (
+        "learning_rules/layerwise.py",
+        "surprises.append(update.surprise[:, 1:])",
+        "surprises.append(update.surprise[:, 2:])",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "in_state = signal * torch.nn.functional.silu(output_gate)",
+        "in_state = signal / torch.nn.functional.silu(output_gate)",
+    ),
+    (
+        "pcrnn/guard.py",
+        "self.skipped += self.tripped",
+        "self.skipped -= self.tripped",
+    ),
+    # so far by default
+    (
+        "pcrnn/checkpoint.py",
+        '_STEP_FOLDER = re.compile(r"step_(\\d{1,18})(\\.old-\\d+)?")',
+        '_STEP_FOLDER = re.compile(r"step_(\\d{1,18})")',
+    ),
+    (
+        "pcrnn/checkpoint.py",
+        "if not sound:",
+        "if sound:",
+    ),
+    (
+        "pcrnn/checkpoint.py",
+        "sound, manifest = False, {}",
+        "sound, manifest = True, {}",
+    ),
+    (
+        "pcrnn/checkpoint.py",
+        'if len(content) != entry["bytes"]:',
+        'if len(content) == entry["bytes"]:',
+    ),
+    (
+        "pcrnn/checkpoint.py",
+        'if hashlib.sha256(content).hexdigest() != entry["sha256"]:',
+        "if not content:",
+    ),
+    (
+        "pcrnn/guard.py",
+        "self.reading.copy_(torch.where(self.tripped > 0, self.reading, reading))",
+        "self.reading.copy_(torch.where(self.tripped > 1, self.reading, reading))",
+    ),
+    (
+        "pcrnn/data/series.py",
+        "if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):",
+        "if not (finite and mean.ndim == 2 and mean.shape == scale.shape and (scale > 0).all()):",
+    ),
+    (
+        "pcrnn/data/series.py",
+        "expected, came = len(standardisation.mean), table.values.shape[1]",
+        "expected, came = len(standardisation.mean), table.values.shape[0]",
+    ),
+    (
+        "pcrnn/data/npy_file.py",
+        "if 0 in shape:",
+        "if 0 not in shape:",
+    ),
+    (
+        "pcrnn/data/npy_file.py",
+        'if dtype.kind not in "fiu":',
+        'if dtype.kind not in "fiuO":',
+    ),
+    (
+        "pcrnn/data/npy_file.py",
+        "if len(shape) not in (1, 2):",
+        "if len(shape) not in (1, 3):",
+    ),
+    (
+        "pcrnn/data/lanes.py",
+        "self.skipped_by_parts = transitions - batch * self.lane_length",
+        "self.skipped_by_parts = transitions - batch / self.lane_length",
+    ),
+    (
+        "pcrnn/data/lanes.py",
+        "return self._window(position * self.chunk, self.chunk), position == 0",
+        "return self._window(position * self.chunk, self.chunk), position != 0",
+    ),
+    (
+        "pcrnn/data/text.py",
+        'if tokens != "characters" or not distinct:',
+        'if tokens == "characters" or not distinct:',
+    ),
+    (
+        "pcrnn/data/text.py",
+        "table = np.full(unknown + 1, -1, np.int32)",
+        "table = np.full(unknown + 1, 1, np.int32)",
+    ),
+    (
+        "pcrnn/data/text.py",
+        "self.vocabulary = tuple(sorted(set(content)) if vocabulary is None else vocabulary)",
+        "self.vocabulary = tuple(sorted(set(content)) if vocabulary is not None else vocabulary)",
+    ),
+    (
+        "pcrnn/data/csv_file.py",
+        "return values if whole and np.isfinite(values).all() else None",
+        "return values if whole or np.isfinite(values).all() else None",
+    ),
+    (
+        "pcrnn/data/csv_file.py",
+        "words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]",
+        "words = [bool(cell) and number for cell, number in zip(names, numbers, strict=True)]",
+    ),
+    (
+        "pcrnn/data/files.py",
+        "if size > (most := machine_memory()):",
+        "if size < (most := machine_memory()):",
+    ),
+    (
+        "pcrnn/data/files.py",
+        'line = text.count("\\n", 0, index) + 1',
+        'line = text.count("\\n", 0, index) - 1',
+    ),
+    (
+        "learning_rules/local.py",
+        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()",
+        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 1} if index else set()",
+    ),
+    (
+        "learning_rules/local.py",
+        "signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}",
+        "signals = {n: backward.signal(direct, handed.get(n + 1)) for n in (own, *others)}",
+    ),
+    (
+        "learning_rules/local.py",
+        'learns_through_time = self.trace != "none"',
+        'learns_through_time = self.trace == "none"',
+    ),
+    (
+        "learning_rules/local.py",
+        "learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())",
+        "learn_base_rate(stack.sensory.eta, activity.base_error * weight.numel())",
+    ),
+    (
+        "pcrnn/data/files.py",
+        'line = text.count("\\n", 0, index) + 1',
+        'line = text.count("\\n", 1, index) + 1',
+    ),
+    (
+        "pcrnn/data/lanes.py",
+        "transitions = max(length - 1, 0)",
+        "transitions = max(length - 1, 1)",
+    ),
+    (
+        "learning_rules/credit.py",
+        "gradient = -weighted_error.sum((0, 1))",
+        "gradient = weighted_error.sum((0, 1))",
+    ),
+    (
+        "learning_rules/credit.py",
+        "output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)",
+        "output[:, :-1] += _product(difference[:, 1:], self.layer.predictor)",
+    ),
+    (
+        "learning_rules/credit.py",
+        "message[:, :-steps] += late[:, steps:]",
+        "message[:, :-steps] -= late[:, steps:]",
+    ),
+    (
+        "learning_rules/credit.py",
+        "beyond[:, :-1] -= observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
+        "beyond[:, :-1] += observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
+    ),
+    (
+        "learning_rules/bptt.py",
+        "top = activity.layers[-1]",
+        "top = activity.layers[-2]",
+    ),
+    (
+        "learning_rules/bptt.py",
+        "loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()",
+        "loss = loss - 0.5 * (seen.output.detach() - predicted).square().mean()",
+    ),
+    (
+        "learning_rules/layerwise.py",
+        "message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)",
+        "message = torch.cat([layer.error_weight.value * update.error[:, 1:], update.state_error], -1)",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "carried = torch.addcmul(signals[t], decays[t + 1], carried, out=credits[t])",
+        "carried = torch.addcmul(signals[t], decays[t], carried, out=credits[t])",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        'left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)',
+        'left = repeat(suffix[:, 0] / decay[:, 0], "b n -> b (g n)", g=blocks)',
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "drive = torch.addcmul(candidate, decay, candidate, value=-1)",
+        "drive = torch.addcmul(candidate, decay, candidate, value=-2)",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "return error.to(eta.dtype), 0.5 * (error * difference).sum(-1) + constant",
+        "return error.to(eta.dtype), 0.5 * (error / difference).sum(-1) + constant",
+    ),
+    (
+        "pcrnn/ops/local.py",
+        "in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)",
+        "in_expectation = error[:, 1:] / -step_weight.unsqueeze(-1)",
+    ),
+    (
+        "pcrnn/ops/local.py",
+        "reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)",
+        "reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=1)",
+    ),
+    (
+        "pcrnn/ops/local.py",
+        "in_difference=difference / output.numel(),",
+        "in_difference=difference * output.numel(),",
+    ),
+]
+
+KEPT = [Mutant(*parts) for parts in _LINES]
+
+SURVIVORS = {
+    Mutant(
+        "pcrnn/data/csv_file.py",
+        'return repr(cell if len(cell) <= 40 else cell[:37] + "...")',
+        'return repr(cell if len(cell) < 40 else cell[:37] + "...")',
+    ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",
+    Mutant(
+        "pcrnn/ops/local.py",
+        "if gradients.mixing is not None and step.in_mixing is not None:",
+        "if gradients.mixing is not None or step.in_mixing is not None:",
+    ): "the same: a layer has both or neither, the line asks for both so that types are known",
+}

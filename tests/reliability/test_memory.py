@@ -1,0 +1,85 @@
+"""Rows 17 and 18: the local rule's memory does not grow with the sequence, and no run leaks."""
+
+import gc
+from pathlib import Path
+
+import pytest
+import torch
+
+from comparisons.memory import Setting, measure
+from pcrnn.data import open_source
+from pcrnn.train import Trainer
+from tests.reliability.tiny import config
+
+SMALL = Setting(hidden=(64, 64), batch=4, chunk=128, least=1024)
+
+
+@pytest.fixture
+def grown(child, tmp_path):
+    """By how many MiB the peak of a fresh process grows while it learns from one sequence."""
+
+    def measured(rule: str, length: int) -> float:
+        answer = tmp_path / "grown"
+        process = child(_measure, rule, length, answer)
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "child.log").read_text()
+        return float(answer.read_text())
+
+    return measured
+
+
+def _measure(rule: str, length: int, answer: Path) -> None:
+    measure(rule, 128, SMALL)  # short sequences, as many steps as the longer one, warm up
+    answer.write_text(str(measure(rule, length, SMALL)[0]))
+
+
+@pytest.mark.row(17)
+def test_memory_of_the_local_rule_does_not_grow_with_the_sequence(counts, grown, injected):
+    """BPTT over the whole sequence, which keeps every step, is the contrast: this measurement sees growth."""
+    local = {length: grown("local", length) for length in counts.lengths}
+    within = [length for length in counts.lengths if length <= 8192]  # of BPTT, that would need more than 1 GiB
+    bptt = {length: grown("bptt", length) for length in within}
+    shortest, longest = counts.lengths[0], counts.lengths[-1]
+    slope = (local[longest] - local[shortest]) / (longest - shortest)
+    steeper = (bptt[within[-1]] - bptt[shortest]) / (within[-1] - shortest)
+    print(f"\nMiB a step: local {slope:.6f}, BPTT {steeper:.6f}; MiB: local {local}, BPTT {bptt}")
+    assert steeper > 0.003  # 4 x 64 x 2 numbers and more a step
+    assert slope < 0.03 * steeper and local[longest] - local[shortest] < 4
+    injected(len(local))
+
+
+@pytest.mark.row(18)
+@pytest.mark.parametrize("rule", ["neighbour", "random-feedback", "bptt"])
+def test_a_run_does_not_leak(short_text, tmp_path, child, counts, injected, rule):
+    """Resident memory after warm-up and at the end, in a process that does nothing else."""
+    answer = tmp_path / "answer"
+    process = child(_learn, rule, short_text, counts.updates, answer)
+    process.join()
+    assert process.exitcode == 0, (tmp_path / "child.log").read_text()
+    before, after, tensors_before, tensors_after = map(int, answer.read_text().split())
+    assert after < 1.01 * before
+    assert tensors_after == tensors_before
+    injected(counts.updates)
+
+
+def _learn(rule: str, text: Path, updates: int, answer: Path) -> None:
+    trainer = Trainer(config(text, rule), open_source(str(text)))
+    readings = []
+    for step in range(updates):
+        trainer.update()
+        if step % 10 == 9:
+            trainer.row(), trainer.evaluate()
+        if step in (updates // 3, updates - 1):
+            readings.append((_resident(), _tensors()))
+    (before, few), (after, many) = readings
+    answer.write_text(f"{before} {after} {few} {many}")
+
+
+def _resident() -> int:
+    """Pages of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def _tensors() -> int:
+    gc.collect()
+    return sum(isinstance(found, torch.Tensor) for found in gc.get_objects())

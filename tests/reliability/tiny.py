@@ -1,0 +1,68 @@
+"""A run so small that it can be broken many times, and what of it must be the same bit for bit."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from pcrnn.checkpoint import Checkpoint, load_newest
+from pcrnn.config import TrainConfig
+from pcrnn.run import RunFolder, columns
+from pcrnn.train import Reporter, Summary
+
+TIMING = {"seconds", "tokens_per_second"}
+RULES = {
+    "bptt": {"rule": "bptt", "auxiliary": 0.1},
+    "neighbour": {"rule": "local"},
+    "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
+    "dropout-mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
+    "random-feedback": {"rule": "local", "credit": "layer", "feedback": "random"},
+}
+
+
+class StopAt(Reporter):
+    """Asks the run to stop before update `step`."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def should_stop(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def config(text: Path, rule: str, **changes) -> TrainConfig:
+    """Two layers on `short_text`."""
+    size = {"hidden": (5, 4), "chunk": 8, "batch": 2, "steps": 20, "warmup": 2}
+    often = {"log_every": 5, "evaluate_every": 4, "keep_last": 1}
+    return TrainConfig(**{"data": str(text)} | size | often | RULES[rule] | changes)
+
+
+def same(first: Checkpoint, second: Checkpoint) -> bool:
+    """Bitwise equality of all tensors: weights, optimiser, carried state, traces, random state."""
+    for mine, other in ((first.weights, second.weights), (first.trainer, second.trainer)):
+        if mine.keys() != other.keys():
+            return False
+        if not all(torch.equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine):
+            return False
+    return first.step == second.step
+
+
+def newest(summary: Summary) -> Checkpoint:
+    """The checkpoint a run ended with."""
+    checkpoint = load_newest(summary.folder.checkpoints).checkpoint
+    assert checkpoint.step == summary.step
+    return checkpoint
+
+
+def rows(folder: RunFolder) -> list[dict[str, float]]:
+    """The metrics without the columns that a clock writes."""
+    lines = map(json.loads, folder.metrics_jsonl.read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in TIMING} for line in lines]
+
+
+def cells(folder: RunFolder) -> list[list[str]]:
+    """The CSV file without the columns that a clock writes."""
+    kept = [number for number, name in enumerate(columns(2)) if name not in TIMING]
+    table = [line.split(",") for line in folder.metrics_csv.read_text().splitlines()]
+    return [[line[number] for number in kept] for line in table]
