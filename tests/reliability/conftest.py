@@ -37,7 +37,7 @@ class Counts:
 
 
 REDUCED = Counts(
-    kills=20, flips=100, cuts=11, stops=8, signals=1, lengths=(128, 1024), updates=300, mutants=6, examples=12
+    kills=20, flips=100, cuts=11, stops=8, signals=1, lengths=(128, 4096), updates=300, mutants=6, examples=12
 )  # fmt: skip
 FULL = Counts(
     kills=200, flips=1000, cuts=101, stops=20, signals=5, lengths=(128, 1024, 8192, 65536), updates=5000,
