@@ -111,6 +111,21 @@ def test_random_feedback_equals_symmetric_when_the_matrix_is_the_readout(make_st
     assert not torch.equal(with_readout[1], stack.layers[0].weight.grad)
 
 
+def test_random_feedback_is_uniform_around_zero_and_scaled_by_the_units(make_stack):
+    stack = make_stack(hidden=(64, 16))
+    carry = learning_rules.make("local", feedback="random").init(stack, 2)
+    for matrix, layer in zip(carry.feedback, stack.layers, strict=True):
+        bound = layer.hidden_size**-0.5
+        assert matrix.abs().max() <= bound
+        assert matrix.max() > 0.9 * bound and matrix.min() < -0.9 * bound
+
+
+@pytest.mark.parametrize(("credit", "hops"), [("top", -1), ("neighbour", -1), ("layer", 1), ("hierarchy", 0)])
+def test_hops_that_mean_nothing_are_refused(credit, hops):
+    with pytest.raises(ValueError, match=f"hops must be 0 or more .* got hops={hops} with credit='{credit}'"):
+        learning_rules.make("local", credit=credit, hops=hops)
+
+
 FAMILIES = {
     "gaussian": (Gaussian(3), lambda *shape: torch.randn(*shape, 3)),
     "bernoulli": (Bernoulli(4), lambda *shape: (torch.rand(*shape, 4) < 0.3).double()),

@@ -237,6 +237,16 @@ _LINES = [
         "in_difference=difference / output.numel(),",
         "in_difference=difference * output.numel(),",
     ),
+    (
+        "learning_rules/local.py",
+        "draw = torch.rand(layer.readout.shape, generator=generator) * 2 - 1",
+        "draw = torch.rand(layer.readout.shape, generator=generator) * 2 + 1",
+    ),
+    (
+        "learning_rules/local.py",
+        'if self.hops is not None and (self.hops < 0 or self.credit not in ("top", "neighbour")):',
+        'if self.hops is not None and (self.hops < 0 and self.credit not in ("top", "neighbour")):',
+    ),
 ]
 
 KEPT = [Mutant(*parts) for parts in _LINES]
