@@ -142,7 +142,7 @@ class Outside(Contender):
     def learn(self, chunk: Chunk, restart: bool) -> Tensor:
         surprise, expectation, state = self.see(chunk, None if restart else self.state)
         self.state = tree_map(Tensor.detach, state)
-        loss = (surprise[-1] * chunk.weight).sum()
+        loss = (surprise[-1] * chunk.weights(surprise.dtype)).sum()
         loss.backward()
         self.model.target.adapt(expectation.detach(), chunk.targets, chunk.mask)
         return loss.detach()
@@ -207,7 +207,7 @@ def score(contender: Contender, task: Task, split: Split) -> Score:
     with evaluating(contender.module):
         for chunk, restart in (_moved(piece, device) for piece in task.parts(split)):
             seen = contender.see(chunk, None if restart else memory)
-            memory, counted = seen.memory, chunk.weight > 0
+            memory, counted = seen.memory, chunk.weights(torch.float32) > 0
             total = total + (seen.surprise * counted).sum((1, 2), dtype=torch.float64).cpu()
             count += int(counted.sum())
             if symbolic:

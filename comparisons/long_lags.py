@@ -238,7 +238,7 @@ def trial(contender: Contender, task: MemoryTask, ladder: Ladder, setting: Setti
         with torch.no_grad():
             expectation, _ = learner.stack(judge.observations)
             surprise = learner.stack.layers[-1].observation.surprise(expectation, judge.targets)
-        score, nats = task.score(expectation, judge), (surprise * judge.weight).sum().item()
+        score, nats = task.score(expectation, judge), (surprise * judge.weights(surprise.dtype)).sum().item()
         curve.append((update, score))
         if task.solved(score):
             break

@@ -48,7 +48,7 @@ class BPTT:
         stack, stack_state = as_stack(learner, state)
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
-        per_level = (outcome.surprise * chunk.weight).sum((1, 2))
+        per_level = (outcome.surprise * chunk.weights(outcome.surprise.dtype)).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
             predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)

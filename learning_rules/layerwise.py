@@ -66,7 +66,7 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     stack.check_shifted(chunk)
     error, surprise = stack.sensory(_observed(chunk))
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
-    learn_base_rate(stack.sensory.eta, chunk.weight.to(surprise.dtype).unsqueeze(-1) * error[:, 1:])
+    learn_base_rate(stack.sensory.eta, chunk.weights(surprise.dtype).unsqueeze(-1) * error[:, 1:])
     stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
     message = stack.sensory.message(error[:, :-1])
     stack.sensory.error_weight.adapt(error[:, 1:], chunk.mask)
@@ -82,7 +82,7 @@ def climb(
     learned: Hook = unheard,
 ) -> Climbed:
     """Some neighbouring layers learn from what rises to the lowest of them; states and traces are theirs."""
-    observed, weight = _observed(chunk), chunk.weight.to(rising.expectation.dtype)
+    observed, weight = _observed(chunk), chunk.weights(rising.expectation.dtype)
     message, below = rising
     output, surprises, state_surprises, after = message, [], [], []
     for index, (layer, before) in enumerate(zip(layers, states, strict=True)):

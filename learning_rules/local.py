@@ -116,14 +116,14 @@ class Local:
         stack, stack_state = as_stack(learner, state)
         if self.in_one_sweep(stack):
             swept = sweep(stack, chunk, stack_state, carry.traces, learned)
-            loss = (swept.surprise[-1] * chunk.weight.to(swept.surprise.dtype)).sum()
+            loss = (swept.surprise[-1] * chunk.weights(swept.surprise.dtype)).sum()
             result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
             return result, like(learner, swept.state), carry
         activity, after = stack.observe(chunk.observations, stack_state)
         outcome = stack.outcome(activity, chunk)
         self.learn(stack, activity, outcome, chunk, carry, learned)
         stack.adapt(activity, outcome, chunk)
-        loss = (outcome.surprise[-1] * chunk.weight).sum()
+        loss = (outcome.surprise[-1] * chunk.weights(outcome.surprise.dtype)).sum()
         result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
         return result, like(learner, after), carry
 
@@ -146,7 +146,7 @@ class Local:
     ) -> None:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
         depth = len(stack.layers)
-        weight = chunk.weight.unsqueeze(-1).to(outcome.surprise.dtype)
+        weight = chunk.weights(outcome.surprise.dtype).unsqueeze(-1)
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())

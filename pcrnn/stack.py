@@ -38,15 +38,14 @@ class Chunk(NamedTuple):
             raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
         return cls(x[:, :-1], x[:, 1:])
 
-    @property
-    def weight(self) -> Tensor:
-        """Weight of each step in the mean loss, [B, T]; sums to 1 (or to 0 where nothing counts)."""
+    def weights(self, dtype: torch.dtype) -> Tensor:
+        """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
         counted = (
             torch.ones(self.targets.shape[:2], dtype=torch.bool, device=self.targets.device)
             if self.mask is None
             else self.mask
         )
-        return counted / counted.sum().clamp_min(1)
+        return counted.to(dtype) / counted.sum().clamp_min(1)
 
 
 class StackState(NamedTuple):

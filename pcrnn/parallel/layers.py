@@ -199,7 +199,7 @@ class LayerShare:
         state_surprise[own] = climbed.state_surprise
         states = list(state.layers)
         states[own] = climbed.state
-        loss = (surprise[-1] * chunk.weight.to(nothing.dtype)).sum()
+        loss = (surprise[-1] * chunk.weights(nothing.dtype)).sum()
         result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), climbed.output)
         return result, StackState(tuple(states)), carry
 

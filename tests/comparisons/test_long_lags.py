@@ -58,7 +58,7 @@ def test_guessing_a_symbol_scores_the_chance_of_copy():
     expectation = torch.full((400, 40, 10), -1e4)
     expectation[:, -10:, 1:9] = 0
     surprise = task.families()[1].surprise(expectation, drawn.targets)
-    assert (surprise * drawn.weight).sum().item() == pytest.approx(task.chance_nats, rel=1e-5)
+    assert (surprise * drawn.weights(surprise.dtype)).sum().item() == pytest.approx(task.chance_nats, rel=1e-5)
     assert task.chance_nats == pytest.approx(math.log(8))
     assert task.score(expectation, drawn) == pytest.approx(task.chance, abs=0.03)
     perfect = torch.nn.functional.one_hot(drawn.targets, 10).float()

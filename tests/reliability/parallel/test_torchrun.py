@@ -12,7 +12,7 @@ import torch
 from pcrnn.checkpoint import load_newest
 from pcrnn.cli import main
 from pcrnn.run import RunFolder, read_metrics
-from tests.parallel.conftest import command, environment
+from tests.reliability.parallel.conftest import command, environment
 
 TINY = ("--hidden", 6, 5, "--chunk", 8, "--batch", 4, "--warmup", 2, "--credit", "layer")
 OFTEN = ("--log-every", 1, "--evaluate-every", 0, "--checkpoint-every", 3, "--no-plots")
@@ -40,6 +40,7 @@ def check_same(found: Path, expected: Path) -> None:
     assert rows == wanted
 
 
+@pytest.mark.row(16)
 def test_a_killed_data_rank_is_started_again_and_the_run_ends_as_if_unbroken(torchrun, text, tmp_path):
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
     ended = torchrun(2, FAULTY, "kill:1:5", *train(text, broken, "data", 8), restarts=1)
@@ -49,6 +50,7 @@ def test_a_killed_data_rank_is_started_again_and_the_run_ends_as_if_unbroken(tor
     check_same(broken, unbroken)
 
 
+@pytest.mark.row(16)
 def test_a_killed_layer_rank_is_started_again_and_the_run_ends_as_that_of_one_process(torchrun, text, tmp_path):
     """Killed before the first checkpoint: the run begins anew in its own folder. No bit depends on who held a layer."""
     broken, alone = tmp_path / "broken", tmp_path / "alone"
@@ -78,6 +80,7 @@ def test_sigterm_leaves_a_checkpoint_that_one_process_goes_on_from(text, tmp_pat
 
 
 @pytest.mark.full
+@pytest.mark.row(16)
 @pytest.mark.parametrize("parallel", ["data", "layers"])
 @pytest.mark.parametrize("victim", [0, 1])
 def test_kills_from_outside_at_any_time(text, tmp_path, parallel, victim):

@@ -15,7 +15,7 @@ from pcrnn.parallel.layers import LayerTeam, shares
 from pcrnn.parallel.ranks import LAUNCH, connected
 from pcrnn.run import RunFolder, read_metrics
 from pcrnn.train import Reporter, train
-from tests.parallel.test_torchrun import check_same
+from tests.reliability.parallel.test_torchrun import check_same
 
 SIZE = {"hidden": (5, 4), "chunk": 8, "batch": 2, "steps": 6, "warmup": 2, "log_every": 1, "evaluate_every": 4}
 

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from pcrnn.config import TrainConfig
-from tests.parallel.worker import trained
+from tests.reliability.parallel.worker import trained
 
 HERE = Path(__file__).parent
 
@@ -95,6 +95,7 @@ def check_replicas(folder: Path, ranks: int) -> None:
         assert [name for name in first if not torch.equal(first[name], other[name])] == []
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_ranks_equal_one_process_on_the_joined_batch(done, alone, kind, name, ranks):
@@ -105,6 +106,7 @@ def test_ranks_equal_one_process_on_the_joined_batch(done, alone, kind, name, ra
 
 
 @pytest.mark.full
+@pytest.mark.row(15)
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize(("kind", "name"), CASES)
 def test_after_100_steps(done, alone, kind, name, ranks):
