@@ -1,4 +1,4 @@
-"""A small text, a small run of it, and the program called in this process."""
+"""One thread, double precision, a small text, a small run of it, and the program called in this process."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +39,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """Double precision by default, so that identities hold to many digits, and a fixed seed."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="session")

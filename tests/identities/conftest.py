@@ -10,12 +10,8 @@ SYMBOLS, BATCH, STEPS = 5, 3, 14
 
 
 @pytest.fixture(autouse=True)
-def _float64():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
+def _float64(float64):
+    """In every test here."""
 
 
 @pytest.fixture

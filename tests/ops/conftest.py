@@ -380,14 +380,6 @@ def layout(request) -> str:
     return request.param
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def poisoned():
     """Memory that an op allocates is NaN until written: what it forgets to write is found."""

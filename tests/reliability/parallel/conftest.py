@@ -14,13 +14,11 @@ Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(autouse=True)
-def _as_it_was():
-    """One thread and the usual precision, afterwards as well."""
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    torch.set_num_threads(1)
+def _precision():
+    """As it was, afterwards: a worker called in this process sets it."""
+    before = torch.get_default_dtype()
     yield
-    torch.set_num_threads(threads)
-    torch.set_default_dtype(dtype)
+    torch.set_default_dtype(before)
 
 
 def command(ranks: int, *arguments: object, restarts: int = 0) -> list[str]:
