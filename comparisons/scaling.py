@@ -87,7 +87,7 @@ class Setting:
     layers: int = 6
     batch: int = 16
     chunk: int = 128
-    updates: int = 20
+    updates: int = 8
     rounds: int = 3
     nodes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -151,7 +151,8 @@ def in_fresh_processes(way: Way, setting: Setting) -> Row:
     """`measure` in as many new processes as the way has, one thread each."""
     code = (
         "import json\nfrom comparisons.scaling import Setting, Way, measure\n"
-        f"print(json.dumps(measure({way!r}, {setting!r})), flush=True)"
+        f"found = measure({way!r}, {setting!r})\n"
+        "if found: print(json.dumps(found), flush=True)"  # ranks that do not lead would write into the same line
     )
     command = [sys.executable, "-c", code]
     if way.processes > 1:
