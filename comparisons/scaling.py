@@ -87,7 +87,7 @@ class Setting:
     layers: int = 6
     batch: int = 16
     chunk: int = 128
-    updates: int = 8
+    updates: int = 20  # a pipeline fills and drains once: a large part of few
     rounds: int = 3
     nodes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
