@@ -14,21 +14,11 @@ from pcrnn.parallel import joined
 from pcrnn.parallel.layers import LayerTeam, shares
 from pcrnn.parallel.ranks import LAUNCH, connected
 from pcrnn.run import RunFolder, read_metrics
-from pcrnn.train import Reporter, train
+from pcrnn.train import train
 from tests.reliability.parallel.test_torchrun import check_same
+from tests.reliability.tiny import StopAt
 
 SIZE = {"hidden": (5, 4), "chunk": 8, "batch": 2, "steps": 6, "warmup": 2, "log_every": 1, "evaluate_every": 4}
-
-
-class StopAt(Reporter):
-    """Asks the run to stop before update `step`."""
-
-    def __init__(self, step: int) -> None:
-        self.left = step
-
-    def should_stop(self) -> bool:
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture
