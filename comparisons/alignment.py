@@ -19,6 +19,7 @@ Shapes: B batch, T time.
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
@@ -35,6 +36,7 @@ from learning_rules import Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, TextSource, open_source
+from pcrnn.running import RunningVariance
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "bptt, truncated": ("bptt", {}),
@@ -246,12 +248,27 @@ def held_out(setting: Setting, steps: int) -> Tensor:
     return x
 
 
+@contextmanager
+def frozen(stack: PredictiveStack) -> Iterator[None]:
+    """Inside the block the running variances stand still, too: some of them weigh the messages."""
+    running = [part for part in stack.modules() if isinstance(part, RunningVariance)]
+    rates = [part.rate for part in running]
+    for part in running:
+        part.rate = 0.0
+    try:
+        yield
+    finally:
+        for part, rate in zip(running, rates, strict=True):
+            part.rate = rate
+
+
 def gradient(rule: Rule, stack: PredictiveStack, chunks: Sequence[Chunk], state: Any = None) -> Gradient:
     """Sum of a rule's gradients over consecutive chunks under frozen weights, begun with empty traces."""
     stack.zero_grad(set_to_none=False)
     carry = rule.init(stack, chunks[0].observations.shape[0])
-    for chunk in chunks:
-        _, state, carry = rule.accumulate(stack, chunk, state, carry)
+    with frozen(stack):
+        for chunk in chunks:
+            _, state, carry = rule.accumulate(stack, chunk, state, carry)
     found = []
     for layer in stack.layers:
         own = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in layer.named_parameters()}

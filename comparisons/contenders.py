@@ -55,6 +55,8 @@ KINDS: dict[str, Kind] = {
     },
     "cascade, exact": _local("cascade"),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
+    "bptt, errors not weighed": Kind(options={"rule": "bptt", "weigh_errors": False}),
+    "neighbour, errors not weighed": Kind(options={"rule": "local", "weigh_errors": False}),
     **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
 }
 

@@ -35,7 +35,7 @@ class Setting:
     limit: int | None = None
 
 
-FULL = Setting(base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, weigh_errors=True, evaluate_every=0))
+FULL = Setting(base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, evaluate_every=0))
 QUICK = Setting(
     base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, warmup=1, evaluate_every=0),
     layers=(2, 3),

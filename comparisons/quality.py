@@ -39,7 +39,7 @@ class Study:
     open: Opener
     base: TrainConfig
     kinds: tuple[str, ...] = tuple(KINDS)
-    rates: tuple[float, ...] = (3e-3, 1e-3, 1e-2)
+    rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
     endings: tuple[str, ...] = ()  # of files that a person may give for it
     limit: int | None = None  # see comparisons/tasks.py; for quick runs
 

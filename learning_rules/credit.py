@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from pcrnn import ops
 from pcrnn.layer import LayerActivity, PredictiveLayer
-from pcrnn.ops.local import LayerTensors, Learned, learn_
+from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
+from pcrnn.ops.reference import add_product_
 
 
 class Handed(NamedTuple):
@@ -29,6 +30,23 @@ class Signal(NamedTuple):
     beyond: Tensor | None  # the part of it that is not the broadcast error
     difference: Tensor | None  # in r_t - Q r_{t-1}, [B, T, N]
     output: Tensor  # in r_t, [B, T, N]
+
+
+class Trace(NamedTuple):
+    """Eligibility trace of one layer's traced gate blocks: ds/dW and ds/db of every sequence of the batch; of R alike.
+
+    Where a unit's memory has C real components, those of a sequence lie one after the other.
+    """
+
+    weight: Tensor  # [B, C G N, K M]
+    bias: Tensor  # [B, C G N]
+
+    @classmethod
+    def zeros(cls, layer: PredictiveLayer, presynaptic: int, batch_size: int) -> "Trace":
+        """Before a sequence, of a matrix that reads so many numbers; without rows where it reads none."""
+        rows = layer.cell.components * layer.cell.traced_blocks * layer.hidden_size if presynaptic else 0
+        zeros = layer.weight.new_zeros
+        return cls(zeros(batch_size, rows, presynaptic), zeros(batch_size, rows))
 
 
 class Credit(NamedTuple):
@@ -51,14 +69,17 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
     """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
 
-    def gradient(parameter: Tensor) -> Tensor:
-        if not parameter.requires_grad:
-            return torch.zeros_like(parameter)
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        return parameter.grad
+    return LayerTensors._make(_gradient(p) for p in parameters_of(layer))
 
-    return LayerTensors._make(None if p is None else gradient(p) for p in parameters_of(layer))
+
+def _gradient(parameter: Tensor | None) -> Tensor | None:
+    if parameter is None:
+        return None
+    if not parameter.requires_grad:
+        return torch.zeros_like(parameter)
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
 
 
 def parameters_of(layer: PredictiveLayer) -> LayerTensors:
@@ -80,7 +101,7 @@ class LayerBackward:
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        self.immediate = layer.cell.immediate(activity.cell)
+        self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.cells has it
 
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
@@ -96,7 +117,7 @@ class LayerBackward:
         output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
         return Signal(expectation, beyond, difference, output)
 
-    def learn(self, signal: Signal, trace: tuple[Tensor, Tensor] | None, memory: bool) -> Credit:
+    def learn(self, signal: Signal, trace: Trace | None, memory: bool, recurrent: Trace | None = None) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
         in_difference = activity.difference / activity.output.numel()
@@ -106,6 +127,7 @@ class LayerBackward:
         in_state, in_gate = layer.cell.output_credit(activity.cell, in_gated)
         step = Learned(
             window=activity.window,
+            heard=self._by_component(activity.window),
             output=activity.output,
             previous_output=activity.previous_output,
             decay=self._decay(memory),
@@ -117,19 +139,27 @@ class LayerBackward:
             gated=activity.cell.output,
             in_mixing=in_mixing,
         )
-        return Credit(learn_(gradients_of(layer), *(trace or (None, None)), step), in_gate)
+        weight_trace, bias_trace = self._components(trace)
+        traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
+        if activity.cell.hidden is not None:
+            self._learn_recurrent(activity.cell.hidden, recurrent, step)
+        for part in (weight_trace, bias_trace):
+            if part is not None:
+                layer.cell.settle_(part, activity.output.shape[1])
+        return Credit(self._joined(traced), in_gate)
 
     def credit(self, signal: Signal, memory: bool) -> Credit:
         """Credit of the gate preactivations under a signal the layer does not learn from."""
         in_state, in_gate = self._in_cell(signal)
-        return Credit(ops.credit(self._decay(memory), self.immediate, in_state), in_gate)
+        return Credit(self._joined(ops.credit(self._decay(memory), self.immediate, in_state)), in_gate)
 
     def cascaded(self, own: Signal, signal: Signal) -> Credit:
         """Credit of the gate preactivations: of the layer's own signal through memory, of the rest at its own step."""
         through, _ = self._in_cell(own)
         in_state, in_gate = self._in_cell(signal)
         remembered = ops.credit(self._decay(True), self.immediate, through)
-        return Credit(remembered + ops.credit(self._decay(False), self.immediate, in_state - through), in_gate)
+        at_once = ops.credit(self._decay(False), self.immediate, in_state - through)
+        return Credit(self._joined(remembered + at_once), in_gate)
 
     def hand_down(self, signal: Signal, credit: Credit) -> Handed:
         """What a signal says about the message that came in and the expectation it came with."""
@@ -146,6 +176,43 @@ class LayerBackward:
             return Handed(signal.beyond, None, message)
         size = layer.observation.size
         return Handed(signal.beyond, message[..., :size], message[..., size:])
+
+    def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: Learned) -> None:
+        """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
+        cell = self.layer.cell
+        rows = cell.traced_blocks * cell.hidden_size
+        matrix, bias = (_gradient(p) for p in (cell.recurrent, cell.recurrent_bias))
+        assert matrix is not None
+        bias = matrix.new_zeros(len(matrix)) if bias is None else bias
+        presynaptic = for_products(hidden)
+        add_product_(matrix[rows:], step.in_gate, presynaptic)
+        bias[rows:].add_(step.in_gate.sum((0, 1)))
+        ops.eligibility_update_(
+            matrix[:rows],
+            bias[:rows],
+            *(trace or (None, None)),
+            step.decay,
+            cell.recurrent_immediate(self.activity.cell, self.immediate),
+            presynaptic,
+            step.in_state,
+        )
+
+    def _by_component(self, series: Tensor) -> Tensor:
+        """What every real component of a lane's memory hears, [B C, T, J]."""
+        components = self.layer.cell.components
+        return series if components == 1 else series.repeat_interleave(components, 0)
+
+    def _components(self, trace: Trace | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Views of the two tensors of a trace with a row a component, [B C, ...]."""
+        if trace is None:
+            return None, None
+        rows = trace.bias.shape[0] * self.layer.cell.components
+        return trace.weight.view(rows, -1, trace.weight.shape[2]), trace.bias.view(rows, -1)
+
+    def _joined(self, credit: Tensor) -> Tensor:
+        """Credit of the preactivations, [B, T, G N], of that through every component, [B C, T, G N]."""
+        components = self.layer.cell.components
+        return credit if components == 1 else credit.unflatten(0, (-1, components)).sum(1)
 
     def _through_error(self, gradient: Tensor, beyond: Tensor | None) -> Tensor:
         """Gradient in eta_{t-1} of a gradient in pi e_t, e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""

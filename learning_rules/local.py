@@ -7,7 +7,7 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     E_t = a_t E_{t-1} + m_t outer u_t
 
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
-does not grow with the sequence. Because the recurrence is elementwise, the traces are exact real-time recurrent
+does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
 learning: with frozen weights and spatial credit `layer` or `top` the sum over chunks equals the gradient over the
 whole sequence, however it is cut.
 
@@ -33,9 +33,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, learn_base_rate, reaches
+from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, reaches
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.cells import CELLS, Cell, GatedCell
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
@@ -43,18 +44,12 @@ TraceKind = Literal["exact", "chunk", "none"]
 Feedback = Literal["symmetric", "random"]
 
 
-class Trace(NamedTuple):
-    """Eligibility trace of one layer's traced gate blocks: ds/dW and ds/db of every sequence of the batch."""
-
-    weight: Tensor  # [B, G N, K M]
-    bias: Tensor  # [B, G N]
-
-
 class LocalCarry(NamedTuple):
     """What the local rule carries between chunks."""
 
     traces: tuple[Trace, ...]  # one a layer; none unless traces are exact
     feedback: tuple[Tensor, ...]  # fixed random [D, N] matrices in place of P; none when symmetric
+    recurrent: tuple[Trace, ...] = ()  # traces of R, one a layer; none unless a cell has one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +86,19 @@ class Local:
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
-        traces = []
-        for layer in stack.layers if self.trace == "exact" else ():
-            rows = layer.cell.traced_blocks * layer.hidden_size
-            zeros = layer.weight.new_zeros(batch_size, rows, layer.weight.shape[1])
-            traces.append(Trace(zeros, zeros.new_zeros(batch_size, rows)))
+        tracing = list(stack.layers) if self.trace == "exact" else []
+        traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
+        dense = any(layer.cell.recurrent is not None for layer in tracing)
+        recurrent = [
+            Trace.zeros(layer, 0 if layer.cell.recurrent is None else layer.hidden_size, batch_size)
+            for layer in (tracing if dense else ())
+        ]
         feedback = []
         generator = torch.Generator().manual_seed(self.seed)
         for layer in stack.layers if self.feedback == "random" else ():
             draw = torch.rand(layer.readout.shape, generator=generator) * 2 - 1
             feedback.append((draw / layer.hidden_size**0.5).to(layer.readout))
-        return LocalCarry(tuple(traces), tuple(feedback))
+        return LocalCarry(tuple(traces), tuple(feedback), tuple(recurrent))
 
     @torch.no_grad()
     def accumulate(
@@ -166,7 +163,8 @@ class Local:
             own, *others = reaches(reach, index, depth)
             signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
             trace = carry.traces[index] if carry.traces else None
-            credit = backward.learn(signals[own], trace, learns_through_time)
+            recurrent = carry.recurrent[index] if carry.recurrent else None
+            credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
             learned(stack.layers[index])
             wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
             handed = {}
@@ -185,7 +183,12 @@ class Local:
             return self.hops
         return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit, depth - 1)
 
+    def is_exact(self, cell: str | Cell) -> bool:
+        """Whether credit through that cell's memory is exact real-time recurrent learning, and no approximation."""
+        kind = CELLS[cell] if isinstance(cell, str) else cell
+        return self.trace == "exact" and kind.exact
+
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        return alone and stack.prior is None
+        return alone and stack.prior is None and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)

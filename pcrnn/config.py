@@ -39,11 +39,13 @@ class TrainConfig:
     """`local`: every layer learns from errors near it; `bptt`: the same stack, trained end to end."""
     hidden: tuple[int, ...] = (256, 256, 256)
     """Units of each layer, bottom first."""
+    cell: Literal["gated", "rotating", "leaky", "rnn", "lstm", "gru"] = "gated"
+    """Of every layer; the local rule is exact in time for `gated` and `rotating`, e-prop for the others."""
     delay: int = 2
     """How many of the last messages a layer's gates see."""
     mixing: bool = False
     """Let the units of a layer meet within a step, through a gated linear unit."""
-    weigh_errors: bool = False
+    weigh_errors: bool = True
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
@@ -121,6 +123,7 @@ class TrainConfig:
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
         return {
+            "cell": self.cell,
             "delay": self.delay,
             "dropout": self.dropout,
             "mixing": self.mixing,
@@ -157,8 +160,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "delay", "mixing", "weigh_errors", "credit", "hops", "trace", "feedback",
-    "auxiliary", "chunk", "batch", "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "credit", "hops", "trace",
+    "feedback", "auxiliary", "chunk", "batch", "seed",
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D natural parameters.
 
     k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
-    q_t   = cell(k_t, s_{t-1})                     pcrnn.cells
+    q_t   = cell(k_t, s_{t-1})                     one of pcrnn.cells
     r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
     eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcrnn import ops
-from pcrnn.cells import CellActivity, GatedCell
+from pcrnn import cells, ops
+from pcrnn.cells import Cell, CellActivity
 from pcrnn.errors import InputError
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight, RunningVariance
@@ -27,7 +27,7 @@ from pcrnn.running import ErrorWeight, RunningVariance
 class LayerState(NamedTuple):
     """What a layer remembers between chunks."""
 
-    cell: Tensor  # s, [B, N]
+    cell: Tensor  # the cell's state, [B, S N]
     output: Tensor  # r, [B, N]
     messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
     expectation: Tensor  # eta, [B, D], of the observation that comes next
@@ -81,6 +81,7 @@ class PredictiveLayer(nn.Module):
         hidden_size: number of units N.
         observation: the family whose natural parameters the layer corrects; by default a Gaussian over the
             layer's own input, so a layer on its own learns to predict its next input.
+        cell: name of one of `pcrnn.cells.CELLS`, or a cell of hidden_size units.
         delay: length K of the delay line.
         longest: longest initial time constant, in steps; decays are spread between 1 and this.
         dropout: share of the incoming message that the gates do not hear, in training mode.
@@ -103,6 +104,7 @@ class PredictiveLayer(nn.Module):
         hidden_size: int,
         *,
         observation: Observation | None = None,
+        cell: str | Cell = "gated",
         delay: int = 2,
         longest: float = 64.0,
         dropout: float = 0.0,
@@ -115,10 +117,10 @@ class PredictiveLayer(nn.Module):
                 raise ValueError(f"PredictiveLayer: {name} must be at least 1, got {value}")
         if not 0 <= dropout < 1:
             raise ValueError(f"PredictiveLayer: dropout must be at least 0 and below 1, got {dropout}")
-        self.input_size, self.hidden_size, self.delay, self.longest = input_size, hidden_size, delay, longest
+        self.input_size, self.hidden_size, self.delay = input_size, hidden_size, delay
         self.dropout = dropout
         self.share: tuple[int, int] = (0, 1)  # of the lanes, of how many: dropout is drawn for all of them
-        self.cell = GatedCell()
+        self.cell = cells.make(cell, hidden_size, longest)
         self.observation = Gaussian(input_size) if observation is None else observation
         self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
         self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
@@ -140,8 +142,9 @@ class PredictiveLayer(nn.Module):
             if matrix is not None:
                 bound = 1 / math.sqrt(matrix.shape[1])
                 nn.init.uniform_(matrix, -bound, bound)
+        self.cell.reset_parameters()
         with torch.no_grad():
-            self.bias.copy_(self.cell.initial_bias(self.hidden_size, self.longest))
+            self.bias.copy_(self.cell.initial_bias())
 
     def initial_state(self, batch_size: int) -> LayerState:
         """State before the first observation: all zeros."""
@@ -150,7 +153,7 @@ class PredictiveLayer(nn.Module):
             return self.weight.new_zeros(batch_size, *shape)
 
         n, d = self.hidden_size, self.observation.size
-        return LayerState(zeros(n), zeros(n), zeros(self.delay - 1, self.input_size), zeros(d))
+        return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.delay - 1, self.input_size), zeros(d))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
@@ -184,7 +187,7 @@ class PredictiveLayer(nn.Module):
         heard, kept = self.hear(message)
         window, messages = self.delay_line(heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
-        cell = self.cell.forward(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
+        cell = self.cell(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
         output, mixed = (cell.output, None) if self.mixing is None else ops.mix(cell.output, self.mixing)
         previous_output = ops.shifted(state.output, output)
         predicted = F.linear(previous_output, self.predictor).to(dtype)
@@ -212,7 +215,7 @@ class PredictiveLayer(nn.Module):
             mixed=mixed,
             kept=kept,
         )
-        last = LayerState(cell.state[:, -1], output[:, -1], messages, expectation[:, -1])
+        last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
         return activity, last
 
     def hear(self, message: Tensor) -> tuple[Tensor, Tensor | None]:

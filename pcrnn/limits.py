@@ -14,6 +14,7 @@ from pcrnn.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+    from pcrnn.cells import Cell
     from pcrnn.config import TrainConfig
 
 
@@ -32,10 +33,12 @@ def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
 
 
 def count_weights(config: TrainConfig, parameters: int) -> int:
-    """How many weights that stack has: W and b, Q, P, the mixing's A and B, and the base rate."""
-    mixed = 2 if config.mixing else 0
+    """How many weights that stack has: W and b, R, Q, P, the mixing's A and B, and the base rate."""
+    cell = _cell(config)
+    square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
+    biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
     return parameters + sum(
-        3 * units * (window + 1) + (1 + mixed) * units * units + parameters * units
+        cell.blocks * units * window + biases * units + square * units * units + parameters * units
         for units, window in layer_sizes(config, parameters)
     )
 
@@ -43,10 +46,19 @@ def count_weights(config: TrainConfig, parameters: int) -> int:
 def count_numbers(config: TrainConfig, parameters: int) -> int:
     """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
     sizes = layer_sizes(config, parameters)
-    traces = sum(2 * units * window for units, window in sizes) if config.trace == "exact" else 0
-    steps = sum(3 * units + window for units, window in sizes)
+    cell = _cell(config)
+    traced = cell.components * cell.traced_blocks if config.trace == "exact" else 0
+    heard = 1 if cell.recurrent_blocks else 0
+    traces = sum(traced * units * (window + heard * units) for units, window in sizes)
+    steps = sum(cell.blocks * units + window for units, window in sizes)
     learning = traces if config.rule == "local" else 0
     return 4 * count_weights(config, parameters) + config.batch * (learning + config.chunk * steps)
+
+
+def _cell(config: TrainConfig) -> type[Cell]:
+    from pcrnn.cells import CELLS  # here, so that reading flags and files does not wait for torch
+
+    return CELLS[config.cell]
 
 
 def require_memory(numbers: int, device: torch.device, what: str) -> None:

@@ -50,7 +50,7 @@ class Observation(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        """Draw x given eta; a temperature below 1 sharpens the distribution."""
+        """Draw x given eta; a temperature below 1 sharpens the distribution, 0 takes the likeliest x."""
 
     @abstractmethod
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
@@ -97,7 +97,9 @@ class Categorical(Observation):
         return weighted - mean * weighted.sum(-1, keepdim=True)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        p = (eta / max(temperature, 1e-6)).softmax(-1)
+        if temperature == 0:
+            return eta.argmax(-1)
+        p = (eta / temperature).softmax(-1)
         return torch.multinomial(p.reshape(-1, self.size), 1, generator=generator).reshape(eta.shape[:-1])
 
     def check(self, x: Tensor, name: str = "observations") -> None:
@@ -130,7 +132,9 @@ class Bernoulli(Observation):
         return mean * (1 - mean) * direction
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        return torch.bernoulli((eta / max(temperature, 1e-6)).sigmoid(), generator=generator)
+        if temperature == 0:
+            return (eta > 0).to(eta.dtype)
+        return torch.bernoulli((eta / temperature).sigmoid(), generator=generator)
 
 
 class Gaussian(Observation):
@@ -191,4 +195,6 @@ class Poisson(Observation):
         return mean * direction
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        return torch.poisson((eta / max(temperature, 1e-6)).exp(), generator=generator)
+        if temperature == 0:
+            return eta.exp().floor()
+        return torch.poisson((eta / temperature).exp(), generator=generator)

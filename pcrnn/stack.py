@@ -9,16 +9,18 @@ learns a label or a regression target at every step instead.
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
     u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
 
-pi[l] is 1, or 1 / running root mean square of the level's errors: see `pcrnn.running.ErrorWeight`.
+pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
+weighed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from pcrnn.cells import Cell
 from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight
@@ -146,11 +148,12 @@ class PredictiveStack(nn.Module):
         hidden_sizes: number of units of each layer, bottom first.
         target: family of a supervised target, given at every step or where a mask says; None predicts the next
             observation.
+        cell: name of one of `pcrnn.cells.CELLS`, of every layer; or what makes a layer's cell of its number of units.
         delay: length of every layer's delay line.
         longest: longest initial time constant, in steps.
         dropout: share of every message that the layer above does not hear, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
-        weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 otherwise.
+        weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -165,11 +168,12 @@ class PredictiveStack(nn.Module):
         hidden_sizes: Sequence[int],
         *,
         target: Observation | None = None,
+        cell: str | Callable[[int], Cell] = "gated",
         delay: int = 2,
         longest: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
-        weigh_errors: bool = False,
+        weigh_errors: bool = True,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -185,6 +189,7 @@ class PredictiveStack(nn.Module):
                     width,
                     size,
                     observation=own,
+                    cell=cell if isinstance(cell, str) else cell(size),
                     delay=delay,
                     longest=longest,
                     dropout=dropout,

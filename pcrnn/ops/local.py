@@ -31,23 +31,27 @@ class LayerTensors(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """What a layer learns from one chunk besides its trace: activities and the signals that meet them."""
+    """What a layer learns from one chunk besides its trace: activities and the signals that meet them.
+
+    C real components of a unit's memory: 1, or 2 where it is complex.
+    """
 
     window: Tensor  # presynaptic delay line, [B, T, J]
+    heard: Tensor  # the same, for every real component of the memory, [B C, T, J]
     output: Tensor  # r_t, [B, T, N]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
-    decay: Tensor  # a_t, [B, T, N]
-    immediate: Tensor  # ds_t/dk_t of the traced blocks, [B, T, G N]
+    decay: Tensor  # a_t, [B C, T, N]
+    immediate: Tensor  # ds_t/dk_t of the traced blocks, [B C, T, G N]
     in_expectation: Tensor  # gradient of the loss in eta_t, [B, T, D]
     in_difference: Tensor  # in r_t - Q r_{t-1}, [B, T, N]
-    in_state: Tensor  # in s_t at its own step: the learning signal, [B, T, N]
-    in_gate: Tensor  # in the output gate's preactivation, [B, T, N]
+    in_state: Tensor  # in s_t at its own step: the learning signal, [B C, T, N]
+    in_gate: Tensor  # in the preactivations that act at once, [B, T, (blocks - G) N]
     gated: Tensor  # q_t, what the cell put out before its units were mixed, [B, T, N]
     in_mixing: Tensor | None  # in A q_t and B q_t, [B, T, 2 N]; None without mixing
 
 
 def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | None, step: Learned) -> Tensor:
-    """Add one chunk's gradients, advance the trace; returns the credit of the traced preactivations, [B, T, G N].
+    """Add one chunk's gradients, advance the trace; returns the credit of the traced preactivations, [B C, T, G N].
 
     dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update,
     d[A; B] += in_mixing' q
@@ -67,7 +71,7 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
         bias_trace,
         step.decay,
         step.immediate,
-        window,
+        for_products(step.heard),
         step.in_state,
     )
 
@@ -129,6 +133,7 @@ def local_update_(
     in_state, in_gate = ops.gated_output_credit(in_output, states, preactivation.chunk(3, -1)[2])
     step = Learned(
         window=window,
+        heard=window,
         output=output,
         previous_output=previous_output,
         decay=decay,
