@@ -352,12 +352,13 @@ def _speaker() -> str:
 
 def _absolute(data: str) -> str:
     """The same data as seen from any folder, for --resume and evaluate."""
-    kind, colon, path = data.rpartition(":")
-    return f"{kind}{colon}{Path(path).resolve()}" if data != "pydoc" and Path(path).exists() else data
+    name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
+    kind, colon, path = name.rpartition(":")
+    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name != "pydoc" and Path(path).exists() else data
 
 
 def _stem(config: TrainConfig) -> str:
-    name = Path(config.data.rpartition(":")[2]).stem
+    name = Path(config.data.rpartition(":")[2].partition("?")[0]).stem
     return "-".join(filter(None, [re.sub(r"[^\w.-]+", "_", name), config.rule]))
 
 

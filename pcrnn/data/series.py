@@ -136,8 +136,8 @@ class SeriesSource(Source):
         return f"column {index + 1}{name}"
 
 
-def open_series(location: str, tokens: str, state: Mapping[str, Any] | None) -> SeriesSource:
-    """Read a .npy file, or any other as CSV; `state` gives the standardisation, `tokens` is ignored."""
+def open_series(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
+    """Read a .npy file, or any other as CSV; `state` gives the standardisation."""
     path = Path(location)
     table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path)
     standardisation = None
