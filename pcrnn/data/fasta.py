@@ -74,7 +74,7 @@ class GenomeSource(TextSource):
 
     def sequence(self, split: Split) -> Tensor:
         strand = super().sequence(split)
-        if split == "valid" or not self.reverse_complement:
+        if split != "train" or not self.reverse_complement:
             return strand
         return torch.cat([strand, torch.from_numpy(_COMPLEMENT)[strand.flip(0)]])
 
