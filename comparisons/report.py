@@ -1,4 +1,4 @@
-"""All results on one self-contained page, and the README's table; every figure comes from a suite's JSON.
+"""All results on one self-contained page, the README's table and docs/results.md; every figure is of a suite's JSON.
 
     python -m comparisons report [--out DIR]
 
@@ -23,6 +23,7 @@ from comparisons.suite import SUITES
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+RESULTS_PAGE = ROOT / "docs" / "results.md"
 START, END = "<!-- results -->", "<!-- /results -->"
 
 SHOWN_LENGTHS = (128, 2048, 8192, 65536)
@@ -33,8 +34,8 @@ SHOWN_WAYS += ("layer, 3 layers", "neighbour, 3 layers")
 Record = dict[str, Any]
 
 
-def build(results: Path, readme: Path = README) -> list[Path]:
-    """Write `results`/index.html; refresh the README's table where the results are those of the repository."""
+def build(results: Path, readme: Path = README, results_page: Path = RESULTS_PAGE) -> list[Path]:
+    """Write `results`/index.html; where the results are the repository's, refresh the README and docs/results.md."""
     records = read(results)
     page = results / "index.html"
     results.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,8 @@ def build(results: Path, readme: Path = README) -> list[Path]:
     if results.resolve() != (ROOT / record.RESULTS).resolve():
         return [page]
     readme.write_text(refreshed(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
-    return [page, readme]
+    results_page.write_text(site_page(records), encoding="utf-8")
+    return [page, readme, results_page]
 
 
 def read(results: Path) -> dict[str, Record]:
@@ -61,6 +63,11 @@ def refreshed(text: str, records: dict[str, Record]) -> str:
     if not (start and end):
         raise ValueError(f"README: expected the markers {START} and {END}, in this order")
     return f"{before}{START}\n{readme_section(records)}\n{END}{after}"
+
+
+def site_page(records: dict[str, Record]) -> str:
+    """The documentation's page of results: what the README has, under a heading."""
+    return f"# Results\n\n{readme_section(records)}\n"
 
 
 def readme_section(records: dict[str, Record]) -> str:

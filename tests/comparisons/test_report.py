@@ -38,6 +38,11 @@ def results(tmp_path) -> Path:
 # The README
 
 
+def test_the_documentation_shows_what_the_records_in_the_repository_say():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page == report.site_page(report.read(ROOT / "comparisons" / "results"))
+
+
 def test_the_readme_shows_what_the_records_in_the_repository_say():
     """If this fails: pcrnn compare report."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")

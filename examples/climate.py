@@ -1,0 +1,74 @@
+"""Hourly weather: a stack forecasts 48 hours of all channels at once, with intervals.
+
+    pip install pvlib && python examples/climate.py        # a typical year in Greensboro, North Carolina
+    python examples/climate.py --data station.csv          # any table of real values, a row an hour
+
+RESULT
+"""
+
+import csv
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import numpy as np
+import tyro
+
+from pcrnn.config import TrainConfig
+from pcrnn.data import SeriesSource
+from pcrnn.generate import forecast
+from pcrnn.progress import PlainReporter
+from pcrnn.train import train
+
+HORIZON, DAY = 48, 24
+CHANNELS = ("GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)",
+            "RHum (%)", "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)")  # fmt: skip
+FULL = {"hidden": (96, 96), "batch": 16, "chunk": 48, "steps": 500, "log_every": 50, "dropout": 0.1}
+QUICK = {"hidden": (16, 16), "batch": 4, "chunk": 24, "steps": 150, "lr": 1e-2, "warmup": 5}
+
+
+def typical_year(folder: Path) -> Path:
+    """The table of the package pvlib, less the line about the station, as a CSV file in `folder`."""
+    spec = find_spec("pvlib")
+    if spec is None or spec.origin is None:
+        raise SystemExit("expected the package pvlib, which is not installed; pip install pvlib, or give --data FILE")
+    path = Path(spec.origin).parent / "data/723170TYA.CSV"
+    with path.open(encoding="utf-8-sig", newline="") as table, (folder / "year.csv").open("w", newline="") as cleaned:
+        next(table)
+        writer = csv.DictWriter(cleaned, CHANNELS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(csv.DictReader(table))
+    return folder / "year.csv"
+
+
+def main(data: Path | None = None, rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[str, float]:
+    """Mean absolute error of 48 hours, in standard deviations of a channel, and coverage of the 90 % interval.
+
+    Args:
+        data: a table of real values; by default pvlib's.
+        rule: how the stack learns.
+        quick: a small stack, few updates and few forecasts.
+    """
+    with TemporaryDirectory() as name:
+        spec = f"series:{data or typical_year(Path(name))}"
+        config = TrainConfig(data=spec, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
+        done = train(config, Path(name) / "run", report=PlainReporter(lambda: False))
+    source = done.source
+    assert isinstance(source, SeriesSource)
+    starts = range(source.split_point, source.length - HORIZON, HORIZON)[: 2 if quick else None]
+    errors, covered = [], []
+    for start in starts:
+        seen = forecast(done.stack, source, HORIZON, start=start, samples=20 if quick else 100)
+        yesterday = np.tile(seen.before[-DAY:], (HORIZON // DAY, 1))
+        expected = {f"{rule}, error": seen.median, "copy-last": seen.copy_last, "seasonal-naive": yesterday}
+        scale = source.standardisation.scale
+        errors.append({name: float((seen.error(steps) / scale).mean()) for name, steps in expected.items()})
+        covered.append(seen.coverage)
+    means = {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
+    return means | {"coverage of the 90 % interval": float(np.mean(covered))}
+
+
+if __name__ == "__main__":
+    for name, figure in tyro.cli(main).items():
+        print(f"{figure:8.3f}  {name}")
