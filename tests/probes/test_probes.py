@@ -198,7 +198,7 @@ def test_the_verdict_is_that_of_the_recurrent_matrix(recurrent, verdict):
 
 def test_time_constants_of_leaky_units_in_noise_are_minus_one_over_log_decay():
     stack = leaky((6,))
-    found = timescales(stack, noise(8, 8000, 3).double(), lags=200)
+    found = timescales(stack, noise(32, 2000, 3).double(), lags=200)
     wanted = -1 / (1 - 1 / stack.layers[0].cell.time_constant).log()
     torch.testing.assert_close(found.of_decay[0][1:], wanted[1:])
     assert found.of_decay[0][0] == 0
@@ -213,11 +213,12 @@ def test_a_unit_that_never_moves_has_no_autocorrelation():
     assert found.of_states[0].isnan().tolist() == [False, True, False]
 
 
-def test_halving_the_step_halves_the_distance_to_the_differential_equation():
+@pytest.mark.parametrize("target", [None, Gaussian(2)])
+def test_halving_the_step_halves_the_distance_to_the_differential_equation(target):
     """Every part is in it: two layers, R, a delay line, mixing, errors weighed."""
-    stack = leaky((6, 5), 0.7, delay=3, mixing=True)
+    stack = leaky((6, 5), 0.7, delay=3, mixing=True, target=target)
     stack.layers[0].error_weight.variance.fill_(0.5)
-    found = euler(stack, halvings=4, span=4.0, lanes=2)
+    found = euler(stack, halvings=3, span=3.0, lanes=2)
     assert ((found.order > 0.9) & (found.order < 1.1)).all(), found
     assert found.own_error < 1e-3 * found.error.min()
     assert "Euler's method, of order 1" in found.words()
@@ -228,7 +229,7 @@ def test_the_reference_solves_what_has_a_closed_form():
     stack = leaky((6,))
     copy, statistic = driven(stack), directions(stack, 2)
     begin, layer = torch.randn(2, 6), stack.layers[0]
-    (found,) = solve(copy, lambda time: statistic, [begin], 2.0, 400)
+    (found,) = solve(copy, lambda time: statistic, [begin], 2.0, 200)
     k = statistic @ layer.weight.T
     torch.testing.assert_close(found, k + (begin - k) * torch.exp(-2.0 / layer.cell.time_constant), rtol=0, atol=1e-10)
 
