@@ -24,7 +24,7 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "text": Reader(text.open_text),
-    "series": Reader(series.open_series),
+    "series": Reader(series.open_series, ("columns",)),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
     "music": Reader(music.open_music, ("frames-per-beat",)),
 }
@@ -44,8 +44,8 @@ def open_source(
         spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, .fa, .fasta and
             .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
             "series:FILE", "fasta:FILE" and "music:FILE" (or a folder of MIDI files, or a .npy roll) say so explicitly.
-            Options of a kind follow the name: "genome.fa?reverse-complement", "music:folder?frames-per-beat=4". A
-            file called pydoc is "./pydoc".
+            Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
+            "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
             standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
