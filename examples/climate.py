@@ -3,10 +3,17 @@
     pip install pvlib && python examples/climate.py        # a typical year in Greensboro, North Carolina
     python examples/climate.py --data station.csv          # any table of real values, a row an hour
 
-RESULT
+Mean absolute error over 48 hours in standard deviations of a channel, mean of 18 forecasts over the last 10 % of the
+year (2 x 96 units, 500 updates), and share of the truth inside the 90 % intervals:
+
+    local 0.608   bptt 1.932   copy-last 0.927   seasonal-naive 0.694
+    coverage: local 0.823   bptt 0.826
+
+One of the 18 by bptt ran away, to an error of 23, fed by its own draws; the mean of the others is 0.68.
 """
 
 import csv
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +29,10 @@ from pcrnn.progress import PlainReporter
 from pcrnn.train import train
 
 HORIZON, DAY = 48, 24
-CHANNELS = ("GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)",
-            "RHum (%)", "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)")  # fmt: skip
+CHANNELS: Sequence[str] = (
+    "GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)", "RHum (%)",
+    "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)",
+)  # fmt: skip
 FULL = {"hidden": (96, 96), "batch": 16, "chunk": 48, "steps": 500, "log_every": 50, "dropout": 0.1}
 QUICK = {"hidden": (16, 16), "batch": 4, "chunk": 24, "steps": 150, "lr": 1e-2, "warmup": 5}
 

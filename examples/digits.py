@@ -2,7 +2,9 @@
 
     pip install scikit-learn && python examples/digits.py
 
-RESULT
+Accuracy on the last fifth, whose writers are others (2 x 64 units, 40 epochs of either at one learning rate):
+
+    local 0.836   nn.LSTM 0.878   chance 0.1
 """
 
 from typing import Literal
@@ -22,11 +24,9 @@ def load(limit: int | None) -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SystemExit(
-            "expected the package scikit-learn, which is not installed; pip install scikit-learn"
-        ) from None
-    pixels, labels = load_digits(return_X_y=True)
-    return torch.tensor(pixels[:limit, :, None] / 8 - 1, dtype=torch.float32), torch.tensor(labels[:limit])
+        raise SystemExit("expected the package scikit-learn; pip install scikit-learn") from None
+    pixels, labels = (torch.tensor(part[:limit]) for part in load_digits(return_X_y=True))
+    return (pixels / 8 - 1).float().unsqueeze(-1), labels
 
 
 def batches(count: int, epochs: int) -> list[Tensor]:
@@ -71,7 +71,6 @@ def learn_lstm(pixels: Tensor, labels: Tensor, epochs: int) -> Reader:
     return reader
 
 
-@torch.no_grad()
 def main(rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[str, float]:
     """Accuracy on the last fifth of the digits, whose writers are others.
 
@@ -82,11 +81,14 @@ def main(rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[
     torch.manual_seed(0)
     pixels, labels = load(200 if quick else None)
     epochs, known = 1 if quick else 40, len(labels) * 4 // 5
-    with torch.enable_grad():
-        stack = learn_stack(pixels[:known], labels[:known], epochs, rule)
-        reader = learn_lstm(pixels[:known], labels[:known], epochs)
-    answers = {f"{rule}, accuracy": stack(pixels[known:])[0][:, -1], "nn.LSTM, accuracy": reader(pixels[known:])}
-    return {name: (answer.argmax(-1) == labels[known:]).float().mean().item() for name, answer in answers.items()}
+    stack = learn_stack(pixels[:known], labels[:known], epochs, rule)
+    reader = learn_lstm(pixels[:known], labels[:known], epochs)
+    with torch.no_grad():
+        answers = {rule: stack(pixels[known:])[0][:, -1], "nn.LSTM": reader(pixels[known:])}
+    return {
+        f"{name}, accuracy": (answer.argmax(-1) == labels[known:]).float().mean().item()
+        for name, answer in answers.items()
+    }
 
 
 if __name__ == "__main__":

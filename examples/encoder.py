@@ -2,10 +2,15 @@
 
     pip install scikit-learn && python examples/encoder.py
 
-A digit is read row by row, 8 steps of 8 pixels. The classifier hears what the layer puts out; its loss may also hold
-how wrong the layer's expectation of the next row was, at no further cost, since the layer has one in any case.
+A digit is read row by row, 8 steps of 8 pixels, and named after the last. Beside the layer stand nn.LSTM and the layer
+with one more term in its loss: how wrong its expectation of the next row was, which it has in any case.
 
-RESULT
+Accuracy on the last fifth of the digits, 64 units:
+
+    100 digits    layer 0.639   layer, rows expected 0.636   nn.LSTM 0.658
+    1437 digits   layer 0.925   layer, rows expected 0.919   nn.LSTM 0.933
+
+Eight steps are too few for a memory to matter, and expecting the next row helps neither way.
 """
 
 import torch
@@ -17,8 +22,21 @@ from pcrnn import PredictiveLayer
 ROWS, PIXELS, UNITS, BATCH = 8, 8, 64, 32
 
 
+class LSTMClassifier(nn.Module):
+    """The baseline: nn.LSTM and one linear map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.head = nn.LSTM(PIXELS, UNITS, batch_first=True), nn.Linear(UNITS, 10)
+
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, 10], and no expectation to be wrong."""
+        output, _ = self.encoder(rows)
+        return self.head(output[:, -1]), rows.new_zeros(())
+
+
 class Classifier(nn.Module):
-    """Encoder, mean over time, one linear map."""
+    """A predictive layer and one linear map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +46,7 @@ class Classifier(nn.Module):
         """Logits [B, 10], and the mean square error of the rows that were expected."""
         activity, _ = self.encoder.observe(rows)
         missed = (rows[:, 1:] - activity.expectation[:, :-1]).square().mean()
-        return self.head(activity.output.mean(1)), missed
+        return self.head(activity.output[:, -1]), missed
 
 
 def load(limit: int | None) -> tuple[Tensor, Tensor]:
@@ -36,28 +54,20 @@ def load(limit: int | None) -> tuple[Tensor, Tensor]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise SystemExit(
-            "expected the package scikit-learn, which is not installed; pip install scikit-learn"
-        ) from None
-    pixels, labels = load_digits(return_X_y=True)
-    return torch.tensor(pixels / 8 - 1, dtype=torch.float32)[:limit].unflatten(1, (ROWS, PIXELS)), torch.tensor(labels)[
-        :limit
-    ]
+        raise SystemExit("expected the package scikit-learn; pip install scikit-learn") from None
+    pixels, labels = (torch.tensor(part[:limit]) for part in load_digits(return_X_y=True))
+    return (pixels / 8 - 1).float().unflatten(1, (ROWS, PIXELS)), labels
 
 
-def accuracy(weight: float, learned: int, epochs: int, rows: Tensor, labels: Tensor) -> float:
-    """On the last fifth, of a classifier that learned from the first digits; `weight` of the expected rows' error."""
-    torch.manual_seed(0)
-    model, known = Classifier(), len(labels) * 4 // 5
+def learn(model: nn.Module, weight: float, epochs: int, rows: Tensor, labels: Tensor) -> None:
+    """By backprop, on the labels and, with that weight, on the expected rows."""
     optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
     for _ in range(epochs):
-        for chosen in torch.randperm(min(learned, known)).split(BATCH):
+        for chosen in torch.randperm(len(labels)).split(BATCH):
             optimiser.zero_grad()
             logits, missed = model(rows[chosen])
             (nn.functional.cross_entropy(logits, labels[chosen]) + weight * missed).backward()
             optimiser.step()
-    with torch.no_grad():
-        return (model(rows[known:])[0].argmax(-1) == labels[known:]).float().mean().item()
 
 
 def main(quick: bool = False) -> dict[str, float]:
@@ -67,11 +77,16 @@ def main(quick: bool = False) -> dict[str, float]:
         quick: few digits, few epochs.
     """
     rows, labels = load(300 if quick else None)
-    found = {}
-    for learned, epochs in ((240, 3),) if quick else ((100, 200), (1437, 40)):
-        for weight in (0.0, 1.0):
-            name = "labels and expected rows" if weight else "labels alone"
-            found[f"{name}, {learned} digits"] = accuracy(weight, learned, epochs, rows, labels)
+    known, found = len(labels) * 4 // 5, {}
+    kinds = {"layer": (Classifier, 0.0), "layer, rows expected": (Classifier, 1.0), "nn.LSTM": (LSTMClassifier, 0.0)}
+    for learned, epochs in ((known, 5),) if quick else ((100, 200), (known, 40)):
+        for name, (kind, weight) in kinds.items():
+            torch.manual_seed(0)
+            model = kind()
+            learn(model, weight, epochs, rows[:learned], labels[:learned])
+            with torch.no_grad():
+                answers = model(rows[known:])[0].argmax(-1)
+            found[f"{name}, {learned} digits"] = (answers == labels[known:]).float().mean().item()
     return found
 
 

@@ -5,7 +5,12 @@
 The stack learns to expect the next row of a digit from the rows before; a logistic regression then reads what its
 layers put out at every row.
 
-RESULT
+Accuracy on the last fifth of the digits:
+
+    100 labels    pixels 0.731   untrained stack 0.775   trained stack 0.789
+    1437 labels   pixels 0.897   untrained stack 0.939   trained stack 0.928
+
+Most of the gain comes from having a memory at all: what learning adds is small with few labels and lost with many.
 """
 
 import numpy as np
@@ -52,9 +57,7 @@ def main(quick: bool = False) -> dict[str, float]:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
     except ImportError:
-        raise SystemExit(
-            "expected the package scikit-learn, which is not installed; pip install scikit-learn"
-        ) from None
+        raise SystemExit("expected the package scikit-learn; pip install scikit-learn") from None
     torch.manual_seed(0)
     pixels, labels = (part[: 300 if quick else None] for part in load_digits(return_X_y=True))
     rows, known = torch.tensor(pixels.reshape(-1, ROWS, PIXELS) / 8 - 1, dtype=torch.float32), len(labels) * 4 // 5

@@ -5,8 +5,6 @@
 Lightning must not call `backward`: `automatic_optimization` is off, and a training step is the rule's `accumulate` and
 the optimiser's step. A data loader hands out the chunks of the lanes in order; state and traces live on the module
 between steps and begin anew with every epoch.
-
-RESULT
 """
 
 from typing import Any
@@ -55,6 +53,7 @@ class PredictiveModule(LightningModule):
 
     def training_step(self, x: Tensor, index: int) -> None:
         optimiser = self.optimizers()
+        assert not isinstance(optimiser, list)
         optimiser.zero_grad()
         self.carry = self.rule.init(self.stack, len(x)) if self.carry is None else self.carry
         result, self.state, self.carry = self.rule.accumulate(self.stack, Chunk.of_stream(x), self.state, self.carry)
@@ -91,7 +90,7 @@ def main(data: str = "pydoc", quick: bool = False) -> dict[str, float]:
     train, valid = (DataLoader(Chunks(source.sequence(split)), batch_size=None) for split in ("train", "valid"))
     trainer.fit(module, train, valid)
     (scores,) = trainer.validate(module, valid, verbose=False)
-    return scores | {name: figure for name, figure in source.baselines().items() if name in ("unigram", "bigram")}
+    return dict(scores) | {name: figure for name, figure in source.baselines().items() if name in ("unigram", "bigram")}
 
 
 if __name__ == "__main__":

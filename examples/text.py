@@ -3,7 +3,11 @@
     python examples/text.py                                # Python's language reference
     python examples/text.py --data book.txt --rule bptt    # a text of your own, by backpropagation through time
 
-RESULT
+Bits a character on the last 10 % of the language reference (2 x 128 units, 400 updates):
+
+    local 1.721   bptt 1.703   unigram 4.671   bigram 3.342   gzip 1.948   xz 1.412
+
+The reference repeats itself word for word, which xz, that remembers all of it, can copy.
 """
 
 from pathlib import Path

@@ -8,7 +8,11 @@ learns to expect its own next input (`learns_locally`) and no gradient crosses i
 window to window, so that a block hears of what attention no longer sees. Beside it the same model without a memory, and
 with one that learns by backprop like the rest.
 
-RESULT
+Bits a character on the last 10 % of the language reference, 1000 updates of 16 x 32 characters:
+
+    no memory 2.425   memory by its own rule 2.261   memory by backprop 1.983
+
+A memory that is told nothing of the task gains a third of what one has that is.
 """
 
 from typing import Any
