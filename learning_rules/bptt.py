@@ -56,8 +56,8 @@ class BPTT:
         with _telling(stack, learned):
             loss.backward()
         stack.adapt(activity, outcome, chunk)
-        top = activity.layers[-1]
-        result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
+        surprise, output = outcome.surprise.detach(), activity.output.detach()
+        result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)
         return result, like(learner, after.detach()), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:

@@ -4,12 +4,14 @@ Sign: every quantity here is a gradient of the mean loss (minus the error), so `
 Shapes: B batch, T time, N hidden units, D natural parameters, M message width, K delay line, G traced gate blocks.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
+from pcrnn.bidirectional import turned
 from pcrnn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
 from pcrnn.ops.reference import add_product_
@@ -21,6 +23,21 @@ class Handed(NamedTuple):
     expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
     error: Tensor | None  # gradient in the message's pi e_t, [B, T, D]
     state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
+
+    def divided(self, directions: int) -> tuple["Handed", ...]:
+        """What it says to each of the layers below that read in so many directions, in their own time."""
+        if directions == 1:
+            return (self,)
+        parts = self.state_error.chunk(directions, -1)
+        return tuple(Handed(None, None, turned(part, direction)) for direction, part in enumerate(parts))
+
+    @classmethod
+    def joined(cls, streams: Sequence["Handed"]) -> "Handed":
+        """What a level of one or two layers says together, forward in time."""
+        if len(streams) == 1:
+            return streams[0]
+        forward, backward = (stream.state_error for stream in streams)
+        return cls(None, None, forward + turned(backward, 1))
 
 
 class Signal(NamedTuple):

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, reaches
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.bidirectional import turned
 from pcrnn.cells import CELLS, Cell, GatedCell
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
@@ -86,7 +87,8 @@ class Local:
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
-        tracing = list(stack.layers) if self.trace == "exact" else []
+        carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
+        tracing = list(stack.layers) if carries else []
         traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
         dense = any(layer.cell.recurrent is not None for layer in tracing)
         recurrent = [
@@ -121,7 +123,7 @@ class Local:
         self.learn(stack, activity, outcome, chunk, carry, learned)
         stack.adapt(activity, outcome, chunk)
         loss = (outcome.surprise[-1] * chunk.weights(outcome.surprise.dtype)).sum()
-        result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
+        result = Result(loss, outcome.surprise, activity.state_surprise, activity.output)
         return result, like(learner, after), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
@@ -142,40 +144,65 @@ class Local:
         learned: Hook = unheard,
     ) -> None:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
-        depth = len(stack.layers)
+        depth, directions = len(stack.hidden_sizes), stack.directions
         weight = chunk.weights(outcome.surprise.dtype).unsqueeze(-1)
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
+        handed: dict[int, Handed] = {}
+        for level in reversed(range(depth)):
+            direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
+            divided = {reach: said.divided(directions) for reach, said in handed.items()}
+            passed = []
+            for direction in range(directions):
+                index = level * directions + direction
+                backward = LayerBackward(
+                    stack.layers[index],
+                    activity.layers[index],
+                    carry.feedback[index] if carry.feedback else stack.layers[index].readout,
+                    observed=chunk.observations if stack.prior is None else None,
+                )
+                traces = (
+                    carry.traces[index] if carry.traces else None,
+                    carry.recurrent[index] if carry.recurrent else None,
+                )
+                heard = {reach: parts[direction] for reach, parts in divided.items()}
+                passed.append(self._learn_layer(backward, turned(direct, direction), heard, traces, (level, depth)))
+                learned(stack.layers[index])
+            handed = {reach: Handed.joined([said[reach] for said in passed]) for reach in passed[0]}
+
+    def _learn_layer(
+        self,
+        backward: LayerBackward,
+        direct: Tensor,
+        handed: dict[int, Handed],
+        traces: tuple[Trace | None, Trace | None],
+        place: tuple[int, int],
+    ) -> dict[int, Handed]:
+        """One layer learns; what it hands down, by how many borders above it that has crossed.
+
+        Args: direct, the gradient in its expectation that it hears itself; handed, what came from the level above,
+        alike; traces of W and R; place, its level (0 = bottom) of how many.
+        """
+        level, depth = place
         reach = self._reach(depth)
-        top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
         hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
-        handed: dict[int, Handed] = {}
-        for index in reversed(range(depth)):
-            direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
-            backward = LayerBackward(
-                stack.layers[index],
-                activity.layers[index],
-                carry.feedback[index] if carry.feedback else stack.layers[index].readout,
-                observed=chunk.observations if stack.prior is None else None,
-            )
-            own, *others = reaches(reach, index, depth)
-            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
-            trace = carry.traces[index] if carry.traces else None
-            recurrent = carry.recurrent[index] if carry.recurrent else None
-            credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
-            learned(stack.layers[index])
-            wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
-            handed = {}
-            for n in wanted:
-                if n == own and learns_through_time == hands_through_time:
-                    passed = credit
-                elif learns_through_time and self.credit == "cascade":
-                    passed = backward.cascaded(backward.signal(direct, None), signals[n])
-                else:
-                    passed = backward.credit(signals[n], hands_through_time)
-                handed[n] = backward.hand_down(signals[n], passed)
+        own, *others = reaches(reach, level, depth)
+        signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
+        weight_trace, recurrent_trace = traces
+        credit = backward.learn(signals[own], weight_trace, learns_through_time, recurrent_trace)
+        wanted = {n - 1 for n in reaches(reach, level - 1, depth) if n > 0} if level else set()
+        passed = {}
+        for n in wanted:
+            if n == own and learns_through_time == hands_through_time:
+                through = credit
+            elif learns_through_time and self.credit == "cascade":
+                through = backward.cascaded(backward.signal(direct, None), signals[n])
+            else:
+                through = backward.credit(signals[n], hands_through_time)
+            passed[n] = backward.hand_down(signals[n], through)
+        return passed
 
     def _reach(self, depth: int) -> int:
         """How many layers above, at most, a layer hears from."""

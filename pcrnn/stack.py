@@ -15,7 +15,7 @@ weighed.
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,11 @@ class StackActivity(NamedTuple):
     def surprise(self) -> Tensor:
         """surprise[l]_t of x_t given what level l expected one step before, nats, [L + 1, B, T]."""
         return torch.stack([self.base_surprise, *(layer.met[1] for layer in self.layers)])
+
+    @property
+    def output(self) -> Tensor:
+        """r_t of the top layer, [B, T, N]."""
+        return self.layers[-1].output
 
     @property
     def state_surprise(self) -> Tensor:
@@ -162,6 +167,8 @@ class PredictiveStack(nn.Module):
     torch.Size([4, 10, 27])
     """
 
+    directions: ClassVar[int] = 1  # in which a level reads time, with a layer for each
+
     def __init__(
         self,
         observation: Observation,
@@ -183,12 +190,12 @@ class PredictiveStack(nn.Module):
         layers = []
         width = observation.size
         for size in hidden_sizes:
-            own = deepcopy(observation if target is None else target)
-            layers.append(
+            own = observation if target is None else target
+            layers += [
                 PredictiveLayer(
                     width,
                     size,
-                    observation=own,
+                    observation=deepcopy(own),
                     cell=cell if isinstance(cell, str) else cell(size),
                     delay=delay,
                     longest=longest,
@@ -196,8 +203,9 @@ class PredictiveStack(nn.Module):
                     mixing=mixing,
                     weigh_errors=weigh_errors,
                 )
-            )
-            width = size + (own.size if target is None else 0)
+                for _ in range(self.directions)
+            ]
+            width = self.directions * size + (own.size if target is None else 0)
         self.layers = Layers(layers)
 
     @classmethod
@@ -221,9 +229,14 @@ class PredictiveStack(nn.Module):
         return self.sensory if self.prior is None else self.prior
 
     @property
+    def levels(self) -> list[BaseRate | PredictiveLayer]:
+        """What forms the expectations eta[0], ..., eta[L]: the base, and each level's last layer."""
+        return [self.base, *list(self.layers)[self.directions - 1 :: self.directions]]
+
+    @property
     def hidden_sizes(self) -> tuple[int, ...]:
-        """Number of units of each layer, bottom first."""
-        return tuple(layer.hidden_size for layer in self.layers)
+        """Number of units of each level's layers, bottom first."""
+        return tuple(layer.hidden_size for layer in list(self.layers)[:: self.directions])
 
     def initial_state(self, batch_size: int) -> StackState:
         """State before the first observation: layers at zero, the next observation expected at its base rate."""
@@ -263,7 +276,7 @@ class PredictiveStack(nn.Module):
         fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
         pairs = [
             level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
-            for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True)
+            for level, eta in zip(self.levels, activity.expectations, strict=True)
         ]
         if not supervised:
             self.check_shifted(chunk)
@@ -277,12 +290,12 @@ class PredictiveStack(nn.Module):
     @torch.no_grad()
     def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
-        for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
+        for level, eta in zip(self.levels, activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
             layer.adapt(of_layer.difference)
         if self.prior is None:
-            for level, error in zip([self.base, *self.layers], outcome.error, strict=True):
+            for level, error in zip(self.levels, outcome.error, strict=True):
                 level.error_weight.adapt(error, chunk.mask)
         elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
             self.sensory.error_weight.adapt(activity.base_error)
