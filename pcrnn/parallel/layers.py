@@ -77,7 +77,8 @@ class LayerTeam(Ranks):
         if not isinstance(rule, Local) or not rule.in_one_sweep(stack):
             raise UsageError(
                 "parallel: expected, with layers, a rule by which nothing comes down: --rule local --credit layer, "
-                f"feedback symmetric and trace exact or chunk; got {rule}; choose those, or --parallel data"
+                f"feedback symmetric and trace exact or chunk, on gated cells; got {rule} on "
+                f"{type(stack.layers[0].cell).__name__}; choose those, or --parallel data"
             )
         costs = [sum(parameter.numel() for parameter in layer.parameters()) for layer in stack.layers]
         self.shares = shares(costs, self.size)

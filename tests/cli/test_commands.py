@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from pcrnn.cells import CELLS
 from pcrnn.config import TrainConfig
 from pcrnn.optimiser import learning_rate
 from pcrnn.run import RunFolder, columns, read_metrics
@@ -117,6 +118,19 @@ def test_sample_goes_on_from_the_prompt_and_repeats_with_the_seed(program, run):
 def test_a_cold_sample_of_a_sure_stack_takes_the_likeliest_symbol(program, run):
     texts = {program("sample", run, "--temperature", 0, "--seed", seed).out for seed in range(3)}
     assert len(texts) == 1
+
+
+@pytest.mark.parametrize("rule", ["local", "bptt"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_trains_goes_on_and_samples_under_either_rule(program, text, tmp_path, cell, rule):
+    out = tmp_path / "run"
+    flags = ("--cell", cell, "--rule", rule, "--no-plots", "--data", text, "--out", out)
+    called = program("train", *TINY, *flags)
+    assert (called.code, called.err) == (0, "")
+    assert program("train", "--resume", out, "--steps", 6, "--no-plots").code == 0
+    assert program("sample", out, "--length", 5).code == 0
+    other = "gated" if cell != "gated" else "lstm"
+    refused(program("train", "--resume", out, "--cell", other), 4, f"cell: the run has {cell}, asked for {other}")
 
 
 def test_verify_tells_which_checkpoints_are_sound(program, run, tmp_path):

@@ -14,6 +14,7 @@ import torch
 
 import pcrnn
 from pcrnn import checkpoint as checkpoints
+from pcrnn.cells import CELLS
 from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
@@ -152,10 +153,11 @@ def test_settings_in_a_checkpoint_cannot_ask_for_more_than_memory_either(program
     refused(program("evaluate", copy), 2, "hidden: expected sizes that fit into")
 
 
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("mixing", [False, True])
-def test_the_size_of_a_stack_is_counted_right(short_text, mixing):
+def test_the_size_of_a_stack_is_counted_right(short_text, mixing, cell):
     source = open_source(short_text)
-    settings = config(short_text, "neighbour", mixing=mixing, delay=3, hidden=(5, 4, 7))
+    settings = config(short_text, "neighbour", mixing=mixing, delay=3, hidden=(5, 4, 7), cell=cell)
     counted = count_weights(settings, source.observation().size)
     assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
 

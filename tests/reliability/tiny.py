@@ -16,6 +16,8 @@ RULES = {
     "neighbour": {"rule": "local"},
     "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
     "dropout-mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
+    "rotating": {"rule": "local", "cell": "rotating"},
+    "gru": {"rule": "local", "cell": "gru", "credit": "top"},
     "random-feedback": {"rule": "local", "credit": "layer", "feedback": "random"},
 }
 

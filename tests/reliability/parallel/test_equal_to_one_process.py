@@ -21,7 +21,9 @@ DATA = {
     "layer": {"rule": "local", "credit": "layer"},
     "random feedback": {"rule": "local", "credit": "top", "feedback": "random"},
     "dropout and mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
-    "cascade, weighed errors": {"rule": "local", "credit": "cascade", "weigh_errors": True},
+    "cascade, errors not weighed": {"rule": "local", "credit": "cascade", "weigh_errors": False},
+    "rotating": {"rule": "local", "cell": "rotating"},
+    "lstm": {"rule": "local", "cell": "lstm"},
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
     "series": {"rule": "local", "data": "series"},
     "series, bptt": {"rule": "bptt", "data": "series"},
@@ -29,7 +31,7 @@ DATA = {
 LAYERS = {
     "exact": {"rule": "local", "credit": "layer"},
     "chunk, mixing": {"rule": "local", "credit": "layer", "trace": "chunk", "mixing": True},
-    "weighed errors": {"rule": "local", "credit": "layer", "weigh_errors": True},
+    "errors not weighed": {"rule": "local", "credit": "layer", "weigh_errors": False},
     "series": {"rule": "local", "credit": "layer", "data": "series"},
 }
 CASES = [("data", name) for name in DATA] + [("layers", name) for name in LAYERS]
