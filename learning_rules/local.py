@@ -22,6 +22,7 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
+With skip connections layer l + 1 reads: every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -33,11 +34,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, reaches
+from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, listening, reaches
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.cells import CELLS, Cell, GatedCell
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
+from pcrnn.wiring import heard_levels
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -151,7 +153,7 @@ class Local:
         top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
         hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
-        handed: dict[int, Handed] = {}
+        handed: list[dict[int, Handed]] = [{} for _ in stack.layers]  # to a layer, for each of its signals
         for index in reversed(range(depth)):
             direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
             backward = LayerBackward(
@@ -161,21 +163,24 @@ class Local:
                 observed=chunk.observations if stack.prior is None else None,
             )
             own, *others = reaches(reach, index, depth)
-            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
+            signals = {n: backward.signal(direct, handed[index].get(n)) for n in (own, *others)}
+            handed[index].clear()
             trace = carry.traces[index] if carry.traces else None
             recurrent = carry.recurrent[index] if carry.recurrent else None
             credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
             learned(stack.layers[index])
-            wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
-            handed = {}
-            for n in wanted:
+            heard = stack.wiring[index]
+            for n, listeners in listening(reach, index, heard_levels(heard), depth).items():
                 if n == own and learns_through_time == hands_through_time:
                     passed = credit
                 elif learns_through_time and self.credit == "cascade":
                     passed = backward.cascaded(backward.signal(direct, None), signals[n])
                 else:
                     passed = backward.credit(signals[n], hands_through_time)
-                handed[n] = backward.hand_down(signals[n], passed)
+                said = backward.hand_down(signals[n], passed, heard)
+                for level, theirs in listeners:
+                    before = handed[level - 1].get(theirs)
+                    handed[level - 1][theirs] = said[level] if before is None else before.plus(said[level])
 
     def _reach(self, depth: int) -> int:
         """How many layers above, at most, a layer hears from."""
@@ -191,4 +196,10 @@ class Local:
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        return alone and stack.prior is None and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        adjacent = all(len(heard_levels(heard)) == 1 for heard in stack.wiring)
+        return (
+            alone
+            and adjacent
+            and stack.prior is None
+            and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        )
