@@ -15,29 +15,31 @@ from pcrnn.bidirectional import turned
 from pcrnn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
 from pcrnn.ops.reference import add_product_
+from pcrnn.wiring import Block, heard_levels
 
 
 class Handed(NamedTuple):
-    """What a layer tells the one below, computed from one learning signal of its own."""
+    """What a layer tells one below that it hears, computed from one learning signal of its own."""
 
-    expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
-    error: Tensor | None  # gradient in the message's pi e_t, [B, T, D]
-    state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
+    expectation: Tensor | None = None  # gradient in eta of the layer right below, beyond the broadcast error, [B, T, D]
+    error: Tensor | None = None  # gradient in the message's pi e_t, [B, T, D]
+    state_error: Tensor | None = None  # gradient in the message's eps_t, [B, T, N below]
+
+    def plus(self, other: "Handed") -> "Handed":
+        """What two layers say together."""
+        pairs = zip(self, other, strict=True)
+        return Handed(*(b if a is None else a if b is None else a + b for a, b in pairs))
+
+    def turned(self, direction: int) -> "Handed":
+        """The same in the time of a direction; see `pcrnn.bidirectional`."""
+        return Handed(*(None if part is None else turned(part, direction) for part in self)) if direction else self
 
     def divided(self, directions: int) -> tuple["Handed", ...]:
-        """What it says to each of the layers below that read in so many directions, in their own time."""
-        if directions == 1:
-            return (self,)
+        """What it says to each of a level's layers, in its own time; two send state errors alone."""
+        if directions == 1 or self.state_error is None:
+            return (self,) * directions
         parts = self.state_error.chunk(directions, -1)
-        return tuple(Handed(None, None, turned(part, direction)) for direction, part in enumerate(parts))
-
-    @classmethod
-    def joined(cls, streams: Sequence["Handed"]) -> "Handed":
-        """What a level of one or two layers says together, forward in time."""
-        if len(streams) == 1:
-            return streams[0]
-        forward, backward = (stream.state_error for stream in streams)
-        return cls(None, None, forward + turned(backward, 1))
+        return tuple(Handed(state_error=part).turned(direction) for direction, part in enumerate(parts))
 
 
 class Signal(NamedTuple):
@@ -76,11 +78,20 @@ class Credit(NamedTuple):
 def reaches(reach: int, index: int, depth: int) -> list[int]:
     """How far up the signals see that layer `index` (0 = bottom) of `depth` computes; the one it learns from first.
 
-    A layer learns from paths that cross at most `reach` layer borders. What it hands down may cross one fewer, and
-    what the layer below hands on one fewer again; no path crosses more borders than there are layers above.
+    A layer learns from paths along at most `reach` edges of the stack's wiring. What it hands down may go along one
+    fewer, and what a layer below hands on one fewer again; no path has more edges than there are layers above.
     """
     above = depth - 1 - index
     return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
+
+
+def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
+    """Which of layer `index`'s signals are handed down, and to which (level, signal of that level's layer) each."""
+    above, found = depth - 1 - index, {}
+    for level in filter(None, heard):  # level 0 has no layer
+        for n in filter(None, reaches(reach, level - 1, depth)):
+            found.setdefault(min(n - 1, above), []).append((level, n))
+    return found
 
 
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
@@ -121,7 +132,7 @@ class LayerBackward:
         self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.cells has it
 
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
-        """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
+        """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""
         if handed is None:
             return Signal(direct, None, None, _product(direct, self.feedback))
         beyond = handed.expectation
@@ -129,6 +140,8 @@ class LayerBackward:
             beyond = self._through_error(handed.error, beyond)
         expectation = direct if beyond is None else direct + beyond
         output = _product(expectation, self.feedback)
+        if handed.state_error is None:
+            return Signal(expectation, beyond, None, output)
         difference = ops.state_error_backward(handed.state_error, self.activity.state_error, self.activity.inverse_rms)
         output += difference
         output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
@@ -178,8 +191,8 @@ class LayerBackward:
         at_once = ops.credit(self._decay(False), self.immediate, in_state - through)
         return Credit(self._joined(remembered + at_once), in_gate)
 
-    def hand_down(self, signal: Signal, credit: Credit) -> Handed:
-        """What a signal says about the message that came in and the expectation it came with."""
+    def hand_down(self, signal: Signal, credit: Credit, heard: Sequence[Block]) -> dict[int, Handed]:
+        """What a signal says, to every level that the message came from, of it and of the expectation beside it."""
         layer = self.layer
         rows = layer.cell.traced_blocks * layer.hidden_size
         window = _product(credit.traced, layer.weight[:rows])
@@ -189,10 +202,11 @@ class LayerBackward:
             message[:, :-steps] += late[:, steps:]
         if self.activity.kept is not None:
             message *= self.activity.kept
-        if self.observed is None:
-            return Handed(signal.beyond, None, message)
-        size = layer.observation.size
-        return Handed(signal.beyond, message[..., :size], message[..., size:])
+        handed: dict[int, Handed] = {max(heard_levels(heard)): Handed(expectation=signal.beyond)}
+        for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
+            for level in block.levels:
+                handed[level] = handed.get(level, Handed()).plus(Handed(**{block.part: gradient}))
+        return handed
 
     def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: Learned) -> None:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""

@@ -22,23 +22,27 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
+With skip connections layer l + 1 reads: every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, reaches
+from learning_rules.credit import Credit as GateCredit
+from learning_rules.credit import Handed, LayerBackward, Signal, Trace, learn_base_rate, listening, reaches
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.bidirectional import turned
 from pcrnn.cells import CELLS, Cell, GatedCell
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
+from pcrnn.wiring import heard_levels
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -149,11 +153,11 @@ class Local:
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        handed: dict[int, Handed] = {}
+        handed: list[dict[int, Handed]] = [{} for _ in range(depth)]  # to a level, for each of its signals
         for level in reversed(range(depth)):
             direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
-            divided = {reach: said.divided(directions) for reach, said in handed.items()}
-            passed = []
+            told = {n: said.divided(directions) for n, said in handed[level].items()}
+            handed[level].clear()
             for direction in range(directions):
                 index = level * directions + direction
                 backward = LayerBackward(
@@ -162,46 +166,38 @@ class Local:
                     carry.feedback[index] if carry.feedback else stack.layers[index].readout,
                     observed=chunk.observations if stack.prior is None else None,
                 )
-                traces = (
-                    carry.traces[index] if carry.traces else None,
-                    carry.recurrent[index] if carry.recurrent else None,
-                )
-                heard = {reach: parts[direction] for reach, parts in divided.items()}
-                passed.append(self._learn_layer(backward, turned(direct, direction), heard, traces, (level, depth)))
+                own = turned(direct, direction)
+                signals = {
+                    n: backward.signal(own, told[n][direction] if n in told else None)
+                    for n in reaches(self._reach(depth), level, depth)
+                }
+                credit = self._learn_layer(backward, own, signals, carry, index)
                 learned(stack.layers[index])
-            handed = {reach: Handed.joined([said[reach] for said in passed]) for reach in passed[0]}
+                heard = stack.wiring[level]
+                for n, listeners in listening(self._reach(depth), level, heard_levels(heard), depth).items():
+                    said = backward.hand_down(signals[n], credit(n), heard)
+                    for below, theirs in listeners:
+                        before, now = handed[below - 1].get(theirs), said[below].turned(direction)
+                        handed[below - 1][theirs] = now if before is None else before.plus(now)
 
     def _learn_layer(
-        self,
-        backward: LayerBackward,
-        direct: Tensor,
-        handed: dict[int, Handed],
-        traces: tuple[Trace | None, Trace | None],
-        place: tuple[int, int],
-    ) -> dict[int, Handed]:
-        """One layer learns; what it hands down, by how many borders above it that has crossed.
-
-        Args: direct, the gradient in its expectation that it hears itself; handed, what came from the level above,
-        alike; traces of W and R; place, its level (0 = bottom) of how many.
-        """
-        level, depth = place
-        reach = self._reach(depth)
+        self, backward: LayerBackward, direct: Tensor, signals: dict[int, Signal], carry: LocalCarry, index: int
+    ) -> Callable[[int], GateCredit]:
+        """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
+        own = next(iter(signals))
         learns_through_time = self.trace != "none"
         hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
-        own, *others = reaches(reach, level, depth)
-        signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
-        weight_trace, recurrent_trace = traces
-        credit = backward.learn(signals[own], weight_trace, learns_through_time, recurrent_trace)
-        wanted = {n - 1 for n in reaches(reach, level - 1, depth) if n > 0} if level else set()
-        passed = {}
-        for n in wanted:
+        trace = carry.traces[index] if carry.traces else None
+        recurrent = carry.recurrent[index] if carry.recurrent else None
+        credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
+
+        def passed(n: int) -> GateCredit:
             if n == own and learns_through_time == hands_through_time:
-                through = credit
-            elif learns_through_time and self.credit == "cascade":
-                through = backward.cascaded(backward.signal(direct, None), signals[n])
-            else:
-                through = backward.credit(signals[n], hands_through_time)
-            passed[n] = backward.hand_down(signals[n], through)
+                return credit
+            if learns_through_time and self.credit == "cascade":
+                return backward.cascaded(backward.signal(direct, None), signals[n])
+            return backward.credit(signals[n], hands_through_time)
+
         return passed
 
     def _reach(self, depth: int) -> int:
@@ -218,4 +214,10 @@ class Local:
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        return alone and stack.prior is None and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        adjacent = all(len(heard_levels(heard)) == 1 for heard in stack.wiring)
+        return (
+            alone
+            and adjacent
+            and stack.prior is None
+            and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        )

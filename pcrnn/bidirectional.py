@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pcrnn.layer import PredictiveLayer
+from pcrnn.layer import PredictiveLayer, Sent
 from pcrnn.observations import Observation
-from pcrnn.stack import PredictiveStack, StackActivity, StackState
+from pcrnn.stack import PredictiveStack, StackActivity, StackState, message
 
 
 def turned(series: Tensor, direction: int) -> Tensor:
@@ -90,17 +90,17 @@ class BidirectionalStack(PredictiveStack):
         self.check(x, state)
         base_error, base_surprise = self.sensory(x)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        message, expectation = self.sensory.message(base_error), base_expectation
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
         layers, states = [], []
-        for streams in self.streams:
-            errors = []
+        for streams, heard in zip(self.streams, self.wiring, strict=True):
+            errors, coming = [], message(heard, sent)
             for direction, layer in enumerate(streams):
-                activity, after = layer.observe(turned(message, direction), below=turned(expectation, direction))
+                activity, after = layer.observe(turned(coming, direction), below=turned(expectation, direction))
                 expectation = turned(activity.expectation, direction)
                 errors.append(turned(activity.state_error, direction))
                 layers.append(activity)
                 states.append(after)
-            message = torch.cat(errors, -1)
+            sent.append(Sent(None, torch.cat(errors, -1)))
         activity = BidirectionalActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
 

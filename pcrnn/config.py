@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
+from pcrnn import wiring
 from pcrnn.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class TrainConfig:
     """Let the units of a layer meet within a step, through a gated linear unit."""
     weigh_errors: bool = True
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
+    skip: Literal["none", "residual", "dense", "every-other"] = "none"
+    """What a layer hears besides the level right below: the state errors of all below, added to that one's; all levels
+    below; or the level two below."""
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -128,6 +132,7 @@ class TrainConfig:
             "dropout": self.dropout,
             "mixing": self.mixing,
             "weigh_errors": self.weigh_errors,
+            "skip": self.skip,
         }
 
     def rule_options(self) -> dict[str, Any]:
@@ -160,8 +165,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "credit", "hops", "trace",
-    "feedback", "auxiliary", "chunk", "batch", "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "skip", "credit", "hops",
+    "trace", "feedback", "auxiliary", "chunk", "batch", "seed",
 )  # fmt: skip
 
 
@@ -239,6 +244,10 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UsageError(f"lr: expected a number above 0, got {config.lr}")
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"hidden: expected one or more sizes of at least 1, got {_shown(config.hidden)}")
+    try:
+        wiring.check(config.skip, config.hidden)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if not 0 <= config.dropout < 1:
         raise UsageError(f"dropout: expected at least 0 and below 1, got {config.dropout}")
     if not all(0 <= beta < 1 for beta in config.betas):

@@ -33,6 +33,13 @@ class LayerState(NamedTuple):
     expectation: Tensor  # eta, [B, D], of the observation that comes next
 
 
+class Sent(NamedTuple):
+    """What a level sends up over one chunk."""
+
+    error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
+    state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
+
+
 class LayerActivity(NamedTuple):
     """Everything a layer did over one chunk of T steps.
 
@@ -56,11 +63,9 @@ class LayerActivity(NamedTuple):
     kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
 
     @property
-    def message(self) -> Tensor:
-        """What goes up: the two prediction errors, concat(pi e_t, eps_t)."""
-        if self.error is None:
-            return self.state_error
-        return torch.cat([self.error_weight * self.error, self.state_error], -1)
+    def sent(self) -> Sent:
+        """What goes up: the two prediction errors."""
+        return Sent(None if self.error is None else self.error_weight * self.error, self.state_error)
 
     @property
     def met(self) -> tuple[Tensor, Tensor]:

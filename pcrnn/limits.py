@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pcrnn.errors import UsageError
+from pcrnn.wiring import blocks, width
 
 if TYPE_CHECKING:
     import torch
@@ -28,8 +29,8 @@ def machine_memory() -> int:
 
 def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
     """N and K M of every layer of a stack that predicts an observation of D = `parameters`, bottom first."""
-    widths = [parameters, *(units + parameters for units in config.hidden)]
-    return [(units, config.delay * width) for units, width in zip(config.hidden, widths, strict=False)]
+    heard = blocks(config.skip, parameters, config.hidden)
+    return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
 
 
 def count_weights(config: TrainConfig, parameters: int) -> int:

@@ -9,6 +9,8 @@ learns a label or a regression target at every step instead.
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
     u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
 
+With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.wiring`.
+
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
 weighed.
 """
@@ -21,9 +23,10 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn.cells import Cell
-from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer
+from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer, Sent
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight
+from pcrnn.wiring import Block, Skip, blocks, width
 
 
 class Chunk(NamedTuple):
@@ -101,6 +104,15 @@ class Outcome(NamedTuple):
     surprise: Tensor  # [L + 1, B, T], nats
 
 
+def message(heard: Sequence[Block], sent: Sequence[Sent]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent up, level 0 first."""
+    parts = []
+    for block in heard:
+        first, *others = (getattr(sent[level], block.part) for level in block.levels)
+        parts.append(sum(others, start=first))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
 class BaseRate(nn.Module):
     """Level 0: expects every observation at its learned base rate eta[0], a bias."""
 
@@ -159,6 +171,9 @@ class PredictiveStack(nn.Module):
         dropout: share of every message that the layer above does not hear, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
         weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
+        skip: what a layer hears besides the errors of the level right below it; see `pcrnn.wiring`.
+
+    `wiring` has the blocks of every layer's message, bottom first.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -181,21 +196,22 @@ class PredictiveStack(nn.Module):
         dropout: float = 0.0,
         mixing: bool = False,
         weigh_errors: bool = True,
+        skip: Skip = "none",
     ) -> None:
         super().__init__()
         if not hidden_sizes:
             raise ValueError("PredictiveStack: expected at least one hidden size, got none")
         self.sensory = BaseRate(observation, weigh_errors)
         self.prior = None if target is None else BaseRate(target)
+        sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
+        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None)
         layers = []
-        width = observation.size
-        for size in hidden_sizes:
-            own = observation if target is None else target
+        for size, message in zip(hidden_sizes, self.wiring, strict=True):
             layers += [
                 PredictiveLayer(
-                    width,
+                    width(message),
                     size,
-                    observation=deepcopy(own),
+                    observation=deepcopy(observation if target is None else target),
                     cell=cell if isinstance(cell, str) else cell(size),
                     delay=delay,
                     longest=longest,
@@ -205,7 +221,6 @@ class PredictiveStack(nn.Module):
                 )
                 for _ in range(self.directions)
             ]
-            width = self.directions * size + (own.size if target is None else 0)
         self.layers = Layers(layers)
 
     @classmethod
@@ -215,6 +230,7 @@ class PredictiveStack(nn.Module):
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
         stack.layers = Layers([layer])
         return stack
 
@@ -259,12 +275,13 @@ class PredictiveStack(nn.Module):
         state = self.initial_state(x.shape[0]) if state is None else state
         base_error, base_surprise = self.sensory(x)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        message, expectation = self.sensory.message(base_error), base_expectation
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
         layers, states = [], []
-        for layer, before in zip(self.layers, state.layers, strict=True):
+        for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
             observed = x if self.prior is None else None
-            activity, after = layer.observe(message, before, observed=observed, below=expectation)
-            message, expectation = activity.message, activity.expectation
+            activity, after = layer.observe(message(heard, sent), before, observed=observed, below=expectation)
+            expectation = activity.expectation
+            sent.append(activity.sent)
             layers.append(activity)
             states.append(after)
         activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)

@@ -139,13 +139,13 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()",
-        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 1} if index else set()",
+        "handed[level - 1][theirs] = said[level] if before is None else before.plus(said[level])",
+        "handed[level - 1][theirs] = said[level] if before is not None else before.plus(said[level])",
     ),
     (
         "learning_rules/local.py",
-        "signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}",
-        "signals = {n: backward.signal(direct, handed.get(n + 1)) for n in (own, *others)}",
+        "signals = {n: backward.signal(direct, handed[index].get(n)) for n in (own, *others)}",
+        "signals = {n: backward.signal(direct, handed[index].get(n + 1)) for n in (own, *others)}",
     ),
     (
         "learning_rules/local.py",
