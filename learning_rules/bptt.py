@@ -1,6 +1,6 @@
 """Backpropagation through time: the reference every local rule is measured against.
 
-    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - Q r_{t-1}|^2 / N,   r constant in the last
+    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - r_hat_t|^2 / N,   r constant in the last
 
 The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
 detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
@@ -51,7 +51,8 @@ class BPTT:
         per_level = (outcome.surprise * chunk.weights(outcome.surprise.dtype)).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)
+            above = None if seen.previous_above is None else seen.previous_above.detach()
+            predicted = layer.predict(seen.previous_output.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, learned):
             loss.backward()

@@ -171,6 +171,9 @@ class LayerBackward:
         )
         weight_trace, bias_trace = self._components(trace)
         traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
+        descending = _gradient(layer.descending)
+        if descending is not None and activity.previous_above is not None:
+            add_product_(descending, in_difference, for_products(activity.previous_above), sign=-1)
         if activity.cell.hidden is not None:
             self._learn_recurrent(activity.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):

@@ -6,6 +6,8 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
     E_t = a_t E_{t-1} + m_t outer u_t
 
+    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.top_down`
+
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
 learning: with frozen weights and spatial credit `layer` or `top` the sum over chunks equals the gradient over the
@@ -22,6 +24,7 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
+With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
 With skip connections layer l + 1 reads: every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
@@ -218,6 +221,7 @@ class Local:
         return (
             alone
             and adjacent
+            and not stack.top_down
             and stack.prior is None
             and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
         )

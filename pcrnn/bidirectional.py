@@ -71,6 +71,11 @@ class BidirectionalStack(PredictiveStack):
         self, observation: Observation, hidden_sizes: tuple[int, ...], *, target: Observation, **options: Any
     ) -> None:
         super().__init__(observation, hidden_sizes, target=target, **options)
+        if self.top_down:
+            raise ValueError(
+                "BidirectionalStack: expected top_down False, got True; what comes one step late in one direction "
+                "comes one step early in the other, so leave it out"
+            )
 
     @property
     def streams(self) -> list[tuple[PredictiveLayer, PredictiveLayer]]:

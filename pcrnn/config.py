@@ -51,6 +51,8 @@ class TrainConfig:
     skip: Literal["none", "residual", "dense", "every-other"] = "none"
     """What a layer hears besides the level right below: the state errors of all below, added to that one's; all levels
     below; or the level two below."""
+    top_down: bool = False
+    """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -133,6 +135,7 @@ class TrainConfig:
             "mixing": self.mixing,
             "weigh_errors": self.weigh_errors,
             "skip": self.skip,
+            "top_down": self.top_down,
         }
 
     def rule_options(self) -> dict[str, Any]:
@@ -165,8 +168,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "skip", "credit", "hops",
-    "trace", "feedback", "auxiliary", "chunk", "batch", "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "skip", "top_down", "credit",
+    "hops", "trace", "feedback", "auxiliary", "chunk", "batch", "seed",
 )  # fmt: skip
 
 
@@ -248,6 +251,8 @@ def _check_ranges(config: TrainConfig) -> None:
         wiring.check(config.skip, config.hidden)
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if config.top_down and len(config.hidden) < 2:
+        raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
     if not 0 <= config.dropout < 1:
         raise UsageError(f"dropout: expected at least 0 and below 1, got {config.dropout}")
     if not all(0 <= beta < 1 for beta in config.betas):

@@ -34,13 +34,19 @@ def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
 
 
 def count_weights(config: TrainConfig, parameters: int) -> int:
-    """How many weights that stack has: W and b, R, Q, P, the mixing's A and B, and the base rate."""
+    """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rate."""
     cell = _cell(config)
     square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
     biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
-    return parameters + sum(
-        cell.blocks * units * window + biases * units + square * units * units + parameters * units
-        for units, window in layer_sizes(config, parameters)
+    pairs = zip(config.hidden, config.hidden[1:], strict=False)
+    descending = sum(below * above for below, above in pairs) if config.top_down else 0
+    return (
+        parameters
+        + descending
+        + sum(
+            cell.blocks * units * window + biases * units + square * units * units + parameters * units
+            for units, window in layer_sizes(config, parameters)
+        )
     )
 
 

@@ -9,6 +9,7 @@ learns a label or a regression target at every step instead.
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
     u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
 
+With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.wiring`.
 
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
@@ -26,6 +27,7 @@ from pcrnn.cells import Cell
 from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer, Sent
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight
+from pcrnn.top_down import Unexplained
 from pcrnn.wiring import Block, Skip, blocks, width
 
 
@@ -172,6 +174,7 @@ class PredictiveStack(nn.Module):
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
         weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
         skip: what a layer hears besides the errors of the level right below it; see `pcrnn.wiring`.
+        top_down: send up only what the layer above did not expect; see `pcrnn.top_down`.
 
     `wiring` has the blocks of every layer's message, bottom first.
 
@@ -197,6 +200,7 @@ class PredictiveStack(nn.Module):
         mixing: bool = False,
         weigh_errors: bool = True,
         skip: Skip = "none",
+        top_down: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -205,8 +209,9 @@ class PredictiveStack(nn.Module):
         self.prior = None if target is None else BaseRate(target)
         sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
         self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None)
+        self.top_down = top_down
         layers = []
-        for size, message in zip(hidden_sizes, self.wiring, strict=True):
+        for level, (size, message) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
             layers += [
                 PredictiveLayer(
                     width(message),
@@ -218,6 +223,7 @@ class PredictiveStack(nn.Module):
                     dropout=dropout,
                     mixing=mixing,
                     weigh_errors=weigh_errors,
+                    above=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
                 )
                 for _ in range(self.directions)
             ]
@@ -231,6 +237,7 @@ class PredictiveStack(nn.Module):
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
         stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
+        stack.top_down = False
         stack.layers = Layers([layer])
         return stack
 
@@ -278,14 +285,31 @@ class PredictiveStack(nn.Module):
         expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
         layers, states = [], []
         for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
-            observed = x if self.prior is None else None
-            activity, after = layer.observe(message(heard, sent), before, observed=observed, below=expectation)
+            observed, rest = x if self.prior is None else None, None
+            if layers and self.top_down:
+                rest = self._unexplained(layers, heard)
+                sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
+            activity, after = layer.observe(
+                message(heard, sent), before, observed=observed, below=expectation, rest=rest
+            )
+            if rest is not None:
+                layers[-1] = self.layers[len(layers) - 1].told(layers[-1], activity.previous_output)
+                sent[-1] = layers[-1].sent
             expectation = activity.expectation
             sent.append(activity.sent)
             layers.append(activity)
             states.append(after)
         activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
+
+    def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
+        """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
+        lower, seen = self.layers[len(layers) - 1], layers[-1]
+        assert lower.descending is not None
+        at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
+        start = width(heard[:at])
+        expected = lower.predict(seen.previous_output, None)
+        return Unexplained(seen.output, expected, lower.descending, slice(start, start + heard[at].width))
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""

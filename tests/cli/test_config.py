@@ -42,6 +42,7 @@ def test_settings_survive_json_like_values():
             "skip = 'residual'\nhidden = [8, 4]",
             r"hidden: expected layers of one size with skip residual.*got 8 4; make",
         ),
+        ("top_down = true\nhidden = [8]", r"top_down: expected two layers or more to expect one another, got 1"),
         ("rule = 'locl'", r"rule: expected local or bptt, got 'locl'; did you mean 'local'\?"),
         ("chunk = 1.5", r"chunk: expected a whole number, got 1.5"),
         ("chunk = true", r"chunk: expected a whole number, got True"),

@@ -165,9 +165,10 @@ def test_the_size_of_a_stack_is_counted_right(short_text, mixing, cell):
 @pytest.mark.parametrize(
     ("skip", "hidden"), [("residual", (4, 4, 4)), ("dense", (5, 4, 7)), ("every-other", (5, 4, 7))]
 )
-def test_the_size_of_a_stack_with_skips_is_counted_right(short_text, skip, hidden):
+@pytest.mark.parametrize("top_down", [False, True])
+def test_the_size_of_a_wired_stack_is_counted_right(short_text, skip, hidden, top_down):
     source = open_source(short_text)
-    settings = config(short_text, "neighbour", skip=skip, hidden=hidden)
+    settings = config(short_text, "neighbour", skip=skip, hidden=hidden, top_down=top_down)
     counted = count_weights(settings, source.observation().size)
     assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
 

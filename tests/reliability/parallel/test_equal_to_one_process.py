@@ -22,6 +22,7 @@ DATA = {
     "random feedback": {"rule": "local", "credit": "top", "feedback": "random"},
     "dropout and mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
     "cascade, errors not weighed": {"rule": "local", "credit": "cascade", "weigh_errors": False},
+    "top-down": {"rule": "local", "top_down": True},
     "rotating": {"rule": "local", "cell": "rotating"},
     "lstm": {"rule": "local", "cell": "lstm"},
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
