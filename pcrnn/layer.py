@@ -200,11 +200,14 @@ class PredictiveLayer(nn.Module):
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
         heard, kept = self.hear(message)
-        if rest is not None:
-            heard = complete(self, heard, kept, state, rest)
-        window, messages = self.delay_line(heard, state.messages)
+        completed = None if rest is None else complete(self, heard, kept, state, rest)
+        window, messages = self.delay_line(heard if completed is None else completed.heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
-        cell = self.cell(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
+        if completed is None:
+            preactivation = F.linear(window, self.weight, self.bias).to(dtype)
+        else:
+            preactivation = completed.preactivation
+        cell = self.cell(preactivation, state.cell)
         output, mixed = self.mix(cell.output)
         previous_output = ops.shifted(state.output, output)
         predicted = self.predict(previous_output, None)

@@ -33,29 +33,44 @@ class Unexplained(NamedTuple):
     columns: slice  # of eps[l-1]_t in the message
 
 
+class Completed(NamedTuple):
+    """The messages with what was left of the layer below, and what the gates make of them."""
+
+    heard: Tensor  # [B, T, M]
+    preactivation: Tensor  # k_t, [B, T, blocks N]
+
+
 def complete(
     layer: PredictiveLayer, heard: Tensor, kept: Tensor | None, state: LayerState, rest: Unexplained
-) -> Tensor:
-    """The messages [B, T, M] that the layer hears, with eps[l-1]_t added in their columns.
+) -> Completed:
+    """Go through the chunk, expecting the layer below one step after the other.
 
-    Args: heard, the messages without it; kept, what dropout multiplies them with; state before the chunk.
+    Args: heard, the messages but for eps[l-1]_t; kept, what dropout multiplies them with; state before the chunk.
     """
     dtype = heard.dtype
+    others, own = _split(layer.weight.unflatten(1, (layer.delay, -1)), rest.columns)
     window, _ = layer.delay_line(heard, state.messages)
-    known = F.linear(window, layer.weight, layer.bias).to(dtype)
-    weight = layer.weight.unflatten(1, (layer.delay, -1))[:, :, rest.columns].flatten(1)  # W of eps_t, ..., eps_{t-K+1}
-    silent = heard.new_zeros(len(heard), rest.output.shape[-1])
-    line, memory, output = (silent,) * layer.delay, state.cell, state.output
-    errors = []
+    known, _ = _split(window.unflatten(2, (layer.delay, -1)), rest.columns)
+    known = F.linear(known.flatten(2), others.flatten(1), layer.bias).to(dtype)
+    weight = own.flatten(1)  # W of eps_t, ..., eps_{t-K+1}
+    line = tuple(state.messages[..., rest.columns].flip(1).unbind(1))
+    memory, output = state.cell, state.output
+    errors, preactivations = [], []
     for t, preactivation in enumerate(known.unbind(1)):
         predicted = rest.expected[:, t] + F.linear(output, rest.descending).to(dtype)
         error, _ = ops.state_error(rest.output[:, t], predicted)
         if kept is not None:
             error = error * kept[:, t, rest.columns]
-        line = (error, *line[:-1])
-        errors.append(error)
-        preactivation = preactivation + F.linear(torch.cat(line, -1), weight).to(dtype)
+        preactivation = preactivation + F.linear(torch.cat([error, *line], -1), weight).to(dtype)
         cell = layer.cell(preactivation.unsqueeze(1), memory)
         memory, output = cell.last, layer.mix(cell.output)[0][:, 0]
-    width = heard.shape[-1]
-    return heard + F.pad(torch.stack(errors, 1), (rest.columns.start, width - rest.columns.stop))
+        line = (error, *line)[: layer.delay - 1]
+        errors.append(error)
+        preactivations.append(preactivation)
+    beside = (rest.columns.start, heard.shape[-1] - rest.columns.stop)
+    return Completed(heard + F.pad(torch.stack(errors, 1), beside), torch.stack(preactivations, 1))
+
+
+def _split(x: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
+    """The other columns of the last dimension, and these."""
+    return torch.cat([x[..., : columns.start], x[..., columns.stop :]], -1), x[..., columns]
