@@ -21,6 +21,7 @@ SUITES: dict[str, str] = {
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
     "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
+    "top_down": "surprise of stacks with and without top-down expectations, equal updates",
     "latency": "microseconds from a symbol to the expectation of the next",
 }
 
