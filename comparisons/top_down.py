@@ -120,7 +120,8 @@ def table(rows: list[Row]) -> str:
                     row[f"{what}, layer {layer}"] = f"{mean:.4g} ± {spread:.2g}"
             shown.append(row)
     names = {"figure": "bits/char", "spread": "± (seeds)"}
-    return record.table(shown, {key: names.get(key, key.replace("_", " ")) for key in shown[0]})
+    columns: dict[str, str] = {key: names.get(key, key.replace("_", " ")) for key in map(str, shown[0])}
+    return record.table(shown, columns)
 
 
 def picture(rows: list[Row], stem: Path) -> list[Path]:

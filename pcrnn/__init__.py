@@ -5,6 +5,7 @@
 """
 
 from pcrnn.bidirectional import BidirectionalStack as BidirectionalStack
+from pcrnn.hub import load as load
 from pcrnn.layer import LayerActivity as LayerActivity
 from pcrnn.layer import LayerState as LayerState
 from pcrnn.layer import PredictiveLayer as PredictiveLayer

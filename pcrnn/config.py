@@ -33,7 +33,7 @@ class TrainConfig:
     """
 
     data: str = "pydoc"
-    """`pydoc` (Python's own language reference) or a file: .csv and .npy are series, the rest is text."""
+    """`pydoc` (Python's own language reference) or a file: .csv and .npy are series, .fa(.gz) genomes, else text."""
     tokens: Literal["characters", "bytes"] = "characters"
     """What one symbol of a text is."""
     rule: Literal["local", "bptt"] = "local"
@@ -48,6 +48,8 @@ class TrainConfig:
     """Let the units of a layer meet within a step, through a gated linear unit."""
     weigh_errors: bool = True
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
+    precision_weighting: bool = True
+    """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
     skip: Literal["none", "residual", "dense", "every-other"] = "none"
     """What a layer hears besides the level right below: the state errors of all below, added to that one's; all levels
     below; or the level two below."""
@@ -168,8 +170,9 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "skip", "top_down", "credit",
-    "hops", "trace", "feedback", "auxiliary", "chunk", "batch", "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors",
+    "precision_weighting", "skip", "top_down", "credit", "hops", "trace", "feedback", "auxiliary", "chunk", "batch",
+    "seed",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What a trained stack is worth: its surprise at data it never learned from, and text drawn from it.
+"""What a trained stack is worth: its surprise at data it never learned from.
 
 Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
 """
@@ -17,6 +17,7 @@ from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Lanes, Source, TextSource, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
+from pcrnn.observations import Gaussian, Observation
 from pcrnn.stack import Chunk, PredictiveStack
 
 WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
@@ -47,9 +48,21 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
 
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
-    observation = source.observation()
+    observation = _observation(config, source)
     require_memory(count_weights(config, observation.size), torch.device("cpu"), "hidden")
     return PredictiveStack(observation, config.hidden, **config.stack_options())
+
+
+def _observation(config: TrainConfig, source: Source) -> Observation:
+    observation = source.observation()
+    if config.precision_weighting:
+        return observation
+    if not isinstance(observation, Gaussian):
+        raise UsageError(
+            f"precision_weighting: expected true for {source.name}, whose {type(observation).__name__} "
+            "observations have no precisions, got false; leave it out"
+        )
+    return Gaussian(observation.size, weighted=False)
 
 
 @contextmanager
@@ -135,30 +148,3 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
     if isinstance(source, TextSource):
         return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
     return Passage(surprise, state_surprise, None, piece)
-
-
-@torch.no_grad()
-def sample_text(
-    stack: PredictiveStack,
-    source: TextSource,
-    prompt: str,
-    length: int,
-    *,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> str:
-    """What the stack writes after `prompt`: `length` symbols, drawn one at a time.
-
-    Raises UsageError for an empty prompt, DataError for a symbol in it that the stack never saw.
-    """
-    if not prompt:
-        raise UsageError("prompt: expected at least one character to go on from, got none")
-    device = next(stack.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    drawn = []
-    with evaluating(stack):
-        expectation, state = stack(source.encode(prompt, name="prompt").unsqueeze(0).to(device))
-        for _ in range(length):
-            drawn.append(stack.observation.sample(expectation[:, -1:], generator, temperature))
-            expectation, state = stack(drawn[-1], state)
-    return source.decode(torch.cat(drawn, 1).squeeze(0)) if drawn else ""

@@ -54,7 +54,7 @@ class LayerActivity(NamedTuple):
     state_error: Tensor  # eps_t, [B, T, N], root mean square 1
     state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
     error: Tensor | None  # e_t, [B, T, D]
-    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1]
+    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
@@ -225,7 +225,7 @@ class PredictiveLayer(nn.Module):
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
             error=error,
-            error_weight=self.error_weight.value.to(dtype),
+            error_weight=self.observation.as_sent(self.error_weight.value).to(dtype),
             surprise=surprise,
             window=window,
             cell=cell,

@@ -130,7 +130,7 @@ class BaseRate(nn.Module):
 
     def message(self, error: Tensor) -> Tensor:
         """What goes up: pi e, [B, T, D]."""
-        return self.error_weight.value.to(error.dtype) * error
+        return self.observation.as_sent(self.error_weight.value).to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
@@ -331,15 +331,15 @@ class PredictiveStack(nn.Module):
     @torch.no_grad()
     def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
+        if self.prior is None:
+            for level, error in zip(self.levels, outcome.error, strict=True):
+                level.error_weight.adapt(level.observation.as_sent(error), chunk.mask)
+        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
+            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error))
         for level, eta in zip(self.levels, activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
             layer.adapt(of_layer.difference)
-        if self.prior is None:
-            for level, error in zip(self.levels, outcome.error, strict=True):
-                level.error_weight.adapt(error, chunk.mask)
-        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
-            self.sensory.error_weight.adapt(activity.base_error)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""

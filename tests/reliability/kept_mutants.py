@@ -199,8 +199,8 @@ _LINES = [
     ),
     (
         "learning_rules/layerwise.py",
-        "message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)",
-        "message = torch.cat([layer.error_weight.value * update.error[:, 1:], update.state_error], -1)",
+        "message = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)",
+        "message = torch.cat([weight_up * update.error[:, 1:], update.state_error], -1)",
     ),
     (
         "pcrnn/ops/reference.py",
