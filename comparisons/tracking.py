@@ -155,7 +155,7 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
             axes.set_xticks(range(len(found)), [str(steps) for steps in found])
         axes.axhline(0, color=canvas.FAINT, linestyle=":", linewidth=1.2)
         axes.set(xlabel="inference steps K", ylabel="above the Kalman filter, %")
-        axes.legend(frameon=False, loc="center right")
+        axes.legend(frameon=False, loc=(0.7, 0.22))
         seaborn.despine(ax=axes)
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.66 / figure.get_figheight()))
         return canvas.save(figure, stem)
