@@ -85,10 +85,11 @@ def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
     """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
 
-    return LayerTensors._make(_gradient(p) for p in parameters_of(layer))
+    return LayerTensors._make(gradient_of(p) for p in parameters_of(layer))
 
 
-def _gradient(parameter: Tensor | None) -> Tensor | None:
+def gradient_of(parameter: Tensor | None) -> Tensor | None:
+    """`.grad` of a parameter, made where missing; a throw-away buffer for a frozen one."""
     if parameter is None:
         return None
     if not parameter.requires_grad:
@@ -200,7 +201,7 @@ class LayerBackward:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
-        matrix, bias = (_gradient(p) for p in (cell.recurrent, cell.recurrent_bias))
+        matrix, bias = (gradient_of(p) for p in (cell.recurrent, cell.recurrent_bias))
         assert matrix is not None
         bias = matrix.new_zeros(len(matrix)) if bias is None else bias
         presynaptic = for_products(hidden)

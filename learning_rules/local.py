@@ -35,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, listening, reaches
+from learning_rules.gates import check_coordination, coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.cells import CELLS, Cell, GatedCell
@@ -65,6 +66,8 @@ class Local:
             to the chunk), `none` gives credit to the present step only.
         feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
         seed: of the random feedback matrices.
+        gate_coordination: weight of the penalty of `learning_rules.gates`, each layer learning its own side of it, for
+            which it reads the gates of the layers right above and below; LSTM cells only.
     """
 
     credit: Credit = "neighbour"
@@ -72,6 +75,7 @@ class Local:
     trace: TraceKind = "exact"
     feedback: Feedback = "symmetric"
     seed: int = 0
+    gate_coordination: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kinds in (("credit", Credit), ("trace", TraceKind), ("feedback", Feedback)):
@@ -88,6 +92,8 @@ class Local:
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
+        if self.gate_coordination:
+            check_coordination(stack)
         tracing = list(stack.layers) if self.trace == "exact" else []
         traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
         dense = any(layer.cell.recurrent is not None for layer in tracing)
@@ -168,6 +174,8 @@ class Local:
             trace = carry.traces[index] if carry.traces else None
             recurrent = carry.recurrent[index] if carry.recurrent else None
             credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
+            if self.gate_coordination:
+                coordinate_(stack, activity, index, self.gate_coordination)
             learned(stack.layers[index])
             heard = stack.wiring[index]
             for n, listeners in listening(reach, index, heard_levels(heard), depth).items():

@@ -291,6 +291,7 @@ class LSTMCell(Cell):
     """
 
     blocks, traced_blocks, recurrent_blocks, parts = 4, 3, 4, 2
+    input_block, output_block = 0, 3
 
     class Gates(NamedTuple):
         input_gate: Tensor  # sigmoid(i_t), [B, T, N]
