@@ -17,8 +17,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from learning_rules.gates import check_coordination, penalty
+from learning_rules.gates import penalty
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.handshake import check_gates
 from pcrnn.layer import PredictiveLayer
 from pcrnn.stack import Chunk, PredictiveStack
 
@@ -38,7 +39,7 @@ class BPTT:
     def init(self, learner: Learner, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""
         if self.gate_coordination:
-            check_coordination(as_stack(learner, None)[0])
+            check_gates(as_stack(learner, None)[0], "gate_coordination")
         return ()
 
     @torch.enable_grad()

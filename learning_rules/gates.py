@@ -5,39 +5,23 @@ receiver. Where both are half open only a quarter passes. The penalty asks that 
 
     s_t = max(0, 1 - o[l]_t - i[l+1]_t),        penalty = mean over B, T and units of s_t^2, summed over neighbours
 
-Gates are paired unit by unit where both layers have as many, so that an index stands for a channel, and compared by
-their means over units, [B, T, 1], where they do not. With skip connections too, only layers right above each other
+Which gates are compared, `pcrnn.handshake` says; with skip connections too, only layers right above each other
 coordinate. Every gate reads its own step alone, so with what the layer hears and remembers held constant (e-prop) the
 gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
 
 Shapes: B batch, T time, N hidden units.
 """
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
 
 from learning_rules.credit import gradient_of, gradients_of
-from pcrnn.cells import CellActivity, LSTMCell
+from pcrnn.cells import LSTMCell
+from pcrnn.handshake import gate_pairs
 from pcrnn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops.local import for_products
 from pcrnn.ops.reference import add_product_
 from pcrnn.stack import PredictiveStack, StackActivity
-
-
-def check_coordination(stack: PredictiveStack) -> None:
-    """Raise ValueError for a stack that has no gates to coordinate: other cells than `lstm`, or a single layer."""
-    if len(stack.layers) < 2 or not all(isinstance(layer.cell, LSTMCell) for layer in stack.layers):
-        cells = ", ".join(type(layer.cell).__name__ for layer in stack.layers)
-        raise ValueError(
-            f"gate_coordination: expected at least two layers of cell lstm, got {cells}; make it 0, or take those"
-        )
-
-
-def gate_pairs(activity: StackActivity) -> list[tuple[Tensor, Tensor]]:
-    """o[l] and i[l+1] of every two neighbours, bottom first, as they are paired, [B, T, N] or [B, T, 1]."""
-    return [_paired(lower.cell, upper.cell) for lower, upper in pairwise(activity.layers)]
 
 
 def penalty(activity: StackActivity) -> Tensor:
@@ -52,13 +36,6 @@ def coordinate_(stack: PredictiveStack, activity: StackActivity, index: int, wei
         _learn(layer, activity.layers[index], LSTMCell.output_block, gates.output_gate, pairs[index], weight)
     if index > 0:
         _learn(layer, activity.layers[index], LSTMCell.input_block, gates.input_gate, pairs[index - 1], weight)
-
-
-def _paired(lower: CellActivity, upper: CellActivity) -> tuple[Tensor, Tensor]:
-    output_gate, input_gate = lower.gates.output_gate, upper.gates.input_gate
-    if output_gate.shape == input_gate.shape:
-        return output_gate, input_gate
-    return output_gate.mean(-1, keepdim=True), input_gate.mean(-1, keepdim=True)
 
 
 def _shortfall(output_gate: Tensor, input_gate: Tensor) -> Tensor:

@@ -35,10 +35,11 @@ import torch
 from torch import Tensor, nn
 
 from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, listening, reaches
-from learning_rules.gates import check_coordination, coordinate_
+from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.cells import CELLS, Cell, GatedCell
+from pcrnn.handshake import check_gates
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 from pcrnn.wiring import heard_levels
 
@@ -93,7 +94,7 @@ class Local:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
         if self.gate_coordination:
-            check_coordination(stack)
+            check_gates(stack, "gate_coordination")
         tracing = list(stack.layers) if self.trace == "exact" else []
         traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
         dense = any(layer.cell.recurrent is not None for layer in tracing)

@@ -7,8 +7,9 @@ import torch
 from torch.nn.functional import linear
 
 import learning_rules
-from learning_rules.gates import coordinate_, gate_pairs, penalty
+from learning_rules.gates import coordinate_, penalty
 from pcrnn import Categorical, Chunk, PredictiveStack
+from pcrnn.handshake import gate_pairs
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-13}
 
@@ -113,5 +114,7 @@ def test_coordinated_gates_let_more_of_the_signal_through(rule):
 @pytest.mark.parametrize("rule", ["local", "bptt"])
 @pytest.mark.parametrize(("hidden", "cell"), [((4,), "lstm"), ((4, 4), "gru")])
 def test_a_stack_without_gates_to_coordinate_is_refused(rule, hidden, cell):
-    with pytest.raises(ValueError, match=r"expected at least two layers of cell lstm, got .*Cell; make it 0"):
+    with pytest.raises(
+        ValueError, match=r"expected at least two layers of cell lstm, got .*Cell; train with --cell lstm"
+    ):
         learning_rules.make(rule, gate_coordination=0.1).init(make_stack(hidden, cell), 2)
