@@ -19,7 +19,6 @@ Shapes: B batch, T time.
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
@@ -30,13 +29,12 @@ from torch import Tensor
 
 import learning_rules
 from comparisons import record
-from comparisons.learner import Learner, cut
+from comparisons.learner import Learner, cut, frozen
 from comparisons.suite import Request
 from learning_rules import Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, TextSource, open_source
-from pcrnn.running import RunningVariance
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "bptt, truncated": ("bptt", {}),
@@ -246,20 +244,6 @@ def held_out(setting: Setting, steps: int) -> Tensor:
     """A passage of the validation split, [B, steps + 1]."""
     x, _ = Lanes(_text(setting.data).sequence("valid"), setting.batch, steps).read(0)
     return x
-
-
-@contextmanager
-def frozen(stack: PredictiveStack) -> Iterator[None]:
-    """Inside the block the running variances stand still, too: some of them weigh the messages."""
-    running = [part for part in stack.modules() if isinstance(part, RunningVariance)]
-    rates = [part.rate for part in running]
-    for part in running:
-        part.rate = 0.0
-    try:
-        yield
-    finally:
-        for part, rate in zip(running, rates, strict=True):
-            part.rate = rate
 
 
 def gradient(rule: Rule, stack: PredictiveStack, chunks: Sequence[Chunk], state: Any = None) -> Gradient:

@@ -54,6 +54,7 @@ KINDS: dict[str, Kind] = {
         for trace in ("exact", "chunk", "none")
     },
     "cascade, exact": _local("cascade"),
+    "all hops, exact": Kind(options={"rule": "local", "hops": 99}),  # BPTT inside the chunk, exact traces beyond it
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     "bptt, errors not weighed": Kind(options={"rule": "bptt", "weigh_errors": False}),
     "neighbour, errors not weighed": Kind(options={"rule": "local", "weigh_errors": False}),
@@ -180,24 +181,40 @@ def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
     schedule, the same optimiser; stacks begin with the same weights. A stack on a stream computes, bit for bit, what
     `pcrnn train` does.
     """
-    torch.manual_seed(config.seed)
-    contender = Stack(task, kind, config) if kind.network is None else Outside(task, kind.network, config)
-    optimiser, groups = adamw(contender.module, config), contender.clip_groups()
-    device = resolve_device(config.device)
+    training = Training(task, kind, config)
+    contender = training.contender
     best: Fit | None = None
     for step in range(config.steps):
-        set_rates(optimiser, config, step)
-        optimiser.zero_grad(set_to_none=False)
-        loss = contender.learn(*_moved(task.read(step), device))
-        if not (math.isfinite(loss) and _clip(groups, config.clip)):
+        if not training.update():
             return None
-        optimiser.step()
         last = step + 1 == config.steps
         if last or (config.evaluate_every and (step + 1) % config.evaluate_every == 0):
             valid = score(contender, task, "valid")
             if best is None or valid.nats[-1] < best.valid.nats[-1]:
                 best = Fit(valid, score(contender, task, "test"), step + 1, size_of(contender.module))
     return best
+
+
+class Training:
+    """A new learner of a kind, and its optimiser."""
+
+    def __init__(self, task: Task, kind: Kind, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.task, self.config, self.device = task, config, resolve_device(config.device)
+        self.contender = Stack(task, kind, config) if kind.network is None else Outside(task, kind.network, config)
+        self.optimiser, self.groups = adamw(self.contender.module, config), self.contender.clip_groups()
+        self.step = 0
+
+    def update(self) -> bool:
+        """One whole update on what comes next; False, and nothing learned, where something is not finite."""
+        set_rates(self.optimiser, self.config, self.step)
+        self.optimiser.zero_grad(set_to_none=False)
+        loss = self.contender.learn(*_moved(self.task.read(self.step), self.device))
+        if not (math.isfinite(loss) and _clip(self.groups, self.config.clip)):
+            return False
+        self.optimiser.step()
+        self.step += 1
+        return True
 
 
 @torch.no_grad()

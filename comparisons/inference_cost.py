@@ -26,6 +26,7 @@ from torch import Tensor
 import learning_rules
 from comparisons import fixed_prediction, record
 from comparisons.fixed_prediction import Weights
+from comparisons.learner import frozen
 from comparisons.outside import equal_width
 from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
@@ -135,7 +136,8 @@ def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
         def way() -> Tensor:
             stack.zero_grad(set_to_none=True)
             state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
-            rule.accumulate(stack, chunk, state, carry)
+            with frozen(stack):
+                rule.accumulate(stack, chunk, state, carry)
             return _flat(p.grad for p in learned if p.grad is not None)
 
         return way

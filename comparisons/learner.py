@@ -1,6 +1,7 @@
 """A stack, a rule and an optimiser: what a suite trains where a loop over one stream of data does not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch.nn.utils import clip_grad_norm_
 
@@ -8,6 +9,7 @@ from learning_rules import Result, Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.optimiser import adamw, set_rates
+from pcrnn.running import RunningVariance
 from pcrnn.stack import StackState
 
 
@@ -59,6 +61,20 @@ class Learner:
         assert isinstance(state, StackState)
         self.state = state
         return result
+
+
+@contextmanager
+def frozen(stack: PredictiveStack) -> Iterator[None]:
+    """Inside the block the running variances stand still, too: some of them weigh the messages."""
+    running = [part for part in stack.modules() if isinstance(part, RunningVariance)]
+    rates = [part.rate for part in running]
+    for part in running:
+        part.rate = 0.0
+    try:
+        yield
+    finally:
+        for part, rate in zip(running, rates, strict=True):
+            part.rate = rate
 
 
 def cut(whole: Chunk, steps: int) -> list[Chunk]:

@@ -125,22 +125,33 @@ def chosen(request: Request) -> dict[str, Study]:
 def study_rows(
     name: str, study: Study, task: Task, seeds: Sequence[int], cells: "Cells", tell: Callable[[str], None]
 ) -> list[Row]:
-    """One row for every kind: search on the first seed, one rate after the other, then the other seeds."""
+    """One row for every kind, and its distance to BPTT."""
 
-    def cell(kind: str, rate: float, seed: int) -> Row:
+    rows = [kind_row(name, kind, study, task, seeds, cells, tell) for kind in study.kinds]
+    compare_to_bptt(rows, task.gap_percent)
+    return rows
+
+
+def kind_row(
+    name: str,
+    kind: str,
+    study: Study,
+    task: Task,
+    seeds: Sequence[int],
+    cells: "Cells",
+    tell: Callable[[str], None],
+) -> Row:
+    """The row of one kind, not yet compared with BPTT: search on the first seed, then the other seeds."""
+
+    def cell(rate: float, seed: int) -> Row:
         config = replace(KINDS[kind].settings(study.base), lr=rate, seed=seed)
         return cells.get(name, kind, config, lambda: fit(task, KINDS[kind], config), tell)
 
-    searched = {(kind, rate): cell(kind, rate, seeds[0]) for rate in study.rates for kind in study.kinds}
-    rows = []
-    for kind in study.kinds:
-        search = {rate: searched[kind, rate] for rate in study.rates}
-        rate = min(search, key=lambda rate: search[rate].get("valid", math.inf))
-        found = [search[rate], *(cell(kind, rate, seed) for seed in seeds[1:])]
-        about = {"data": name, "rule": kind, "lr": rate, "unit": task.unit}
-        rows.append(about | summarised(found, search, task.nats_per_unit))
-    compare_to_bptt(rows, task.gap_percent)
-    return rows
+    search = {rate: cell(rate, seeds[0]) for rate in study.rates}
+    rate = min(search, key=lambda rate: search[rate].get("valid", math.inf))
+    found = [search[rate], *(cell(rate, seed) for seed in seeds[1:])]
+    about = {"data": name, "rule": kind, "lr": rate, "unit": task.unit}
+    return about | summarised(found, search, task.nats_per_unit)
 
 
 def summarised(found: list[Row], search: dict[float, Row], nats_per_unit: float) -> Row:
@@ -209,14 +220,17 @@ class Cells:
         key = json.dumps([study, kind, config.as_mapping()])
         if key not in self.done:
             found = compute()
-            one = {"key": key, **({} if found is None else flattened(found))}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(one) + "\n")
-            self.done[key] = one
+            self.keep({"key": key, **({} if found is None else flattened(found))})
             score = "diverged" if found is None else f"{found.test.nats[-1]:.4f} nats"
             tell(f"{study}: {kind}, rate {config.lr:g}, seed {config.seed}: {score}")
         return self.done[key]
+
+    def keep(self, one: Row) -> None:
+        """Write a finished line."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(one) + "\n")
+        self.done[one["key"]] = one
 
 
 def flattened(found: Fit) -> Row:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,22 +56,33 @@ def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:
     Raises CheckpointError when the disk refuses; earlier checkpoints stay and nothing half-written is left.
     """
     target = folder_of(folder, checkpoint.step)
-    temporary = folder / f"{target.name}.tmp-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        _write_files(temporary, checkpoint)
-        _put_in_place(temporary, target)
+        write_folder(target, _files(checkpoint))
         _prune(folder, target, keep_last)
     except OSError as error:
         raise CheckpointError(
             f"{target}: the checkpoint could not be written ({error.strerror or error}); earlier ones are "
             "untouched; free space or make the folder writable, then resume"
         ) from error
+    return target
+
+
+def write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files as the folder `target`, which is there whole, synced to disk, or not at all.
+
+    Raises OSError when the disk refuses; nothing half-written is left.
+    """
+    temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for name, content in contents.items():
+            _write_synced(temporary / name, content)
+        _sync_folder(temporary)
+        _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 def folder_of(folder: Path, step: int) -> Path:
@@ -161,24 +173,26 @@ def _looks(tensors: Mapping[str, Tensor], name: str) -> str:
     return f"{list(tensors[name].shape)} {str(tensors[name].dtype).removeprefix('torch.')}"
 
 
-def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    contents = {_WEIGHTS: _packed(checkpoint.weights), _TRAINER: _packed(checkpoint.trainer)}
-    contents |= {f"{name}.json": _json(document) for name, document in checkpoint.documents.items()}
-    entries = {}
-    for name, content in contents.items():
-        _write_synced(folder / name, content)
-        entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    _write_synced(folder / _MANIFEST, _json(_manifest(checkpoint.step, entries)))
-    _sync_folder(folder)
+def _files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """The files of a checkpoint in the order in which they are written, the manifest last."""
+    contents = {_WEIGHTS: packed(checkpoint.weights), _TRAINER: packed(checkpoint.trainer)}
+    contents |= {f"{name}.json": as_json(document) for name, document in checkpoint.documents.items()}
+    entries = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+    return contents | {_MANIFEST: as_json(_manifest(checkpoint.step, entries))}
 
 
-def _packed(tensors: Mapping[str, Tensor]) -> bytes:
+def packed(tensors: Mapping[str, Tensor]) -> bytes:
+    """Tensors by name as a safetensors file."""
     # Cloned: safetensors refuses tensors that share memory, such as two views of one chunk.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return safetensors.torch.save(plain)
 
 
-def _json(document: Any) -> bytes:
+def as_json(document: Any) -> bytes:
+    """A JSON document as the bytes of a file."""
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
@@ -235,16 +249,16 @@ def _manifest(step: int, files: dict[str, Any]) -> dict[str, Any]:
 
 
 def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(_json(body)).hexdigest()
+    return hashlib.sha256(as_json(body)).hexdigest()
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    content = _read(path / _MANIFEST, limit=_MANIFEST_LIMIT)
+    content = read_file(path / _MANIFEST, limit=_MANIFEST_LIMIT)
     try:
         manifest = json.loads(content)
         body = {key: value for key, value in manifest.items() if key != "checksum"}
         # Byte for byte as it would be written again, so that no altered byte passes for layout.
-        sound = content == _json(body | {"checksum": _checksum(body)})
+        sound = content == as_json(body | {"checksum": _checksum(body)})
         if sound and body["format"] > FORMAT:
             raise LaterFormatError(
                 f"{path}: expected checkpoint format {FORMAT} or earlier, got {body['format']}; "
@@ -266,7 +280,7 @@ def _is_entry(entry: Mapping[str, Any]) -> bool:
 
 
 def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
-    content = _read(path, limit=entry["bytes"])
+    content = read_file(path, limit=entry["bytes"])
     if len(content) != entry["bytes"]:
         raise CheckpointError(f"{path}: expected {entry['bytes']} bytes, got {len(content)}: the file is cut")
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
@@ -274,7 +288,7 @@ def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
     return content
 
 
-def _read(path: Path, *, limit: int) -> bytes:
+def read_file(path: Path, *, limit: int = sys.maxsize) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; nothing is allocated for a larger one."""
     try:
         if not path.is_file():

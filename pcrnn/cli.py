@@ -1,4 +1,4 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, verify, compare, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, verify, export, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
@@ -109,6 +109,16 @@ class Verify:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write the stack of a run as config.json and model.safetensors, for model hubs and pcrnn.load."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """A new folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Compare:
     """Measure local learning against BPTT: `pcrnn compare --help` lists the suites."""
 
@@ -156,6 +166,7 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Plot, subcommand("plot")],
         Annotated[Sample, subcommand("sample")],
         Annotated[Verify, subcommand("verify")],
+        Annotated[Export, subcommand("export")],
         Annotated[Compare, subcommand("compare")],
         Annotated[Info, subcommand("info")],
     ]
@@ -274,6 +285,18 @@ def _verify(command: Verify) -> int:
     return 0
 
 
+def _export(command: Export) -> int:
+    from pcrnn import hub
+    from pcrnn.evaluate import load_run
+
+    run = load_run(command.run, device="cpu")
+    _note(run.notices)
+    folder = hub.export(run, command.folder)
+    for path in sorted(folder.iterdir()):
+        print(path)
+    return 0
+
+
 def _info(command: Info) -> int:
     import torch
 
@@ -367,5 +390,6 @@ _COMMANDS: dict[type, Any] = {
     Plot: _plot,
     Sample: _sample,
     Verify: _verify,
+    Export: _export,
     Info: _info,
 }

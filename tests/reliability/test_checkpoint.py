@@ -166,7 +166,7 @@ def rewrite_manifest(path: Path, **changes: object) -> None:
     del body["checksum"]
     body |= changes
     body["checksum"] = checkpoints._checksum(body)
-    (path / "manifest.json").write_bytes(checkpoints._json(body))
+    (path / "manifest.json").write_bytes(checkpoints.as_json(body))
 
 
 @pytest.mark.row(9)
