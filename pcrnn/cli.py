@@ -1,4 +1,4 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, verify, export, compare, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, probe, verify, export, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
@@ -19,11 +19,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
+from pcrnn.probing import Kinds, probe
 
 if TYPE_CHECKING:
     from pcrnn.data import Source, TextSource
@@ -101,6 +102,14 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Look inside a stack: its rhythms, memory, stability; one picture and one table an instrument."""
+
+    kind: OmitSubcommandPrefixes[OmitArgPrefixes[Kinds]]
+    """Which instrument."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verify:
     """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
 
@@ -165,6 +174,7 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Sample, subcommand("sample")],
+        Annotated[Probe, subcommand("probe")],
         Annotated[Verify, subcommand("verify")],
         Annotated[Export, subcommand("export")],
         Annotated[Compare, subcommand("compare")],
@@ -264,6 +274,10 @@ def _sample(command: Sample) -> int:
         run.stack, run.source, prompt, command.length, temperature=command.temperature, seed=command.seed
     ))  # fmt: skip
     return 0
+
+
+def _probe(command: Probe) -> int:
+    return probe(command.kind)
 
 
 def _verify(command: Verify) -> int:
@@ -389,6 +403,7 @@ _COMMANDS: dict[type, Any] = {
     Evaluate: _evaluate,
     Plot: _plot,
     Sample: _sample,
+    Probe: _probe,
     Verify: _verify,
     Export: _export,
     Info: _info,
