@@ -3,12 +3,12 @@
 What `pcrnn.handshake` pairs is what the penalty of `--gate-coordination` compares. Shapes: B lanes, T time, N units.
 """
 
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pcrnn.evaluate import evaluating
 from pcrnn.handshake import check_gates, gate_pairs
 from pcrnn.stack import PredictiveStack
 
@@ -54,7 +54,6 @@ def gates(stack: PredictiveStack, x: Tensor) -> GatePassage:
     Raises ValueError for other cells, or for a single layer.
     """
     check_gates(stack, "gates")
-    with evaluating(stack):
-        activity, _ = stack.observe(x)
+    activity, _ = deepcopy(stack).eval().observe(x)
     pairs = gate_pairs(activity)
     return GatePassage(tuple(o for o, _ in pairs), tuple(i for _, i in pairs))

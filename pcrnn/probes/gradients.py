@@ -32,34 +32,31 @@ Measure = Callable[[int, int], Tensor]  # depth and seed -> norm of every layer'
 
 
 class GradientNorms(NamedTuple):
-    """Norm of the gradient in every layer's W, bottom first."""
+    """Norm of the gradient in every layer's W, in new stacks of several depths."""
 
     depths: tuple[int, ...]
-    norms: dict[str, tuple[Tensor, ...]]  # by setting, for each depth [L]; geometric means over seeds
+    settings: tuple[str, ...]
+    norms: tuple[tuple[Tensor, ...], ...]  # of every setting at every depth, bottom first, [L]
 
-    def bottom(self, setting: str) -> list[float]:
-        """Of the bottom layer, for each depth."""
-        return [norms[0].item() for norms in self.norms[setting]]
+    @property
+    def bottom(self) -> Tensor:
+        """Of the bottom layer, [settings, depths]."""
+        return torch.stack([torch.stack([norms[0] for norms in of_setting]) for of_setting in self.norms])
 
     def table(self) -> list[dict[str, Any]]:
         """One row a setting: the bottom layer's norm at every depth."""
         return [
-            {"setting": name}
-            | {f"depth {depth}": norm for depth, norm in zip(self.depths, self.bottom(name), strict=True)}
-            for name in self.norms
+            {"setting": name, **{f"L = {depth}": norm for depth, norm in zip(self.depths, norms, strict=True)}}
+            for name, norms in zip(self.settings, self.bottom.tolist(), strict=True)
         ]
 
     def words(self) -> str:
         """What the numbers mean."""
-        first, last = self.depths[0], self.depths[-1]
         lines = []
-        for name in self.norms:
-            bottom = self.bottom(name)
-            change = bottom[-1] / bottom[0] if bottom[0] else math.nan
+        for name, norms in zip(self.settings, self.bottom.tolist(), strict=True):
+            change = norms[-1] / norms[0] if norms[0] else math.nan
             verdict = "vanishes" if change < 0.1 else "explodes" if change > 10 else "keeps its size"
-            lines.append(
-                f"{name}: the bottom layer's gradient {verdict}, {change:.2g} times from {first} to {last} layers"
-            )
+            lines.append(f"{name}: {verdict}, times {change:.2g} from {self.depths[0]} to {self.depths[-1]} layers")
         return "\n".join(lines)
 
 
@@ -67,34 +64,44 @@ class LagNorms(NamedTuple):
     """Norm of what the use of W so many steps before the loss adds to its gradient."""
 
     lags: tuple[int, ...]
-    norms: dict[str, Tensor]  # by rule, [lags, L]
+    rules: tuple[str, ...]
+    norms: tuple[Tensor, ...]  # of every rule, [lags, L]
 
     def table(self) -> list[dict[str, Any]]:
         """One row a rule and layer."""
         return [
-            {"rule": name, "layer": layer}
-            | {f"lag {lag}": n for lag, n in zip(self.lags, column.tolist(), strict=True)}
-            for name, norms in self.norms.items()
-            for layer, column in enumerate(norms.T, 1)
+            {"rule": name, "layer": layer} | {f"lag {lag}": n for lag, n in zip(self.lags, column, strict=True)}
+            for name, norms in zip(self.rules, self.norms, strict=True)
+            for layer, column in enumerate(norms.T.tolist(), 1)
         ]
 
     def words(self) -> str:
         """What the numbers mean."""
         lines = []
-        for name, norms in self.norms.items():
+        for name, norms in zip(self.rules, self.norms, strict=True):
             left = ", ".join(f"{share:.2g}" for share in (norms[-1] / norms[0]).tolist())
             lines.append(f"{name}: {self.lags[-1]} steps back a layer's gradient has {left} of its size, bottom first")
         return "\n".join(lines)
 
 
 def over_depths(measures: Mapping[str, Measure], depths: Sequence[int], seeds: Iterable[int]) -> GradientNorms:
-    """Take every measure at every depth, as the geometric mean over seeds."""
+    """Take every measure at every depth, as the geometric mean over seeds.
+
+    Raises ValueError without measures or depths, or for a depth below 1.
+    """
+    if not measures or not depths or min(depths) < 1:
+        raise ValueError(f"gradients: expected one or more depths of at least 1, got {list(depths)}")
     drawn = tuple(seeds)
-    norms = {
-        name: tuple(torch.stack([measure(depth, seed) for seed in drawn]).log().mean(0).exp() for depth in depths)
-        for name, measure in measures.items()
-    }
-    return GradientNorms(tuple(depths), norms)
+    norms = tuple(
+        tuple(torch.stack([measure(depth, seed) for seed in drawn]).log().mean(0).exp() for depth in depths)
+        for measure in measures.values()
+    )
+    return GradientNorms(tuple(depths), tuple(measures), norms)
+
+
+def over_lags(stack: PredictiveStack, rules: Mapping[str, "Rule"], x: Tensor, lags: Sequence[int]) -> LagNorms:
+    """Measure `lag_norms` under every rule."""
+    return LagNorms(tuple(lags), tuple(rules), tuple(lag_norms(stack, rule, x, lags) for rule in rules.values()))
 
 
 def of_rule(
@@ -104,8 +111,8 @@ def of_rule(
 
     def measure(depth: int, seed: int) -> Tensor:
         torch.manual_seed(seed)
-        stack = PredictiveStack(deepcopy(observation), (units,) * depth, cell=cell, skip=skip)
-        return layer_norms(stack, rule, chunk)
+        stack = PredictiveStack(deepcopy(observation), (units,) * depth, cell=cell, skip=skip).double()
+        return layer_norms(stack, rule, _double(chunk))
 
     return measure
 
@@ -130,9 +137,9 @@ def of_plain(
             cell=cell,
             delay=1,
             skip=skip,
-        )
+        ).double()
         with torch.enable_grad():
-            losses = plain_losses(stack, chunk)
+            losses = plain_losses(stack, _double(chunk))
             (losses[-1] + auxiliary * losses[:-1].sum()).backward()
         return _norms(stack)
 
@@ -184,6 +191,12 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
         _, surprise = layer.observation.prediction_error(activity.expectation, chunk.targets)
         losses.append((surprise * weight).sum())
     return torch.stack(losses)
+
+
+def _double(chunk: Chunk) -> Chunk:
+    """Real values in double precision; symbols as they are."""
+    seen, targets = (x.double() if x.is_floating_point() else x for x in chunk[:2])
+    return chunk._replace(observations=seen, targets=targets)
 
 
 def _of_last(stack: PredictiveStack, rule: "Rule", x: Tensor, length: int) -> list[Tensor]:

@@ -17,7 +17,7 @@ def chunk() -> Chunk:
 
 def plain(chunk, depths, **options):
     measure = of_plain(Categorical(5), chunk, UNITS, **options)
-    return over_depths({"": measure}, depths, SEEDS).bottom("")
+    return over_depths({"": measure}, depths, SEEDS).bottom[0].tolist()
 
 
 def test_in_a_plain_stack_the_bottom_layers_gradient_vanishes_exponentially_with_depth(chunk):
@@ -43,14 +43,13 @@ def test_where_errors_go_up_local_credit_costs_no_depth_and_bptt_does_not_vanish
     rules["bptt"] = learning_rules.make("bptt")
     measures = {name: of_rule(rule, Categorical(5), chunk, UNITS) for name, rule in rules.items()}
     found = over_depths(measures, (2, 8), SEEDS)
-    for credit in ("layer", "top", "neighbour"):
-        shallow, deep = found.bottom(credit)
-        assert 0.5 < deep / shallow < 2
-    shallow, deep = found.bottom("bptt")
-    assert deep > shallow
-    assert (
-        "bptt: the bottom layer's gradient" in found.words() and found.table()[0]["depth 8"] == found.bottom("layer")[1]
-    )
+    *local, (shallow, deep) = found.bottom.tolist()
+    assert all(0.5 < b / a < 2 for a, b in local) and deep > shallow
+    assert "layer: keeps its size" in found.words() and found.table()[3] == {
+        "setting": "bptt",
+        "L = 2": shallow,
+        "L = 8": deep,
+    }
 
 
 @pytest.mark.parametrize("rule", ["bptt", "local"])
@@ -69,6 +68,12 @@ def test_the_part_of_a_lag_is_the_credit_at_that_step_times_what_was_heard_then(
         parts = torch.einsum("btg,btm->tgm", credit, activity.layers[layer].window)
         wanted = torch.linalg.matrix_norm(parts).flip(0)
         torch.testing.assert_close(found[:, layer], wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_no_depth_is_refused(chunk):
+    for depths in ((), (4, 0)):
+        with pytest.raises(ValueError, match="expected one or more depths of at least 1"):
+            plain(chunk, depths)
 
 
 def test_a_lag_beyond_the_passage_is_refused(chunk):
