@@ -222,6 +222,7 @@ def _frequency(command: Frequency, specimen: Specimen, stem: Path) -> tuple[Find
         found.omega,
         found.gain,
         found.phase,
+        found.rest,
         found.half_power,
         unit_decay=[each.numpy() for each in found.unit_decay],
         unit_half_power=[each.numpy() for each in found.unit_half_power],
@@ -246,7 +247,7 @@ def _jacobian(command: Jacobian, specimen: Specimen, stem: Path) -> tuple[Findin
     found = probes.jacobian(specimen.stack, specimen.passages(1, command.steps), at=command.at)
     values, rates, layer = found.eigenvalues.numpy(), found.rates.numpy(), found.layer.numpy()
     return found, pictures.eigenvalues(
-        stem, values, rates, layer, layer[: len(rates)], found.verdict(), info=specimen.info
+        stem, values, rates, layer, layer[: len(rates)], found.verdict(), dt=found.dt, info=specimen.info
     )
 
 

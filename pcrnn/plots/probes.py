@@ -30,6 +30,7 @@ def frequency_response(
     omega: ArrayLike,
     gain: ArrayLike,
     phase: ArrayLike,
+    rest: ArrayLike,
     half_power: ArrayLike,
     *,
     unit_decay: Sequence[ArrayLike],
@@ -43,6 +44,7 @@ def frequency_response(
         omega: frequencies in radians a step.
         gain: root mean square over units.
         phase: radians.
+        rest: share of the response that is no sine, [F, L].
         half_power: of each layer, a dot on its gain, [L]; NaN where there is none.
         unit_decay: what a step leaves of a unit's memory, L times [N].
         unit_half_power: radians a step, L times [N]; NaN where there is none.
@@ -54,34 +56,36 @@ def frequency_response(
     gains = canvas.checked("gain", gain, [len(frequencies), "L"])
     layers = gains.shape[1]
     phases = canvas.checked("phase", phase, gains.shape)
+    phases = np.where(canvas.checked("rest", rest, gains.shape) <= 0.75, np.degrees(phases), np.nan)
     halves = canvas.checked("half power", half_power, [layers], gaps=True)
     colours = canvas.layer_colours(layers)[1:]
-    with canvas.canvas(11.4, 4.5) as figure:
+    with canvas.canvas(11.4, 4.7) as figure:
         canvas.heading(
             figure,
             "What each layer does with a rhythm",
             "response of the memory s[l] to a sine of frequency omega; dots: half-power frequency",
             info,
         )
-        left, middle, right = (_panel(figure, x, 0.245) for x in (0.06, 0.39, 0.715))
+        left, middle, right = (_panel(figure, x, 0.25, 0.18) for x in (0.065, 0.395, 0.725))
         for layer, (colour, name) in enumerate(zip(colours, canvas.level_names(layers)[1:], strict=True)):
             left.plot(frequencies, gains[:, layer], color=colour, label=name)
-            middle.plot(frequencies, np.degrees(phases[:, layer]), color=colour)
+            middle.plot(frequencies, phases[:, layer], color=colour)
             half = halves[layer]
             left.plot(half, gains[:, layer].max() / np.sqrt(2), "o", color=colour, markersize=5)
             decay = canvas.checked("unit decay", unit_decay[layer], ["N"])
             power = canvas.checked("unit half power", unit_half_power[layer], decay.shape, gaps=True)
             known = (decay > 0) & (decay < 1) & np.isfinite(power)
             right.plot(-1 / np.log(decay[known]), power[known], ".", color=colour, markersize=4, alpha=0.6)
-        left.set(
-            xscale="log", yscale="log", xlabel="omega (radians/step)", ylabel="gain |H| (root mean square of units)"
-        )
-        middle.set(xscale="log", xlabel="omega (radians/step)", ylabel="phase of H (degrees)")
+        left.set(xlabel="omega (radians/step)", ylabel="gain |H| (root mean square of units)")
+        middle.set(xlabel="omega (radians/step)", ylabel="phase of H (degrees)")
+        _log(left, "x", "y")
+        _log(middle, "x")
         left.legend(frameon=False, loc="lower left")
         low, high = right.get_xlim() if right.lines else (1.0, 100.0)
         _leaky_curve(right, max(low, 0.6), high)
-        right.set(xscale="log", yscale="log", xlabel="time constant of a unit's decay, -1/log a (steps)")
-        right.set_ylabel("half-power frequency (radians/step)")
+        right.set(xlabel="time constant of a unit's decay (steps)", ylabel="half-power frequency (radians/step)")
+        _log(right, "x", "y")
+        canvas.footnotes(figure, info, "Phases are drawn where at least a quarter of the response is the sine.")
         return canvas.save(figure, stem)
 
 
@@ -116,7 +120,8 @@ def impulse_response(
             end = max(sizes[0, layer, shown - 1] / (sizes[0, layer].max() or 1.0), 1e-3)
             labels.append(EndLabel(end, f"layer {layer + 1}: half-life {lasts}\n({without} without), {kind}", colour))
         axes.axhline(0.5, color=canvas.FAINT, linewidth=0.8, linestyle=_DASHES, zorder=1)
-        axes.set(yscale="log", ylim=(1e-3, 1.5), xlim=(0, shown - 1), xlabel="steps after the impulse")
+        _log(axes, "y")
+        axes.set(ylim=(1e-3, 1.5), xlim=(0, shown - 1), xlabel="steps after the impulse")
         axes.set_ylabel("size of the response / its largest")
         _labels_of_two_lines(axes, labels)
         return canvas.save(figure, stem)
@@ -130,6 +135,7 @@ def eigenvalues(
     rate_layer: ArrayLike,
     verdict: str,
     *,
+    dt: float = 1.0,
     info: RunInfo = NO_INFO,
 ) -> list[Path]:
     """Draw eigenvalues [n] of one update in the unit circle, and their rates log(lambda) / dt [m] in the half plane.
@@ -161,6 +167,7 @@ def eigenvalues(
         reach = 1.08 * max(1.0, float(np.abs(values).max()))
         circle.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         circle.set(xlabel="Re lambda", ylabel="Im lambda", title="one step: stable inside the circle")
+        plane.set_ylim(-1.08 * np.pi / dt, 1.08 * np.pi / dt)
         plane.set(xlabel="Re log(lambda)/dt", ylabel="Im log(lambda)/dt", title="in time: stable left of the line")
         circle.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.2, 1.0), handletextpad=0.1)
         return canvas.save(figure, stem)
@@ -200,10 +207,12 @@ def time_constants(
                 right.plot(lags, middle, color=colour, label=name)
                 right.fill_between(lags, low, high, color=colour, alpha=0.14, linewidth=0)
         left.set_yticks([height for height, _ in ticks], [text for _, text in ticks])
-        left.set(xscale="log", xlabel="time constant (steps)")
+        left.set_xlabel("time constant (steps)")
+        _log(left, "x")
         left.tick_params(axis="y", length=0)
         right.axhline(np.exp(-1), color=canvas.FAINT, linewidth=0.8, linestyle=_DASHES)
-        right.set(xscale="symlog", xlim=(0, None), ylim=(-0.25, 1.03), xlabel="lag (steps)", ylabel="autocorrelation")
+        right.set(xlim=(1, None), ylim=(-0.25, 1.03), xlabel="lag (steps)", ylabel="autocorrelation")
+        _log(right, "x")
         right.annotate("1/e", (0.99, np.exp(-1)), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=9)
         right.legend(frameon=False, loc="upper right")
         for axes in (left, right):
@@ -226,24 +235,37 @@ def convergence(
         how = "distance of every layer's v to the solution, over the step; dashed: order 1"
         canvas.heading(figure, "From difference equations to a differential equation", how, info)
         axes = _panel(figure, 0.1, 0.62)
-        axes.set(xscale="log", yscale="log", xlabel="step dt (units of time)", ylabel="error of v at the end")
+        axes.set(xlabel="step dt (units of time)", ylabel="error of v at the end")
         labels = []
         for layer, colour in enumerate(canvas.layer_colours(len(orders))[1:]):
             axes.plot(steps, errors[:, layer], "o-", color=colour, markersize=4.5)
             axes.plot(steps, errors[-1, layer] * steps / steps[-1], color=colour, linewidth=0.9, linestyle=_DASHES)
             largest = float(errors[np.argmax(steps), layer])
             labels.append(EndLabel(largest, f"layer {layer + 1}: order {orders[layer]:.3f}", colour))
-        axes.grid(color="0.92", linewidth=0.8)
+        _log(axes, "x", "y")
         canvas.label_ends(axes, labels)
         return canvas.save(figure, stem)
 
 
-def _panel(figure: Figure, left: float, width: float) -> Axes:
-    axes = figure.add_axes((left, 0.14, width, 0.66))
+def _panel(figure: Figure, left: float, width: float, bottom: float = 0.14) -> Axes:
+    axes = figure.add_axes((left, bottom, width, 0.8 - bottom))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.94", linewidth=0.8)
     axes.set_axisbelow(True)
     return axes
+
+
+def _log(axes: Axes, *names: str) -> None:
+    """Log axes with plain numbers at decades, or at 1, 2 and 5 where there are few."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for name in names:
+        axes.set(**{f"{name}scale": "log"})
+        low, high = getattr(axes, f"get_{name}lim")()  # settles them, too, so that labels find their height
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1.0,) if high / low > 30 else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _leaky_curve(axes: Axes, shortest: float, longest: float) -> None:
