@@ -278,6 +278,7 @@ def _gradients(command: Gradients, specimen: Specimen, stem: Path) -> tuple[Find
     import learning_rules
     from pcrnn import probes
     from pcrnn.cells import CELLS
+    from pcrnn.plots import RunInfo
     from pcrnn.plots import depth as pictures
     from pcrnn.probes.gradients import Measure, of_plain, of_rule
     from pcrnn.stack import Chunk
@@ -313,9 +314,10 @@ def _gradients(command: Gradients, specimen: Specimen, stem: Path) -> tuple[Find
         for name, each in names.items()
     }
     found = probes.over_depths(measures, command.depths, range(command.seed, command.seed + command.seeds))
+    info = RunInfo(about=f"new stacks of {command.units} units a layer, geometric mean of {command.seeds} seeds")
     bottom = iter(found.bottom.numpy())
     drawn = {title: {name: next(bottom) for name in names} for title, names in panels.items()}
-    return found, pictures.gradients_by_depth(stem, found.depths, drawn, dashed=auxiliary, info=specimen.info)
+    return found, pictures.gradients_by_depth(stem, found.depths, drawn, dashed=auxiliary, info=info)
 
 
 def _lags(command: Lags, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:

@@ -41,20 +41,21 @@ def gradients_by_depth(
         title: {name: canvas.checked(name, norms, [len(depths)]) for name, norms in settings.items()}
         for title, settings in panels.items()
     }
-    with canvas.canvas(6.1 * len(panels), 4.9) as figure:
-        how = "norm of the gradient in W of the lowest layer, over the number of layers above and with it; both log"
+    with canvas.canvas(5.6 * len(panels), 4.7) as figure:
+        how = (
+            "norm of the gradient in layer 1's W over the number of layers in the stack; dashed: with auxiliary losses"
+        )
         canvas.heading(figure, "What reaches the bottom layer", how, info)
         values = np.concatenate([norms for settings in curves.values() for norms in settings.values()])
         low, high = max(_SMALLEST, values.min()), values.max()
         for index, (title, settings) in enumerate(curves.items()):
-            axes = figure.add_axes(((0.075 + index) / len(panels), 0.13, 0.56 / len(panels), 0.64))
+            axes = figure.add_axes(((0.115 + index) / len(panels), 0.13, 0.56 / len(panels), 0.64))
             axes.set(xscale="log", yscale="log", ylim=(low / 1.6, high * 1.6), xlabel="layers L", title=title)
             if index == 0:
-                axes.set_ylabel("gradient norm of the bottom layer")
+                axes.set_ylabel("gradient norm in W[1]")
             axes.set_xticks(list(depths), [str(depth) for depth in depths])
-            axes.minorticks_off()
-            canvas.label_ends(axes, _draw(axes, depths, settings, dashed))
             _bare(axes)
+            canvas.label_ends(axes, _draw(axes, depths, settings, dashed))
         return canvas.save(figure, stem)
 
 
@@ -69,24 +70,22 @@ def gradients_by_lag(
     layers = next(iter(panels.values())).shape[1]
     everything = np.concatenate([norms.ravel() for norms in panels.values()])
     low, high = max(_SMALLEST, everything[everything > 0].min(initial=1.0)), everything.max()
-    with canvas.canvas(2.35 * len(panels) + 0.7, 3.9) as figure:
+    shift = np.array(lags) + 1  # so that lag 0 has a place on a log axis
+    with canvas.canvas(2.15 * len(panels) + 0.8, 3.6) as figure:
         how = "norm of what a use of W so many steps before the loss adds to its gradient"
         canvas.heading(figure, "How far back each layer's gradient reaches", how, info)
         width = figure.get_figwidth()
         for index, (name, norms) in enumerate(panels.items()):
-            axes = figure.add_axes(((0.75 + 2.35 * index) / width, 0.15, 2.1 / width, 0.58))
+            axes = figure.add_axes(((0.75 + 2.15 * index) / width, 0.15, 1.95 / width, 0.57))
             for layer, colour in enumerate(canvas.layer_colours(layers)[1:]):
                 shown = np.where(norms[:, layer] > 0, norms[:, layer], np.nan)
-                axes.plot(lags, shown, "o-", color=colour, markersize=3.2, label=f"layer {layer + 1}")
-            axes.set(yscale="log", ylim=(low / 1.6, high * 1.6), xlabel="lag (steps)", title=name)
-            axes.set_xscale("symlog", linthresh=1)
-            axes.set_xticks([lag for lag in lags if lag == 0 or lag & (lag - 1) == 0], minor=False)
-            axes.xaxis.set_major_formatter("{x:.0f}")
-            axes.minorticks_off()
-            axes.tick_params(labelleft=index == 0)
+                axes.plot(shift, shown, "o-", color=colour, markersize=3.2, label=f"layer {layer + 1}")
+            axes.set(xscale="log", yscale="log", ylim=(low / 1.6, high * 1.6), xlabel="lag (steps)", title=name)
+            axes.set_xticks(shift, map(str, lags))
             _bare(axes)
+            axes.tick_params(labelleft=index == 0)
         figure.axes[0].set_ylabel("norm in W")
-        figure.axes[-1].legend(frameon=False, fontsize=8.5, loc="lower left")
+        figure.axes[-1].legend(frameon=False, fontsize=8.5, loc="lower left", handlelength=1.2)
         return canvas.save(figure, stem)
 
 
@@ -132,6 +131,10 @@ def _draw(
 
 
 def _bare(axes: Axes) -> None:
+    """Plain numbers at the decades of a log axis, a faint grid, and no frame."""
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.94", linewidth=0.8)
     axes.set_axisbelow(True)
