@@ -1,4 +1,4 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, probe, verify, export, compare, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, forecast, detect, probe, verify, export, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
@@ -102,6 +102,48 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Go on from a series: median and interval of every channel, as a picture beside the truth and as CSV."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    horizon: int = 48
+    """How many steps to forecast."""
+    start: int | None = None
+    """First step of the forecast; by default the last steps of the data are forecast, the truth beside them."""
+    interval: float = 0.9
+    """Share of the draws that the interval holds."""
+    samples: int = 200
+    """How many continuations to draw."""
+    data: str | None = None
+    """Another file to go on from, standardised as the run's."""
+    temperature: float = 1.0
+    """Below 1 the draws take fewer risks."""
+    seed: int = 0
+    """Of the draws."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect:
+    """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """Folder of a run."""
+    data: str | None = None
+    """The file to watch; by default the run's own."""
+    quantile: float = 0.999
+    """Share of the validation split that counts as normal."""
+    window: int = 1
+    """Steps over which the surprise is averaged."""
+    out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
+    """Where to write; by default RUN/anomalies.csv."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """Look inside a stack: its rhythms, memory, stability; one picture and one table an instrument."""
 
@@ -174,6 +216,8 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Evaluate, subcommand("evaluate")],
         Annotated[Plot, subcommand("plot")],
         Annotated[Sample, subcommand("sample")],
+        Annotated[Forecast, subcommand("forecast")],
+        Annotated[Detect, subcommand("detect")],
         Annotated[Probe, subcommand("probe")],
         Annotated[Verify, subcommand("verify")],
         Annotated[Export, subcommand("export")],
@@ -263,7 +307,8 @@ def _plot(command: Plot) -> int:
 
 def _sample(command: Sample) -> int:
     from pcrnn.data import TextSource
-    from pcrnn.evaluate import load_run, sample_text
+    from pcrnn.evaluate import load_run
+    from pcrnn.generate import sample_text
 
     run = load_run(command.run, device=command.device)
     _note(run.notices)
@@ -274,6 +319,93 @@ def _sample(command: Sample) -> int:
         run.stack, run.source, prompt, command.length, temperature=command.temperature, seed=command.seed
     ))  # fmt: skip
     return 0
+
+
+def _forecast(command: Forecast) -> int:
+    from pcrnn import plots
+    from pcrnn.data import SeriesSource
+    from pcrnn.evaluate import load_run
+    from pcrnn.generate import forecast
+
+    run = load_run(command.run, data=command.data, device=command.device)
+    _note(run.notices)
+    source = run.source
+    if not isinstance(source, SeriesSource):
+        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {source.kind} data")
+    found = forecast(
+        run.stack,
+        source,
+        command.horizon,
+        start=command.start,
+        samples=command.samples,
+        interval=command.interval,
+        temperature=command.temperature,
+        seed=command.seed,
+    )
+    names = source.channel_names
+    table = command.run / "forecast.csv"
+    columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
+    rows = []
+    for at in range(command.horizon):
+        truth = found.truth[at] if at < len(found.truth) else [""] * len(names)
+        values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
+        rows.append([found.start + at, *(value for of_channel in values for value in of_channel)])
+    _write_csv(table, columns, rows)
+    info = plots.RunInfo(unit=source.unit, about=f"{Path(source.name).name}, {run.step} updates")
+    pictures = plots.forecast(
+        run.folder.plots / "forecast",
+        found.median,
+        found.lower,
+        found.upper,
+        truth=found.truth,
+        before=found.before,
+        start=found.start,
+        names=names,
+        interval=command.interval,
+        info=info,
+    )
+    if len(found.truth):
+        width = max(map(len, names))
+        print(f"mean absolute error over {len(found.truth)} known steps, of the median and of the last step repeated")
+        errors = zip(names, found.error(found.median), found.error(found.copy_last), strict=True)
+        for name, error, copying in errors:
+            print(f"{name:<{width}}  {error:<10.4g} {copying:.4g}")
+        print(f"{found.coverage:.0%} of the known values lie in the interval of {command.interval:.0%}")
+    for path in (table, *pictures):
+        print(path)
+    return 0
+
+
+def _detect(command: Detect) -> int:
+    from pcrnn.data import TextSource, open_source
+    from pcrnn.detect import detect
+    from pcrnn.evaluate import load_run
+
+    run = load_run(command.run, device=command.device)
+    _note(run.notices)
+    watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
+    found = detect(run.stack, run.source, watched, quantile=command.quantile, window=command.window)
+    steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
+    rows = []
+    for first, end in found.spans:
+        peak = first + int(found.surprise[first:end].argmax())
+        what = repr(watched.decode(steps[first:end])) if isinstance(watched, TextSource) else ""
+        rows.append([first, end - 1, peak, found.surprise[peak], found.threshold, what])
+    _write_csv(table, ["first", "last", "peak", "surprise", "threshold", "what"], rows)
+    print(watched.describe())
+    threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
+    print(f"{len(found.spans)} anomalies in {len(steps):,} steps, more surprising than {threshold}")
+    print(table)
+    return 0
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def _probe(command: Probe) -> int:
@@ -340,7 +472,7 @@ def _show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], 
 
 def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
     from pcrnn.data import TextSource
-    from pcrnn.evaluate import sample_text
+    from pcrnn.generate import sample_text
 
     if isinstance(source, TextSource):
         prompt = _opening(source)
@@ -366,12 +498,13 @@ def _speaker() -> str:
 
 def _absolute(data: str) -> str:
     """The same data as seen from any folder, for --resume and evaluate."""
-    kind, colon, path = data.rpartition(":")
-    return f"{kind}{colon}{Path(path).resolve()}" if data != "pydoc" and Path(path).exists() else data
+    name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
+    kind, colon, path = name.rpartition(":")
+    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name != "pydoc" and Path(path).exists() else data
 
 
 def _stem(config: TrainConfig) -> str:
-    name = Path(config.data.rpartition(":")[2]).stem
+    name = Path(config.data.rpartition(":")[2].partition("?")[0]).stem
     return "-".join(filter(None, [re.sub(r"[^\w.-]+", "_", name), config.rule]))
 
 
@@ -403,6 +536,8 @@ _COMMANDS: dict[type, Any] = {
     Evaluate: _evaluate,
     Plot: _plot,
     Sample: _sample,
+    Forecast: _forecast,
+    Detect: _detect,
     Probe: _probe,
     Verify: _verify,
     Export: _export,

@@ -1,4 +1,4 @@
-"""What a trained stack is worth: its surprise at data it never learned from, and text drawn from it.
+"""What a trained stack is worth: its surprise at data it never learned from.
 
 Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
 """
@@ -135,30 +135,3 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
     if isinstance(source, TextSource):
         return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
     return Passage(surprise, state_surprise, None, piece)
-
-
-@torch.no_grad()
-def sample_text(
-    stack: PredictiveStack,
-    source: TextSource,
-    prompt: str,
-    length: int,
-    *,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> str:
-    """What the stack writes after `prompt`: `length` symbols, drawn one at a time.
-
-    Raises UsageError for an empty prompt, DataError for a symbol in it that the stack never saw.
-    """
-    if not prompt:
-        raise UsageError("prompt: expected at least one character to go on from, got none")
-    device = next(stack.parameters()).device
-    generator = torch.Generator(device).manual_seed(seed)
-    drawn = []
-    with evaluating(stack):
-        expectation, state = stack(source.encode(prompt, name="prompt").unsqueeze(0).to(device))
-        for _ in range(length):
-            drawn.append(stack.observation.sample(expectation[:, -1:], generator, temperature))
-            expectation, state = stack(drawn[-1], state)
-    return source.decode(torch.cat(drawn, 1).squeeze(0)) if drawn else ""

@@ -8,6 +8,7 @@ Example:
     (torch.Size([32, 129]), True)
 """
 
+from pcrnn.data.fasta import GenomeSource as GenomeSource
 from pcrnn.data.lanes import Lanes as Lanes
 from pcrnn.data.readers import open_source as open_source
 from pcrnn.data.series import SeriesSource as SeriesSource

@@ -31,11 +31,17 @@ def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
 
 def bigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
     """Bits per symbol of p(x given y) = (n(y x) + a) / (n(y) + a V), y the symbol before x."""
-    before = np.bincount(train[:-1], minlength=size)[valid[:-1]]
-    pairs, counts = np.unique(_pairs(train, size), return_counts=True)
-    asked = _pairs(valid, size)
-    nearest = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
-    together = np.where(pairs[nearest] == asked, counts[nearest], 0)
+    return markov(train, valid, size, 1)
+
+
+def markov(train: np.ndarray, valid: np.ndarray, size: int, order: int) -> float:
+    """Bits per symbol of p(x given y) = (n(y x) + a) / (n(y) + a V), y the `order` symbols before x.
+
+    The first contexts reach back into the training split. V^(order + 1) must be below 2^63.
+    """
+    asked = np.concatenate([train[len(train) - order + 1 :], valid])
+    together = _counts(_windows(train, size, order + 1), _windows(asked, size, order + 1))
+    before = _counts(_windows(train[:-1], size, order), _windows(asked[:-1], size, order))
     return float(-np.log2((together + SMOOTHING) / (before + SMOOTHING * size)).mean())
 
 
@@ -78,5 +84,16 @@ def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
     return float(nats.sum(axis=1).mean())
 
 
-def _pairs(ids: np.ndarray, size: int) -> np.ndarray:
-    return ids[:-1].astype(np.int64) * size + ids[1:]
+def _windows(ids: np.ndarray, size: int, length: int) -> np.ndarray:
+    """A number for every run of `length` symbols, in their order, int64 [T - length + 1]."""
+    number = np.zeros(len(ids) - length + 1, np.int64)
+    for at in range(length):
+        number = number * size + ids[at : at + len(number)]
+    return number
+
+
+def _counts(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """How often each number asked for was seen."""
+    known, counts = np.unique(seen, return_counts=True)
+    nearest = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+    return np.where(known[nearest] == asked, counts[nearest], 0)

@@ -6,18 +6,30 @@ import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pcrnn.data import series, text
+from pcrnn.data import fasta, series, text
 from pcrnn.data.source import Source
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
-Reader = Callable[[str, str, "Mapping[str, Any] | None"], Source]
-"""reader(location, tokens, state); a reader that has no use for tokens ignores them."""
+Options = Mapping[str, str]
 
-READERS: dict[str, Reader] = {"text": text.open_text, "series": series.open_series}
+
+class Reader(NamedTuple):
+    """What reads one kind of data."""
+
+    open: Callable[[str, Options, Mapping[str, Any] | None], Source]  # open(location, options, state)
+    options: tuple[str, ...] = ()  # that may stand after the file's name
+
+
+READERS: dict[str, Reader] = {
+    "text": Reader(text.open_text),
+    "series": Reader(series.open_series),
+    "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
+}
 
 SUFFIXES = {".csv": "series", ".tsv": "series", ".npy": "series"}
+SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
 """File names with any other ending are read as text."""
 
 
@@ -27,8 +39,10 @@ def open_source(
     """Open a data set.
 
     Args:
-        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, anything
-            else is text; "text:FILE" and "series:FILE" say so explicitly. A file called pydoc is "./pydoc".
+        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, .fa, .fasta and
+            .fna (and .gz of them) are genomes, anything else is text; "text:FILE", "series:FILE" and "fasta:FILE" say
+            so explicitly. Options of a kind follow the name: "genome.fa?reverse-complement". A file called pydoc is
+            "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
             standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
@@ -44,9 +58,9 @@ def open_source(
         'text'
     """
     _check_tokens(tokens)
-    kind, location = _resolve(os.fspath(spec))
+    kind, location, options = _resolve(os.fspath(spec))
     if state is None:
-        kind = kind or SUFFIXES.get(Path(location).suffix.lower(), "text")
+        kind = kind or next((kind for ending, kind in SUFFIXES.items() if location.lower().endswith(ending)), "text")
         if kind != "text" and tokens != "characters":
             raise UsageError(
                 f"expected text for --tokens {tokens}, came {location}, which is read as {kind}; "
@@ -54,18 +68,38 @@ def open_source(
             )
     else:
         kind = _kind_of_run(state, kind, location)
-    return READERS[kind](location, tokens, state)
+    known = READERS[kind].options
+    for option in options:
+        if option not in known:
+            offered = f"one of {', '.join(known)}" if known else "none"
+            raise DataError(
+                f"{location}: expected, of the options of {kind} data, {offered}, came {option!r}"
+                f"{_nearest(option, known)}"
+            )
+    return READERS[kind].open(location, {"tokens": tokens} | options if kind == "text" else options, state)
 
 
-def _resolve(spec: str) -> tuple[str | None, str]:
-    """Kind (None where the spec does not say) and location of a spec."""
+class Spec(NamedTuple):
+    """What a person wrote after --data; `kind` is None where it does not say."""
+
+    kind: str | None
+    location: str
+    options: dict[str, str]
+
+
+def _resolve(spec: str) -> Spec:
     if spec == text.PYDOC:
-        return "text", spec
+        return Spec("text", spec, {})
     if os.path.lexists(spec):
-        return None, spec
+        return Spec(None, spec, {})
+    spec, _, written = spec.partition("?")
+    pairs = (option.partition("=") for option in written.split("&") if option)
+    options = {name: value for name, _, value in pairs}
+    if os.path.lexists(spec):
+        return Spec(None, spec, options)
     kind, colon, location = spec.partition(":")
     if colon and kind in READERS:
-        return kind, location
+        return Spec(kind, location, options)
     if colon and kind.isidentifier() and len(kind) > 1:
         known = ", ".join(f"{name}:FILE" for name in READERS)
         raise DataError(

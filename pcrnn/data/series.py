@@ -84,6 +84,15 @@ class SeriesSource(Source):
     def sequence(self, split: Split) -> Tensor:
         return torch.tensor(self._values[self.bounds(split)])
 
+    def in_units(self, steps: np.ndarray) -> np.ndarray:
+        """Standardised steps [..., D] as the file has them, float64."""
+        return steps * self.standardisation.scale + self.standardisation.mean
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the D channels; where the file has none, their numbers from 1."""
+        return self.columns or tuple(f"channel {number}" for number in range(1, self.channels + 1))
+
     def baselines(self) -> dict[str, float]:
         """Nats per step, summed over standardised channels, of copy-last and mean with Gaussian residuals."""
         train, valid = self._values[self.bounds("train")], self._values[self.bounds("valid")]
@@ -136,8 +145,8 @@ class SeriesSource(Source):
         return f"column {index + 1}{name}"
 
 
-def open_series(location: str, tokens: str, state: Mapping[str, Any] | None) -> SeriesSource:
-    """Read a .npy file, or any other as CSV; `state` gives the standardisation, `tokens` is ignored."""
+def open_series(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
+    """Read a .npy file, or any other as CSV; `state` gives the standardisation."""
     path = Path(location)
     table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path)
     standardisation = None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pcrnn.observations import Observation
 
-Split = Literal["train", "valid"]
+Split = Literal["train", "valid", "all"]
 
 SHORTEST = 11
 """Fewest steps a data set may have: the last 10 % then hold two, which make one transition."""
@@ -66,7 +66,9 @@ class Source(ABC):
             return slice(0, self.split_point)
         if split == "valid":
             return slice(self.split_point, self.length)
-        raise UsageError(f"expected the split 'train' or 'valid', came {split!r}")
+        if split == "all":
+            return slice(0, self.length)
+        raise UsageError(f"expected the split 'train', 'valid' or 'all', came {split!r}")
 
 
 def require_length(length: int, name: str, steps: str) -> None:

@@ -138,9 +138,9 @@ class TextSource(Source):
         return codes.tobytes().decode("utf-32-le").encode("utf-8")
 
 
-def open_text(location: str, tokens: str, state: Mapping[str, Any] | None) -> TextSource:
-    """Read "pydoc" or a file as text; `state` overrides `tokens` and gives the vocabulary."""
-    vocabulary = None
+def open_text(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> TextSource:
+    """Read "pydoc" or a file as text; `state` overrides the option `tokens` and gives the vocabulary."""
+    tokens, vocabulary = options["tokens"], None
     if state is not None:
         tokens, vocabulary = _restore(state)
     if tokens == "bytes":

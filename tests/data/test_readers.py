@@ -128,7 +128,7 @@ def test_tokens(folder):
 
 @pytest.mark.parametrize("state", [{}, {"kind": "music"}, {"kind": None}])
 def test_state_of_no_known_kind(state):
-    with pytest.raises(CheckpointError, match=r"data state: expected a kind out of text, series, came"):
+    with pytest.raises(CheckpointError, match=r"data state: expected a kind out of text, series, fasta, came"):
         open_source("pydoc", state=state)
 
 

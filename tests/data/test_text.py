@@ -61,7 +61,7 @@ def test_split_is_by_position():
     source = TextSource("abcdefghij" * 3)
     assert source.decode(source.sequence("train")) == "abcdefghij" * 2 + "abcdefg"
     assert source.decode(source.sequence("valid")) == "hij"
-    with pytest.raises(ValueError, match="expected the split 'train' or 'valid', came 'test'"):
+    with pytest.raises(ValueError, match="expected the split 'train', 'valid' or 'all', came 'test'"):
         source.sequence("test")  # pyright: ignore[reportArgumentType]
 
 

@@ -24,6 +24,7 @@ DATA = {
     "cascade, errors not weighed": {"rule": "local", "credit": "cascade", "weigh_errors": False},
     "rotating": {"rule": "local", "cell": "rotating"},
     "lstm": {"rule": "local", "cell": "lstm"},
+    "skips, coordinated gates": {"rule": "local", "cell": "lstm", "skip": "every-other", "gate_coordination": 0.5},
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
     "series": {"rule": "local", "data": "series"},
     "series, bptt": {"rule": "bptt", "data": "series"},

@@ -1,0 +1,130 @@
+"""Forecasts and anomalies of a small trained series: right where the answer is known, refused where there is none."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pcrnn import Categorical, PredictiveStack
+from pcrnn.data import SeriesSource
+from pcrnn.detect import smoothed, spans
+from pcrnn.evaluate import load_run
+from pcrnn.generate import forecast, rollout
+from tests.conftest import refused
+
+TRAINING = ("--hidden", 24, 24, "--batch", 8, "--chunk", 32, "--steps", 300, "--warmup", 10, "--lr", 0.01)
+SEEN = 6000
+
+
+def waves(steps, seed):
+    """Two sines of different period and noise."""
+    noise = np.random.default_rng(seed).normal(0, 0.05, (steps, 2))
+    time = np.arange(steps)
+    return np.stack([10 + np.sin(2 * math.pi * time / 24), 3 * np.cos(2 * math.pi * time / 17)], 1) + noise
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from pcrnn.cli import main
+
+    folder = tmp_path_factory.mktemp("waves")
+    rows = "\n".join(f"{a:.5f},{b:.5f}" for a, b in waves(SEEN, 0))
+    (folder / "waves.csv").write_text(f"level,speed\n{rows}\n")
+    flags = ("--data", folder / "waves.csv", "--out", folder / "run", "--no-plots")
+    torch.set_num_threads(1)
+    assert main([str(part) for part in ("train", *TRAINING, *flags)]) == 0
+    return folder / "run"
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_forecast_follows_the_waves_and_its_interval_holds_most_of_the_truth(program, trained):
+    called = program("forecast", trained, "--horizon", 48, "--seed", 1)
+    assert called.code == 0
+    rows = table(trained / "forecast.csv")
+    assert [int(row["step"]) for row in rows] == list(range(SEEN - 48, SEEN))
+    for name in ("level", "speed"):
+        median, lower, upper, truth = (
+            np.array([float(row[f"{name} {what}"]) for row in rows]) for what in ("median", "lower", "upper", "truth")
+        )
+        assert (lower < median).all() and (median < upper).all()
+        assert np.abs(median - truth).mean() < 0.2 * np.abs(truth - truth[0]).mean()
+        assert ((lower <= truth) & (truth <= upper)).mean() > 0.7
+        assert (upper - lower)[0] < 0.3 * np.ptp(truth), "of the top's precision, not of the base rate's"
+    assert {path.name for path in (trained / "plots").iterdir()} >= {"forecast.png", "forecast.svg"}
+    assert "mean absolute error over 48 known steps" in called.out and "lie in the interval of 90%" in called.out
+
+
+def test_beyond_the_data_there_is_no_truth_and_the_seed_decides(program, trained):
+    first, again, other = (
+        (program("forecast", trained, "--start", SEEN, "--horizon", 5, "--seed", seed), table(trained / "forecast.csv"))
+        for seed in (0, 0, 1)
+    )
+    assert first[1] == again[1] != other[1]
+    assert first[0].code == 0 and "mean absolute error" not in first[0].out
+    assert all(row["level truth"] == "" for row in first[1])
+
+
+def test_without_temperature_every_draw_is_the_median(trained):
+    run = load_run(trained)
+    assert isinstance(run.source, SeriesSource)
+    found = forecast(run.stack, run.source, 6, temperature=0.0, samples=3)
+    np.testing.assert_allclose(found.lower, found.upper, rtol=1e-6)
+
+
+def test_draws_are_those_of_one_step_after_the_other():
+    torch.manual_seed(0)
+    stack = PredictiveStack(Categorical(7), (6, 5)).eval()
+    x = torch.randint(7, (3, 9))
+    with torch.no_grad():
+        expectation, state = stack(x)
+        drawn = rollout(stack, expectation[:, -1], state, 5, temperature=0)
+        for _ in range(5):
+            x = torch.cat([x, stack(x)[0][:, -1:].argmax(-1)], 1)
+    assert torch.equal(drawn, x[:, 9:])
+
+
+def test_injected_anomalies_are_found_and_little_else(program, trained, tmp_path):
+    values, at = waves(2000, 7), np.arange(100, 2000, 150)
+    values[at, np.arange(len(at)) % 2] += 1.5
+    path = tmp_path / "watched.csv"
+    path.write_text("level,speed\n" + "\n".join(f"{a:.5f},{b:.5f}" for a, b in values))
+    called = program("detect", trained, "--data", path, "--quantile", 0.999, "--out", tmp_path / "found.csv")
+    assert called.code == 0
+    found = [(int(row["first"]), int(row["last"])) for row in table(tmp_path / "found.csv")]
+    assert f"{len(found)} anomalies in 2,000 steps" in called.out
+    hit = [any(first <= step <= last for first, last in found) for step in at]
+    right = [any(step <= first <= step + 8 for step in at) for first, _ in found]  # the state is shaken for a while
+    assert np.mean(hit) == 1, "recall"
+    assert np.mean(right) > 0.7, "precision"
+
+
+def test_the_surprise_is_averaged_over_a_window_and_what_is_near_is_one_anomaly():
+    series = np.array([1.0, 3.0, 5.0, 7.0])
+    np.testing.assert_allclose(smoothed(series, 1), series)
+    np.testing.assert_allclose(smoothed(series, 3), [1, 2, 3, 5])
+    assert spans(np.array([2, 3, 4, 8, 9, 20]), 1) == [(2, 5), (8, 10), (20, 21)]
+    assert spans(np.array([2, 3, 4, 8, 9, 20]), 4) == [(2, 10), (20, 21)]
+    assert spans(np.array([], np.intp), 1) == []
+
+
+def test_what_cannot_be_is_refused(program, trained, run):
+    refused(program("forecast", run), 2, "expected a run trained on a series, got one trained on text")
+    refused(program("forecast", trained, "--horizon", 0), 2, "horizon and samples of at least 1")
+    refused(program("forecast", trained, "--start", SEEN + 1), 2, f"expected a step from 1 to {SEEN}")
+    refused(program("forecast", trained, "--horizon", SEEN + 5), 2, "a horizon longer than the data needs a start")
+    refused(program("detect", trained, "--quantile", 1), 2, "expected a quantile between 0 and 1")
+    refused(program("detect", trained, "--out", "/nowhere/at/all.csv"), 1, "No such file or directory")
+
+
+def test_anomalies_of_a_text_are_shown(program, run, tmp_path, text):
+    strange = tmp_path / "strange.txt"
+    strange.write_text(text.read_text()[:400] + "mmmmmm" + text.read_text()[:400])
+    called = program("detect", run, "--data", strange, "--quantile", 0.99, "--out", tmp_path / "found.csv")
+    assert called.code == 0
+    assert all(row["what"].startswith(("'", '"')) for row in table(tmp_path / "found.csv"))
