@@ -137,6 +137,8 @@ class Lags(_Probe):
 class Gates(_Probe):
     """How much of a signal passes both gates between two stacked LSTM layers."""
 
+    beside: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Another run of as many layers, drawn into the same picture."""
     steps: int = 256
     """Of every passage."""
     lanes: int = 8
@@ -341,12 +343,21 @@ def _gates(command: Gates, specimen: Specimen, stem: Path) -> tuple[Finding, lis
     from pcrnn.handshake import check_gates
     from pcrnn.plots import depth as pictures
 
-    try:
-        check_gates(specimen.stack, "gates")
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    found = probes.gates(specimen.stack, specimen.passages(command.lanes, command.steps))
-    return found, pictures.gate_passage(stem, {"o i": [each.numpy() for each in found.passed]}, info=specimen.info)
+    def watched(specimen: Specimen) -> probes.GatePassage:
+        try:
+            check_gates(specimen.stack, "gates")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return probes.gates(specimen.stack, specimen.passages(command.lanes, command.steps))
+
+    found = {command.run.name if command.run else "untrained": watched(specimen)}
+    first, *_ = found.values()
+    if command.beside is not None:
+        found[command.beside.name] = other = watched(_trained(command.beside))
+        if len(other.passed) != len(first.passed):
+            raise UsageError(f"beside: expected a run of {len(first.passed) + 1} layers, got {len(other.passed) + 1}")
+    passed = {name: [each.numpy() for each in passage.passed] for name, passage in found.items()}
+    return first, pictures.gate_passage(stem, passed, info=specimen.info)
 
 
 PROBES: dict[type, Callable[[Any, Specimen, Path], tuple[Finding, list[Path]]]] = {

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import refused
+from tests.conftest import TINY, refused
 
 NEW = ("--untrained", "--hidden", 4, 4, "--channels", 3)
 
@@ -25,6 +25,17 @@ def test_lags_of_a_run(program, run, tmp_path):
     assert "cascade: 4 steps back a layer's gradient has" in called.out
     rows = (tmp_path / "probe_lags.csv").read_text().splitlines()
     assert rows[0] == "rule,layer,lag 0,lag 1,lag 4" and len(rows) == 1 + 5 * 2
+
+
+def test_gates_of_one_run_beside_anothers(program, text, tmp_path):
+    flags = ("--cell", "lstm", "--no-plots", "--data", text)
+    for name, hidden in (("a", (4, 4)), ("b", (5, 3)), ("c", (4, 4, 4))):
+        assert program("train", *TINY, *flags, "--hidden", *hidden, "--out", tmp_path / name).code == 0
+    looks = ("probe", "gates", tmp_path / "a", "--steps", 8, "--lanes", 2, "--beside")
+    called = program(*looks, tmp_path / "b")
+    assert called.code == 0, called.err
+    assert "b: mean" in (tmp_path / "a" / "plots" / "probe_gates.svg").read_text()
+    refused(program(*looks, tmp_path / "c"), 2, "beside: expected a run of 2 layers, got 3")
 
 
 def test_gates_of_new_lstms_and_of_no_others(program, tmp_path):
