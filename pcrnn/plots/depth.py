@@ -49,7 +49,7 @@ def gradients_by_depth(
         values = np.concatenate([norms for settings in curves.values() for norms in settings.values()])
         low, high = max(_SMALLEST, values.min()), values.max()
         for index, (title, settings) in enumerate(curves.items()):
-            axes = figure.add_axes(((0.115 + index) / len(panels), 0.13, 0.56 / len(panels), 0.64))
+            axes = figure.add_axes(((0.14 + index) / len(panels), 0.13, 0.55 / len(panels), 0.64))
             axes.set(xscale="log", yscale="log", ylim=(low / 1.6, high * 1.6), xlabel="layers L", title=title)
             if index == 0:
                 axes.set_ylabel("gradient norm in W[1]")
@@ -97,12 +97,12 @@ def gate_passage(stem: Stem, passed: Mapping[str, Sequence[ArrayLike]], *, info:
     borders = len(next(iter(passed.values())))
     bins = np.linspace(0, 1, 51)
     colours = canvas.layer_colours(len(passed))[1:]
-    with canvas.canvas(3.4 * borders + 1.4, 3.9) as figure:
+    with canvas.canvas(3.9 * borders + 0.5, 3.9) as figure:
         how = "density of o i over steps and units; dotted: means"
         canvas.heading(figure, "The share of a signal that passes both gates", how, info)
         width = figure.get_figwidth()
         for border in range(borders):
-            axes = figure.add_axes(((0.55 + 3.4 * border) / width, 0.15, 3.0 / width, 0.58))
+            axes = figure.add_axes(((0.6 + 3.9 * border) / width, 0.15, 3.4 / width, 0.58))
             for colour, (name, products) in zip(colours, passed.items(), strict=True):
                 values = canvas.checked(name, products[border], ["B", "T", "N"]).ravel()
                 density, _ = np.histogram(values, bins, density=True)
