@@ -97,6 +97,8 @@ class Sample:
     """Below 1 it takes fewer risks."""
     seed: int = 0
     """Another seed writes another text."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Where to write; by default a text is printed and music is RUN/sample.mid."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
@@ -306,18 +308,34 @@ def _plot(command: Plot) -> int:
 
 
 def _sample(command: Sample) -> int:
-    from pcrnn.data import TextSource
+    from pcrnn.data import MusicSource, TextSource
+    from pcrnn.data.music import write_midi
     from pcrnn.evaluate import load_run
-    from pcrnn.generate import sample_text
+    from pcrnn.generate import sample_music, sample_text
 
     run = load_run(command.run, device=command.device)
     _note(run.notices)
+    draws = {"temperature": command.temperature, "seed": command.seed}
+    if isinstance(run.source, MusicSource):
+        if command.prompt is not None:
+            raise UsageError("prompt: expected none for music, which goes on from the run's own; leave it out")
+        path = command.out or command.run / "sample.mid"
+        roll = sample_music(run.stack, run.source, command.length, **draws)
+        write_midi(path, roll, run.source.frames_per_beat)
+        print(path)
+        return 0
     if not isinstance(run.source, TextSource):
-        raise UsageError(f"{command.run}: expected a run trained on text, got one trained on a {run.source.kind}")
+        raise UsageError(
+            f"{command.run}: expected a run trained on text or music, got one trained on a {run.source.kind}; "
+            "pcrnn forecast goes on from a series"
+        )
     prompt = _opening(run.source) if command.prompt is None else command.prompt
-    print(prompt + sample_text(
-        run.stack, run.source, prompt, command.length, temperature=command.temperature, seed=command.seed
-    ))  # fmt: skip
+    text = prompt + sample_text(run.stack, run.source, prompt, command.length, **draws)
+    if command.out is None:
+        print(text)
+    else:
+        command.out.write_text(text, encoding="utf-8", errors="backslashreplace")
+        print(command.out)
     return 0
 
 

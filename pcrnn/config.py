@@ -33,7 +33,7 @@ class TrainConfig:
     """
 
     data: str = "pydoc"
-    """`pydoc` (Python's own language reference) or a file: .csv and .npy are series, .fa(.gz) genomes, else text."""
+    """`pydoc` (Python's language reference) or a file: .csv, .npy series; .fa(.gz) genome; .mid music; else text."""
     tokens: Literal["characters", "bytes"] = "characters"
     """What one symbol of a text is."""
     rule: Literal["local", "bptt"] = "local"

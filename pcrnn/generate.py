@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcrnn.data import SeriesSource, TextSource
+from pcrnn.data import MusicSource, SeriesSource, TextSource
 from pcrnn.errors import UsageError
 from pcrnn.evaluate import WARM_UP, evaluating
 from pcrnn.stack import PredictiveStack, StackState
@@ -66,6 +66,21 @@ def sample_text(
     expectation, state = _after(stack, source.encode(prompt, name="prompt"), 1)
     drawn = rollout(stack, expectation, state, length, temperature=temperature, seed=seed)
     return source.decode(drawn.squeeze(0))
+
+
+def sample_music(
+    stack: PredictiveStack, source: MusicSource, length: int, *, temperature: float = 1.0, seed: int = 0
+) -> NDArray[np.bool_]:
+    """`length` frames that the stack plays after the first ones of the validation split, [length, D].
+
+    Raises UsageError for less than one frame.
+    """
+    if length < 1:
+        raise UsageError(f"length: expected at least 1 frame, got {length}")
+    opening = torch.cat([source.sequence("train"), source.sequence("valid")[:1]])[-WARM_UP:]
+    expectation, state = _after(stack, opening, 1)
+    drawn = rollout(stack, expectation, state, length, temperature=temperature, seed=seed)
+    return drawn.squeeze(0).bool().cpu().numpy()
 
 
 class Forecast(NamedTuple):

@@ -49,6 +49,7 @@ def draw(
         passage.state_surprise.numpy(),
         symbols=passage.symbols,
         values=None if passage.values is None else passage.values.numpy(),
+        roll=source.kind == "music",
         info=info,
     )
     files += plots.surprise_over_training(

@@ -10,6 +10,7 @@ Example:
 
 from pcrnn.data.fasta import GenomeSource as GenomeSource
 from pcrnn.data.lanes import Lanes as Lanes
+from pcrnn.data.music import MusicSource as MusicSource
 from pcrnn.data.readers import open_source as open_source
 from pcrnn.data.series import SeriesSource as SeriesSource
 from pcrnn.data.source import Source as Source

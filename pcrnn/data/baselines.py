@@ -77,6 +77,27 @@ def gaussian_mean(train: np.ndarray, valid: np.ndarray) -> float:
     return _gaussian_nats(train - mean, valid[1:] - mean)
 
 
+def key_rates(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per frame of every key's own rate p = (n + a) / (T + 2 a), a = `SMOOTHING`; rolls [T, D] of 0 and 1."""
+    rate = (train.sum(0) + SMOOTHING) / (len(train) + 2 * SMOOTHING)
+    return _bernoulli_nats(rate, valid[1:])
+
+
+def key_bigram(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per frame of p(key sounds given whether it sounded one frame before), counted for every key."""
+    before, after = train[:-1].astype(bool), train[1:].astype(bool)
+    rates = []
+    for was in (False, True):
+        counted = before == was
+        rates.append(((after & counted).sum(0) + SMOOTHING) / (counted.sum(0) + 2 * SMOOTHING))
+    return _bernoulli_nats(np.where(valid[:-1].astype(bool), rates[1], rates[0]), valid[1:])
+
+
+def _bernoulli_nats(rate: np.ndarray, sounded: np.ndarray) -> float:
+    """Mean over frames of the sum over keys of -log p."""
+    return float(-np.log(np.where(sounded, rate, 1 - rate)).sum(-1).mean())
+
+
 def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
     """Mean over T of the sum over D of 1/2 (residual^2 / v + log 2 pi v), v [D] = mean square of `fitted`."""
     v = np.maximum(np.square(fitted, dtype=np.float64).mean(axis=0), VARIANCE_FLOOR)

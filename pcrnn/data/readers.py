@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pcrnn.data import fasta, series, text
+from pcrnn.data import fasta, music, series, text
 from pcrnn.data.source import Source
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
@@ -24,12 +24,14 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "text": Reader(text.open_text),
-    "series": Reader(series.open_series),
+    "series": Reader(series.open_series, ("columns",)),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
+    "music": Reader(music.open_music, ("frames-per-beat",)),
 }
 
 SUFFIXES = {".csv": "series", ".tsv": "series", ".npy": "series"}
 SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
+SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music")
 """File names with any other ending are read as text."""
 
 
@@ -40,9 +42,10 @@ def open_source(
 
     Args:
         spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, .fa, .fasta and
-            .fna (and .gz of them) are genomes, anything else is text; "text:FILE", "series:FILE" and "fasta:FILE" say
-            so explicitly. Options of a kind follow the name: "genome.fa?reverse-complement". A file called pydoc is
-            "./pydoc".
+            .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
+            "series:FILE", "fasta:FILE" and "music:FILE" (or a folder of MIDI files, or a .npy roll) say so explicitly.
+            Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
+            "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
             standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
@@ -126,7 +129,7 @@ def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> s
             f"data state: expected a kind out of {', '.join(READERS)}, came {of_run!r}; "
             "it is damaged or was written by a newer version"
         )
-    if kind is None and Path(location).suffix.lower() == ".npy":
+    if kind is None and Path(location).suffix.lower() == ".npy" and of_run != "music":
         kind = "series"
     if kind not in (None, of_run):
         raise DataError(

@@ -5,6 +5,7 @@ Shapes: T steps, D channels.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -146,14 +147,38 @@ class SeriesSource(Source):
 
 
 def open_series(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
-    """Read a .npy file, or any other as CSV; `state` gives the standardisation."""
+    """Read a .npy file, or any other as CSV; the option `columns` chooses some, `state` gives the standardisation."""
     path = Path(location)
     table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path)
+    table = chosen(table, options["columns"], location) if "columns" in options else table
     standardisation = None
     if state is not None:
         standardisation = _restore(state)
         _require_same_channels(table, standardisation, state.get("columns"), location)
     return SeriesSource(table.values, columns=table.columns, name=location, standardisation=standardisation)
+
+
+def chosen(table: Table, written: str, name: str) -> Table:
+    """The columns of a comma-separated list, in its order: names, or numbers from 1.
+
+    Raises:
+        DataError: a column that is not there (names the nearest), or one twice.
+    """
+    known = [str(number + 1) for number in range(table.values.shape[1])]
+    places = {number: place for place, number in enumerate(known)}
+    places |= {column: place for place, column in enumerate(table.columns or ())}
+    wanted = [column.strip() for column in written.split(",")]
+    for column in wanted:
+        if column not in places:
+            offered = _listed(table.columns or known)
+            near = difflib.get_close_matches(column, list(places), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{name}: expected, as columns, some of {offered}, came {column!r}{hint}")
+    taken = [places[column] for column in wanted]
+    if len(set(taken)) < len(taken):
+        raise DataError(f"{name}: expected different columns, came {written}; leave out what stands there twice")
+    columns = None if table.columns is None else tuple(table.columns[place] for place in taken)
+    return Table(np.ascontiguousarray(table.values[:, taken]), columns)
 
 
 def _restore(state: Mapping[str, Any]) -> Standardisation:

@@ -101,6 +101,21 @@ def series(axes: Axes, values: NDArray[np.float64]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def roll(axes: Axes, values: NDArray[np.float64], surprise: NDArray[np.float64], marked: int = 3) -> None:
+    """The keys [T, D] that sound, low ones at the bottom, and marks over the most surprising frames [T]."""
+    sounding = np.flatnonzero(values.any(0))
+    low, high = (sounding.min(), sounding.max()) if len(sounding) else (0, values.shape[1] - 1)
+    shown = values.T[low : high + 1]
+    edges = np.arange(shown.shape[1] + 1) - 0.5
+    axes.pcolormesh(edges, np.arange(low, high + 2) - 0.5, shown, cmap="Greys", vmin=0, vmax=1.25, rasterized=True)
+    top = high + 1.5
+    steps = np.argsort(surprise)[::-1][:marked]
+    axes.plot(steps, np.full(len(steps), top), "v", color=canvas.layer_colours(1)[1], markersize=5, clip_on=False)
+    axes.set_ylim(low - 0.5, top)
+    axes.set_ylabel("key", labelpad=3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
 def states(axes: Axes, state_surprise: NDArray[np.float64], row: range) -> None:
     """State surprise of every layer as a ridge between its least and its greatest value, written beside it.
 

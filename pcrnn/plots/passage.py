@@ -30,17 +30,19 @@ MARK_NAMES = {" ": "space", "\n": "new line", "\t": "tab"}
 # Inches. Left and right leave room for the names of the levels and for the colour scale.
 WIDTH, LEFT, RIGHT = 11.0, 1.12, 1.1
 HEADING, FOOTER, CAPTION = 0.72, 0.5, 0.4
-BARS, LEVEL, SYMBOLS, VALUES, STATE, NAME, BETWEEN = 1.15, 0.24, 0.30, 0.9, 0.34, 0.24, 0.45
+BARS, LEVEL, SYMBOLS, VALUES, ROLL, STATE, NAME, BETWEEN = 1.15, 0.24, 0.30, 0.9, 1.7, 0.34, 0.24, 0.45
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """What is drawn: surprise [L + 1, T], state surprise [L, T], and symbols of length T or values [T, D]."""
+    """What is drawn: surprise [L + 1, T], state surprise [L, T], and symbols of length T or values [T, D]; a roll's
+    values are keys that sound."""
 
     surprise: NDArray[np.float64]
     state_surprise: NDArray[np.float64]
     symbols: Sequence[str] | None
     values: NDArray[np.float64] | None
+    roll: bool
 
     @property
     def layers(self) -> int:
@@ -58,6 +60,7 @@ def surprise_over_time(
     *,
     symbols: Sequence[str] | None = None,
     values: ArrayLike | None = None,
+    roll: bool = False,
     info: RunInfo = NO_INFO,
 ) -> list[Path]:
     """Draw both surprises of every layer over the time steps of a passage, with the passage under the axis.
@@ -68,6 +71,7 @@ def surprise_over_time(
         state_surprise: surprise of every layer at its own state [L, T] in nats.
         symbols: the passage, one character per step (a `str` will do), at most `MAX_SYMBOLS`; wrapped.
         values: the series [T, D], in place of `symbols`.
+        roll: whether the values are a piano roll's zeros and ones.
         info: what to say about the run; the picture is in nats whatever its unit.
 
     Returns:
@@ -77,7 +81,7 @@ def surprise_over_time(
         ValueError: a wrong shape, a number that is not finite, a passage too long to be read, a symbol that
             is not one character, or both symbols and values.
     """
-    passage = _checked(surprise, state_surprise, symbols, values)
+    passage = _checked(surprise, state_surprise, symbols, values, roll)
     rows = math.ceil(passage.length / SYMBOLS_PER_ROW) if symbols is not None else 1
     steps = math.ceil(passage.length / rows)
     row_height = _row_height(passage)
@@ -92,7 +96,7 @@ def surprise_over_time(
 
 
 def _checked(
-    surprise: ArrayLike, state_surprise: ArrayLike, symbols: Sequence[str] | None, values: ArrayLike | None
+    surprise: ArrayLike, state_surprise: ArrayLike, symbols: Sequence[str] | None, values: ArrayLike | None, roll: bool
 ) -> Passage:
     surprise = canvas.checked("surprise", surprise, ["L + 1", "T"])
     levels, length = surprise.shape
@@ -106,7 +110,7 @@ def _checked(
         _check_symbols(symbols, length)
     if values is not None:
         values = canvas.checked("values", values, [length, "D"])
-    return Passage(surprise=surprise, state_surprise=state_surprise, symbols=symbols, values=values)
+    return Passage(surprise=surprise, state_surprise=state_surprise, symbols=symbols, values=values, roll=roll)
 
 
 def _check_symbols(symbols: Sequence[str], length: int) -> None:
@@ -120,14 +124,15 @@ def _check_symbols(symbols: Sequence[str], length: int) -> None:
 
 
 def _row_height(passage: Passage) -> float:
-    under = SYMBOLS if passage.symbols is not None else NAME + VALUES
+    under = SYMBOLS if passage.symbols is not None else NAME + (ROLL if passage.roll else VALUES)
     return 3 * NAME + BARS + LEVEL * (passage.layers + 1) + under + STATE * passage.layers
 
 
 def _explain(figure: Figure, passage: Passage, info: RunInfo) -> None:
     """Title, how to read it, and what the marks between the letters mean."""
-    thing = "character" if passage.symbols is not None else "value"
-    zero = "0 nats: it was certain" if passage.symbols is not None else "a density, so it may be below 0"
+    thing = "character" if passage.symbols is not None else "frame" if passage.roll else "value"
+    discrete = passage.symbols is not None or passage.roll
+    zero = "0 nats: it was certain" if discrete else "a density, so it may be below 0"
     canvas.heading(
         figure,
         f"How surprised each layer is by every {thing}",
@@ -167,7 +172,10 @@ def _draw_row(figure: Figure, passage: Passage, row: range, top: float) -> None:
     _scale(figure, heat, panels.levels(heat, passage.surprise, row), passage)
     if passage.symbols is not None:
         panels.symbols(band(SYMBOLS), passage.symbols, row, size=_letter_size(len(row)))
-    if passage.values is not None:
+    if passage.values is not None and passage.roll:
+        marks = "the piano roll; marks stand over the frames that surprised the whole stack most"
+        panels.roll(band(ROLL, marks), passage.values, passage.surprise[-1])
+    elif passage.values is not None:
         panels.series(band(VALUES, "the series"), passage.values)
     states = band(
         STATE * layers,

@@ -222,3 +222,26 @@ def test_not_finite_in_an_array(tmp_path, bad):
     message = rf"a\.npy\[17, 2\]: expected a finite number, came {bad} at step 17 .* of column 3;"
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a.npy"))
+
+
+@pytest.mark.parametrize("written", ["b,a", "2,1", "b, 1"])
+def test_columns_are_chosen_by_name_or_number_in_the_order_asked_for(tmp_path, written):
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n" + "\n".join(f"{i % 7},{i % 5},{i % 3}" for i in range(40)))
+    source = open_source(f"{path}?columns={written}")
+    assert source.columns == ("b", "a") and source.channels == 2
+    whole = source.in_units(torch.cat([source.sequence("train"), source.sequence("valid")]).double().numpy())
+    np.testing.assert_allclose(whole, [[i % 5, i % 7] for i in range(40)], atol=1e-6)
+
+
+def test_columns_that_are_not_there_are_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("wind,rain\n" + "\n".join(f"{i % 7},{i % 5}" for i in range(40)))
+    for written, message in (
+        ("wnd", r"some of wind, rain, came 'wnd'; did you mean 'wind'\?"),
+        ("wind,3", r"some of wind, rain, came '3'"),
+        ("wind,1", r"expected different columns, came wind,1"),
+        ("", r"came ''"),
+    ):
+        with pytest.raises(DataError, match=message):
+            open_source(f"{path}?columns={written}")
