@@ -10,7 +10,8 @@ from pcrnn.cells import CELLS
 from pcrnn.probing import PROBES
 from tests.conftest import refused
 
-KINDS = [kind.__name__.lower() for kind in PROBES]
+OF_DEPTH = {"gradients", "lags", "gates"}  # tests/probes/test_depth_commands.py
+KINDS = [name for kind in PROBES if (name := kind.__name__.lower()) not in OF_DEPTH]
 OF_RUNS = [kind for kind in KINDS if kind != "euler"]
 QUICK = {
     "frequency": ("--frequencies", 3, "--steps", 64, "--lanes", 2),
