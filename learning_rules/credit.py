@@ -30,6 +30,23 @@ class Handed(NamedTuple):
         return Handed(*(b if a is None else a if b is None else a + b for a, b in pairs))
 
 
+class Inbox:
+    """What the layers above have handed down to every layer, added up for each of its signals."""
+
+    def __init__(self, depth: int) -> None:
+        self.handed: list[dict[int, Handed]] = [{} for _ in range(depth)]
+
+    def put(self, index: int, signal: int, said: Handed) -> None:
+        """Hand down to layer `index`, for that signal of its own."""
+        before = self.handed[index].get(signal)
+        self.handed[index][signal] = said if before is None else before.plus(said)
+
+    def take(self, index: int) -> dict[int, Handed]:
+        """All that layer `index` was told, by signal; it is kept no longer."""
+        found, self.handed[index] = self.handed[index], {}
+        return found
+
+
 class Signal(NamedTuple):
     """A learning signal: gradients of the loss in what the layer put out."""
 
@@ -74,7 +91,7 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
 
 
 def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
-    """Which of layer `index`'s signals are handed down, and to which (level, signal of that level's layer) each."""
+    """Which signals of layer `index` are handed down, and for which signals n of the layers it hears, (level, n)."""
     above, found = depth - 1 - index, {}
     for level in filter(None, heard):  # level 0 has no layer
         for n in filter(None, reaches(reach, level - 1, depth)):

@@ -22,7 +22,7 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
-With skip connections layer l + 1 reads: every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
+With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -34,7 +34,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, listening, reaches
+from learning_rules.credit import Inbox, LayerBackward, Trace, learn_base_rate, listening, reaches
 from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
@@ -160,7 +160,7 @@ class Local:
         top = -weight * outcome.error[-1]
         learns_through_time = self.trace != "none"
         hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
-        handed: list[dict[int, Handed]] = [{} for _ in stack.layers]  # to a layer, for each of its signals
+        inbox = Inbox(depth)
         for index in reversed(range(depth)):
             direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
             backward = LayerBackward(
@@ -170,8 +170,8 @@ class Local:
                 observed=chunk.observations if stack.prior is None else None,
             )
             own, *others = reaches(reach, index, depth)
-            signals = {n: backward.signal(direct, handed[index].get(n)) for n in (own, *others)}
-            handed[index].clear()
+            handed = inbox.take(index)
+            signals = {n: backward.signal(direct, handed.get(n)) for n in (own, *others)}
             trace = carry.traces[index] if carry.traces else None
             recurrent = carry.recurrent[index] if carry.recurrent else None
             credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
@@ -188,8 +188,7 @@ class Local:
                     passed = backward.credit(signals[n], hands_through_time)
                 said = backward.hand_down(signals[n], passed, heard)
                 for level, theirs in listeners:
-                    before = handed[level - 1].get(theirs)
-                    handed[level - 1][theirs] = said[level] if before is None else before.plus(said[level])
+                    inbox.put(level - 1, theirs, said[level])
 
     def _reach(self, depth: int) -> int:
         """How many layers above, at most, a layer hears from."""

@@ -198,11 +198,11 @@ class PredictiveStack(nn.Module):
         self.prior = None if target is None else BaseRate(target)
         self.wiring = blocks(skip, observation.size, hidden_sizes, errors_rise=target is None)
         layers = []
-        for size, message in zip(hidden_sizes, self.wiring, strict=True):
+        for size, heard in zip(hidden_sizes, self.wiring, strict=True):
             own = deepcopy(observation if target is None else target)
             layers.append(
                 PredictiveLayer(
-                    width(message),
+                    width(heard),
                     size,
                     observation=own,
                     cell=cell if isinstance(cell, str) else cell(size),
