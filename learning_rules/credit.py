@@ -42,6 +42,23 @@ class Handed(NamedTuple):
         return tuple(Handed(state_error=part).turned(direction) for direction, part in enumerate(parts))
 
 
+class Inbox:
+    """What the layers above have handed down to every level, added up for each of its signals."""
+
+    def __init__(self, depth: int) -> None:
+        self.handed: list[dict[int, Handed]] = [{} for _ in range(depth)]
+
+    def put(self, index: int, signal: int, said: Handed) -> None:
+        """Hand down to level `index` (0 = bottom), for that signal of its own."""
+        before = self.handed[index].get(signal)
+        self.handed[index][signal] = said if before is None else before.plus(said)
+
+    def take(self, index: int) -> dict[int, Handed]:
+        """All that level `index` was told, by signal; it is kept no longer."""
+        found, self.handed[index] = self.handed[index], {}
+        return found
+
+
 class Signal(NamedTuple):
     """A learning signal: gradients of the loss in what the layer put out."""
 
@@ -86,7 +103,7 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
 
 
 def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
-    """Which of layer `index`'s signals are handed down, and to which (level, signal of that level's layer) each."""
+    """Which signals of layer `index` are handed down, and for which signals n of the layers it hears, (level, n)."""
     above, found = depth - 1 - index, {}
     for level in filter(None, heard):  # level 0 has no layer
         for n in filter(None, reaches(reach, level - 1, depth)):
@@ -97,10 +114,11 @@ def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
     """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
 
-    return LayerTensors._make(_gradient(p) for p in parameters_of(layer))
+    return LayerTensors._make(gradient_of(p) for p in parameters_of(layer))
 
 
-def _gradient(parameter: Tensor | None) -> Tensor | None:
+def gradient_of(parameter: Tensor | None) -> Tensor | None:
+    """`.grad` of a parameter, made where missing; a throw-away buffer for a frozen one."""
     if parameter is None:
         return None
     if not parameter.requires_grad:
@@ -171,7 +189,7 @@ class LayerBackward:
         )
         weight_trace, bias_trace = self._components(trace)
         traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
-        descending = _gradient(layer.descending)
+        descending = gradient_of(layer.descending)
         if descending is not None and activity.previous_above is not None:
             add_product_(descending, in_difference, for_products(activity.previous_above), sign=-1)
         if activity.cell.hidden is not None:
@@ -215,7 +233,7 @@ class LayerBackward:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
-        matrix, bias = (_gradient(p) for p in (cell.recurrent, cell.recurrent_bias))
+        matrix, bias = (gradient_of(p) for p in (cell.recurrent, cell.recurrent_bias))
         assert matrix is not None
         bias = matrix.new_zeros(len(matrix)) if bias is None else bias
         presynaptic = for_products(hidden)

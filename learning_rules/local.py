@@ -25,7 +25,7 @@ Locality: what the update of layer l reads, besides its own activity, message an
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
-With skip connections layer l + 1 reads: every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
+With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -39,11 +39,13 @@ import torch
 from torch import Tensor, nn
 
 from learning_rules.credit import Credit as GateCredit
-from learning_rules.credit import Handed, LayerBackward, Signal, Trace, learn_base_rate, listening, reaches
+from learning_rules.credit import Inbox, LayerBackward, Signal, Trace, learn_base_rate, listening, reaches
+from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
 from pcrnn.bidirectional import turned
 from pcrnn.cells import CELLS, Cell, GatedCell
+from pcrnn.handshake import check_gates
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 from pcrnn.wiring import heard_levels
 
@@ -71,6 +73,8 @@ class Local:
             to the chunk), `none` gives credit to the present step only.
         feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
         seed: of the random feedback matrices.
+        gate_coordination: weight of the penalty of `learning_rules.gates`, each layer learning its own side of it, for
+            which it reads the gates of the layers right above and below; LSTM cells only.
     """
 
     credit: Credit = "neighbour"
@@ -78,6 +82,7 @@ class Local:
     trace: TraceKind = "exact"
     feedback: Feedback = "symmetric"
     seed: int = 0
+    gate_coordination: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kinds in (("credit", Credit), ("trace", TraceKind), ("feedback", Feedback)):
@@ -94,6 +99,8 @@ class Local:
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
+        if self.gate_coordination:
+            check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
         tracing = list(stack.layers) if carries else []
         traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
@@ -156,11 +163,10 @@ class Local:
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        handed: list[dict[int, Handed]] = [{} for _ in range(depth)]  # to a level, for each of its signals
+        inbox = Inbox(depth)
         for level in reversed(range(depth)):
             direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
-            told = {n: said.divided(directions) for n, said in handed[level].items()}
-            handed[level].clear()
+            told = {n: said.divided(directions) for n, said in inbox.take(level).items()}
             for direction in range(directions):
                 index = level * directions + direction
                 backward = LayerBackward(
@@ -175,13 +181,14 @@ class Local:
                     for n in reaches(self._reach(depth), level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
+                if self.gate_coordination:
+                    coordinate_(stack, activity, index, self.gate_coordination)
                 learned(stack.layers[index])
                 heard = stack.wiring[level]
                 for n, listeners in listening(self._reach(depth), level, heard_levels(heard), depth).items():
                     said = backward.hand_down(signals[n], credit(n), heard)
                     for below, theirs in listeners:
-                        before, now = handed[below - 1].get(theirs), said[below].turned(direction)
-                        handed[below - 1][theirs] = now if before is None else before.plus(now)
+                        inbox.put(below - 1, theirs, said[below].turned(direction))
 
     def _learn_layer(
         self, backward: LayerBackward, direct: Tensor, signals: dict[int, Signal], carry: LocalCarry, index: int

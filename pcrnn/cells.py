@@ -56,6 +56,7 @@ class Cell(nn.Module):
     recurrent_biased: ClassVar[bool] = False  # whether R h has a bias of its own
     parts: ClassVar[int] = 1  # of N numbers in the state
     components: ClassVar[int] = 1  # real numbers in a unit's traced memory
+    decay_block: ClassVar[int | None] = None  # which block's sigmoid is the memory's decay; None where no gate sets it
     exact: ClassVar[bool] = False  # whether eligibility traces are exact real-time recurrent learning
 
     def __init__(self, hidden_size: int, longest: float = 64.0) -> None:
@@ -120,7 +121,7 @@ class GatedCell(Cell):
     The blocks c and f act through the state and carry an eligibility trace; o acts at once and needs none.
     """
 
-    blocks, traced_blocks, exact = 3, 2, True
+    blocks, traced_blocks, decay_block, exact = 3, 2, 1, True
 
     class Gates(NamedTuple):
         candidate: Tensor  # tanh(c_t), [B, T, N]
@@ -153,7 +154,7 @@ class RotatingCell(Cell):
     Sources: Orvieto et al., LRU (2023); Elelimy et al., real-time recurrent units (2024).
     """
 
-    blocks, traced_blocks, parts, components, exact = 4, 3, 2, 2, True
+    blocks, traced_blocks, decay_block, parts, components, exact = 4, 3, 2, 2, 2, True
     angle: Tensor  # theta, [N]
 
     class Gates(NamedTuple):
@@ -290,7 +291,8 @@ class LSTMCell(Cell):
     The state is [c, q].
     """
 
-    blocks, traced_blocks, recurrent_blocks, parts = 4, 3, 4, 2
+    blocks, traced_blocks, decay_block, recurrent_blocks, parts = 4, 3, 1, 4, 2
+    input_block, output_block = 0, 3
 
     class Gates(NamedTuple):
         input_gate: Tensor  # sigmoid(i_t), [B, T, N]
@@ -337,7 +339,7 @@ class GRUCell(Cell):
     d is the bias of the recurrent product; k = [k^r, k^z, k^n].
     """
 
-    blocks, traced_blocks, recurrent_blocks, recurrent_biased = 3, 3, 3, True
+    blocks, traced_blocks, decay_block, recurrent_blocks, recurrent_biased = 3, 3, 1, 3, True
 
     class Gates(NamedTuple):
         reset: Tensor  # r_t, [B, T, N]

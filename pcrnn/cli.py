@@ -1,4 +1,4 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, forecast, detect, verify, export, compare, info.
+"""The program `pcrnn`: train, evaluate, plot, sample, forecast, detect, probe, verify, export, compare, info.
 
 The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
 error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
@@ -19,11 +19,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
+from pcrnn.probing import Kinds, probe
 
 if TYPE_CHECKING:
     from pcrnn.data import Source, TextSource
@@ -145,6 +146,14 @@ class Detect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Look inside a stack: its rhythms, memory, stability; one picture and one table an instrument."""
+
+    kind: OmitSubcommandPrefixes[OmitArgPrefixes[Kinds]]
+    """Which instrument."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verify:
     """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
 
@@ -211,6 +220,7 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Sample, subcommand("sample")],
         Annotated[Forecast, subcommand("forecast")],
         Annotated[Detect, subcommand("detect")],
+        Annotated[Probe, subcommand("probe")],
         Annotated[Verify, subcommand("verify")],
         Annotated[Export, subcommand("export")],
         Annotated[Compare, subcommand("compare")],
@@ -416,6 +426,10 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[objec
         table.writerows(rows)
 
 
+def _probe(command: Probe) -> int:
+    return probe(command.kind)
+
+
 def _verify(command: Verify) -> int:
     from pcrnn.checkpoint import verify
 
@@ -542,6 +556,7 @@ _COMMANDS: dict[type, Any] = {
     Sample: _sample,
     Forecast: _forecast,
     Detect: _detect,
+    Probe: _probe,
     Verify: _verify,
     Export: _export,
     Info: _info,

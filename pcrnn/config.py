@@ -65,6 +65,8 @@ class TrainConfig:
     """Local rule: errors come back through the readout's transpose or through a fixed random matrix."""
     auxiliary: float = 0.0
     """bptt: weight of the lower levels' surprise in the loss."""
+    gate_coordination: float = 0.0
+    """Cell lstm: weight of the penalty on a layer's output gate and the next layer's input gate both being closed."""
     chunk: int = 128
     """Time steps between two updates."""
     batch: int = 32
@@ -143,13 +145,14 @@ class TrainConfig:
     def rule_options(self) -> dict[str, Any]:
         """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
         if self.rule == "bptt":
-            return {"auxiliary": self.auxiliary}
+            return {"auxiliary": self.auxiliary, "gate_coordination": self.gate_coordination}
         return {
             "credit": self.credit,
             "hops": self.hops,
             "trace": self.trace,
             "feedback": self.feedback,
             "seed": self.seed,
+            "gate_coordination": self.gate_coordination,
         }
 
 
@@ -170,9 +173,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors",
-    "precision_weighting", "skip", "top_down", "credit", "hops", "trace", "feedback", "auxiliary", "chunk", "batch",
-    "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "precision_weighting", "skip",
+    "top_down", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk", "batch", "seed",
 )  # fmt: skip
 
 
@@ -236,8 +238,9 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
 
 
 _AT_LEAST = {
-    "delay": 1, "hops": 0, "auxiliary": 0, "chunk": 1, "batch": 1, "steps": 1, "weight_decay": 0, "warmup": 0,
-    "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0, "keep_last": 1,
+    "delay": 1, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1, "steps": 1,
+    "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0,
+    "keep_last": 1,
 }  # fmt: skip
 
 
@@ -270,6 +273,11 @@ def _check_rule_options(config: TrainConfig) -> None:
         if getattr(config, name) != defaults[name]:
             owner = "bptt" if config.rule == "local" else "local"
             raise UsageError(f"{name}: expected only with rule {owner}, got rule {config.rule}; leave it out")
+    if config.gate_coordination and (config.cell != "lstm" or len(config.hidden) < 2):
+        raise UsageError(
+            f"gate_coordination: expected only with two or more layers of cell lstm, got {len(config.hidden)} of cell "
+            f"{config.cell}; leave it out"
+        )
 
 
 def _nearest(word: str, known: typing.Iterable[str]) -> str:

@@ -143,10 +143,10 @@ def free_name(root: Path, stem: str) -> Path:
     return root / f"{stem}-{number}"
 
 
-def write_json(path: Path, document: Any) -> None:
-    """Write an indented JSON file, whole or not at all; UsageError when the disk refuses."""
+def write_json(path: Path, document: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file, whole or not at all; UsageError when the disk refuses."""
     try:
-        _replace(path, json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+        _replace(path, json.dumps(document, indent=indent, ensure_ascii=True) + "\n")
     except OSError as error:
         raise _unwritable(path.parent, error) from None
 

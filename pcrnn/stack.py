@@ -211,10 +211,10 @@ class PredictiveStack(nn.Module):
         self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None)
         self.top_down = top_down
         layers = []
-        for level, (size, message) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
+        for level, (size, heard) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
             layers += [
                 PredictiveLayer(
-                    width(message),
+                    width(heard),
                     size,
                     observation=deepcopy(observation if target is None else target),
                     cell=cell if isinstance(cell, str) else cell(size),

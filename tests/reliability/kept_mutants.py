@@ -138,14 +138,14 @@ _LINES = [
         'line = text.count("\\n", 0, index) - 1',
     ),
     (
-        "learning_rules/local.py",
-        "handed[level - 1][theirs] = said[level] if before is None else before.plus(said[level])",
-        "handed[level - 1][theirs] = said[level] if before is not None else before.plus(said[level])",
+        "learning_rules/credit.py",
+        "found.setdefault(min(n - 1, above), []).append((level, n))",
+        "found.setdefault(min(n + 1, above), []).append((level, n))",
     ),
     (
         "learning_rules/local.py",
-        "signals = {n: backward.signal(direct, handed[index].get(n)) for n in (own, *others)}",
-        "signals = {n: backward.signal(direct, handed[index].get(n + 1)) for n in (own, *others)}",
+        "signals = {n: backward.signal(direct, handed.get(n)) for n in (own, *others)}",
+        "signals = {n: backward.signal(direct, handed.get(n + 1)) for n in (own, *others)}",
     ),
     (
         "learning_rules/local.py",

@@ -25,6 +25,7 @@ DATA = {
     "top-down": {"rule": "local", "top_down": True},
     "rotating": {"rule": "local", "cell": "rotating"},
     "lstm": {"rule": "local", "cell": "lstm"},
+    "skips, coordinated gates": {"rule": "local", "cell": "lstm", "skip": "every-other", "gate_coordination": 0.5},
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
     "series": {"rule": "local", "data": "series"},
     "series, bptt": {"rule": "bptt", "data": "series"},
