@@ -177,9 +177,7 @@ def picture(rows: list[Row], baselines: dict[str, float], stem: Path) -> list[Pa
 
     both, forward = seaborn.color_palette("colorblind", 2)
     with canvas.canvas(7.2, 3.2) as figure:
-        how = (
-            "equal parameters, a dot a seed, each learner at its own best rate; lines: the most frequent vowel, counted"
-        )
+        how = "equal parameters, a dot a seed, each at its own best rate; lines: the likeliest vowel by counting"
         canvas.heading(figure, "Deleted vowels restored in text never seen", how, canvas.NO_INFO)
         axes = figure.subplots()
         for height, row in enumerate(reversed(rows)):
@@ -188,7 +186,7 @@ def picture(rows: list[Row], baselines: dict[str, float], stem: Path) -> list[Pa
             axes.plot(seen, [height] * len(seen), "o", color=colour, markersize=6, alpha=0.75)
         for who, share in baselines.items():
             axes.axvline(100 * share, color=canvas.FAINT, linewidth=0.9, linestyle=":")
-            axes.text(100 * share, len(rows) - 0.35, who, color=canvas.FAINT, size=8.5, ha="center", va="bottom")
+            axes.text(100 * share + 0.4, len(rows) - 0.42, who, color=canvas.FAINT, size=8.5, va="top")
         axes.set_yticks(range(len(rows)), [row["learner"] for row in reversed(rows)])
         axes.set(xlabel="vowels restored, %", ylim=(-0.5, len(rows) - 0.4))
         seaborn.despine(ax=axes)

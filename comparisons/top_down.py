@@ -1,6 +1,6 @@
 """What top-down expectations do to the surprise: the same stacks with and without them, equal updates.
 
-    python -m comparisons top_down [--quick] [--seeds 3]
+    python -m comparisons top_down [--quick] [--seeds 3] [--only local]
 
 On held-out text, of every layer: its state surprise, and the share of its output that nobody expected,
 mean |r_t - r_hat_t|^2 / mean |r_t|^2, which does not depend on how large outputs are; of the stack, bits a character.
@@ -25,6 +25,8 @@ from pcrnn.evaluate import evaluating
 
 Row = dict[str, Any]
 
+RULES = ("local", "bptt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -43,7 +45,7 @@ def run(request: Request) -> list[Path]:
     setting = QUICK if request.quick else FULL
     task = tasks.open_pydoc(setting.base, None, setting.limit)
     rows = []
-    for rule in ("local", "bptt"):
+    for rule in request.chosen(RULES):
         for top_down in (False, True):
             for seed in range(request.seeds):
                 config = replace(setting.base, rule=rule, top_down=top_down, seed=seed)
@@ -85,6 +87,11 @@ def measure(task: Task, config: TrainConfig) -> Row:
     }
 
 
+def rules(rows: list[Row]) -> list[str]:
+    """Those that were measured."""
+    return [rule for rule in RULES if any(row["rule"] == rule for row in rows)]
+
+
 def means(rows: list[Row], rule: str, top_down: bool, what: str) -> list[tuple[float, float]]:
     """Mean and spread over seeds of every layer's figure."""
     own = [row[what] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
@@ -95,7 +102,7 @@ def means(rows: list[Row], rule: str, top_down: bool, what: str) -> list[tuple[f
 def summary(rows: list[Row]) -> list[str]:
     """What top-down expectations change, a sentence a rule."""
     sentences = []
-    for rule in ("local", "bptt"):
+    for rule in rules(rows):
         pairs = zip(means(rows, rule, False, "unexpected"), means(rows, rule, True, "unexpected"), strict=True)
         shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
         figures = [[r["figure"] for r in rows if (r["rule"], r["top_down"]) == (rule, on)] for on in (False, True)]
@@ -110,7 +117,7 @@ def summary(rows: list[Row]) -> list[str]:
 def table(rows: list[Row]) -> str:
     """A row for every rule, with and without: means and spreads over seeds."""
     shown = []
-    for rule in ("local", "bptt"):
+    for rule in rules(rows):
         for top_down in (False, True):
             figures = [row["figure"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
             row: Row = {"rule": rule, "top-down": "yes" if top_down else "no"}
@@ -130,11 +137,12 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
 
     from pcrnn.plots import canvas
 
-    with canvas.canvas(7.4, 3.4) as figure:
+    shown = rules(rows)
+    with canvas.canvas(2.2 + 3.2 * len(shown), 3.4) as figure:
         how = "share of a layer's output that was not expected; held-out text, equal updates, a dot a seed"
         canvas.heading(figure, "What the layer above already knew", how, canvas.NO_INFO)
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, rule in zip(panels, ("local", "bptt"), strict=True):
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, rule in zip(panels, shown, strict=True):
             colours = seaborn.color_palette("colorblind", 2)
             for side, (top_down, colour) in enumerate(zip((False, True), colours, strict=True)):
                 own = [row["unexpected"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]

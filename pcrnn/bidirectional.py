@@ -13,6 +13,7 @@ carried to a next sequence. Source: Schuster & Paliwal, "Bidirectional recurrent
 Shapes: B batch, T time, N units of a layer, L levels.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -68,7 +69,7 @@ class BidirectionalStack(PredictiveStack):
     directions: ClassVar[int] = 2
 
     def __init__(
-        self, observation: Observation, hidden_sizes: tuple[int, ...], *, target: Observation, **options: Any
+        self, observation: Observation, hidden_sizes: Sequence[int], *, target: Observation, **options: Any
     ) -> None:
         super().__init__(observation, hidden_sizes, target=target, **options)
         if self.top_down:
