@@ -138,8 +138,8 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
     from pcrnn.plots import canvas
 
     shown = rules(rows)
-    with canvas.canvas(2.2 + 3.2 * len(shown), 3.4) as figure:
-        how = "share of a layer's output that was not expected; held-out text, equal updates, a dot a seed"
+    with canvas.canvas(max(7.4, 2.2 + 3.2 * len(shown)), 3.4) as figure:
+        how = "share of a layer's output that nobody expected; held-out text, equal updates, a dot a seed"
         canvas.heading(figure, "What the layer above already knew", how, canvas.NO_INFO)
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, rule in zip(panels, shown, strict=True):
