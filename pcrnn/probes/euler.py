@@ -6,26 +6,27 @@ every error comparing one step with the one before, dt -> 0 leaves
     tau dv/dt = -v + R tanh(v) + W [u, ..., u] + b        q = tanh(v), r = q or, mixed, q + (A q) sigmoid(B q)
     eps = rms_norm(r - Q r),   eta[l] = eta[l-1] + P r,   e[l] = T - mu(eta[l]),   u[l+1] = concat(pi e[l], eps)
 
-so that one vector of potentials v, all layers', is the whole state. The equation is solved by the classical
-Runge-Kutta method, whose own error falls with the fourth power of its step.
+so that one vector of potentials v, all layers', is the whole state. This limit is what the stack says where potentials
+stand still (steps of dt = 0, until delay lines and errors know of no other time), so whatever else a stack is made of
+is in its equation. It is solved by the classical Runge-Kutta method, whose own error falls with the fourth power of
+its step.
 
 Shapes: L layers, N units of a layer, B lanes, S step sizes.
 """
 
 import math
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pcrnn import ops
 from pcrnn.cells import LeakyCell
 from pcrnn.errors import UsageError
-from pcrnn.layer import LayerState
 from pcrnn.probes.drive import directions, driven, quiet
-from pcrnn.stack import PredictiveStack, StackState
+from pcrnn.stack import PredictiveStack, StackActivity, StackState
 
 Statistic = Callable[[float], Tensor]  # T(t), [B, D]
 
@@ -99,7 +100,7 @@ def euler(
     def statistic(time: float) -> Tensor:
         return rest + math.sin(2 * math.pi * time / period) * direction
 
-    pieces = 4 * math.ceil(span / coarsest)
+    pieces = 2 * math.ceil(span / coarsest)
     rough, wanted = (solve(copy, statistic, begin, span, steps) for steps in (pieces, 2 * pieces))
     dt = [coarsest / 2**i for i in range(halvings + 1)]
     error = torch.stack([_distance(_stepped(copy, statistic, begin, span, each), wanted) for each in dt])
@@ -111,10 +112,13 @@ def euler(
 
 def field(copy: PredictiveStack, statistic: Tensor, potentials: list[Tensor]) -> list[Tensor]:
     """dv/dt of a driven stack under a statistic T [B, D] at potentials, L times [B, N]."""
-    return [
-        (_recur(cell, potential) + k - potential) / cell.time_constant
-        for cell, potential, (k, *_) in zip(_cells(copy), potentials, _limit(copy, statistic, potentials), strict=True)
-    ]
+    activity, _ = _still(copy, statistic, potentials)
+    slopes = []
+    for layer, cell, v, each in zip(copy.layers, _cells(copy), potentials, activity.layers, strict=True):
+        assert cell.recurrent is not None
+        k = F.linear(each.window[:, -1], layer.weight, layer.bias)
+        slopes.append((F.linear(v.tanh(), cell.recurrent, k) - v) / cell.time_constant)
+    return slopes
 
 
 def solve(
@@ -136,44 +140,37 @@ def solve(
     return v
 
 
-def _limit(copy: PredictiveStack, statistic: Tensor, potentials: list[Tensor]) -> list[tuple[Tensor, ...]]:
-    """k, r, u and eta of every layer where all steps of the delay line and of the errors are the present one."""
-    eta = copy.base.eta.expand(len(statistic), -1)
-    message = copy.sensory.message(statistic - copy.observation.mean(copy.sensory.eta))
-    found = []
-    for layer, potential in zip(copy.layers, potentials, strict=True):
-        heard, output = message, potential.tanh()
-        if layer.mixing is not None:
-            output, _ = ops.mix(output, layer.mixing)
-        eta = eta + output @ layer.readout.T
-        k = heard.repeat(1, layer.delay) @ layer.weight.T + layer.bias
-        found.append((k, output, heard, eta))
-        message, _ = ops.state_error(output, output @ layer.predictor.T)
-        if copy.prior is None:
-            message = torch.cat([layer.error_weight.value * (statistic - layer.observation.mean(eta)), message], -1)
-    return found
+def _still(copy: PredictiveStack, statistic: Tensor, potentials: list[Tensor]) -> tuple[StackActivity, StackState]:
+    """The stack where these potentials and the statistic have stood still for as long as its delay lines reach."""
+    state = copy.initial_state(len(statistic))
+    state = StackState(tuple(each._replace(cell=v) for each, v in zip(state.layers, potentials, strict=True)))
+    steps = max(layer.delay for layer in copy.layers) + 1  # the first compares with a time before
+    with _step(copy, 0.0):
+        return copy.observe(statistic.unsqueeze(1).expand(-1, steps, -1), state)
 
 
 def _stepped(
     copy: PredictiveStack, statistic: Statistic, potentials: list[Tensor], span: float, dt: float
 ) -> list[Tensor]:
     """The stack's own potentials after `span` units of time in steps of dt, from a past that stood still."""
-    copy = deepcopy(copy)
-    for cell in _cells(copy):
-        cell.dt = dt
-    before = zip(copy.layers, potentials, _limit(copy, statistic(0.0), potentials), strict=True)
-    state = [
-        LayerState(v, r, u.unsqueeze(1).expand(-1, layer.delay - 1, -1), eta) for layer, v, (_, r, u, eta) in before
-    ]
+    _, state = _still(copy, statistic(0.0), potentials)
     times = [dt * step for step in range(1, round(span / dt) + 1)]
-    _, after = copy.observe(torch.stack([statistic(time) for time in times], 1), StackState(tuple(state)))
+    with _step(copy, dt):
+        _, after = copy.observe(torch.stack([statistic(time) for time in times], 1), state)
     return [layer.cell for layer in after.layers]
 
 
-def _recur(cell: LeakyCell, potential: Tensor) -> Tensor:
-    """R tanh(v), [B, N]."""
-    assert cell.recurrent is not None
-    return potential.tanh() @ cell.recurrent.T
+@contextmanager
+def _step(copy: PredictiveStack, dt: float) -> Iterator[None]:
+    """Inside the block a step takes so many units of time."""
+    before = [cell.dt for cell in _cells(copy)]
+    for cell in _cells(copy):
+        cell.dt = dt
+    try:
+        yield
+    finally:
+        for cell, was in zip(_cells(copy), before, strict=True):
+            cell.dt = was
 
 
 def _cells(stack: PredictiveStack) -> list[LeakyCell]:

@@ -57,12 +57,11 @@ class FrequencyResponse(NamedTuple):
         if not known:
             return "no layer's gain falls to half its power: all pass every frequency"
         slowest = min(known, key=lambda layer: known[layer])
-        order = sorted(known, key=lambda layer: -known[layer])
-        kept = ", ".join(f"layer {layer} {2 * math.pi / known[layer]:.3g}" for layer in order)
-        loses = len(known) < self.gain.shape[1]
+        lost = ", ".join(f"layer {layer} {2 * math.pi / value:.3g}" for layer, value in known.items())
+        others = "; the others pass every frequency" if len(known) < self.gain.shape[1] else ""
         return (
-            f"a layer keeps rhythms slower than its half-power period, in steps: {kept}; the slowest is layer {slowest}"
-            + ("; the others pass every frequency" if loses else "")
+            f"a layer loses what is faster than its half-power period, in steps: {lost}; the slowest is layer {slowest}"
+            + others
         )
 
 

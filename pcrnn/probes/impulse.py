@@ -28,7 +28,7 @@ class ImpulseResponse(NamedTuple):
 
     response: tuple[Tensor, ...]  # of every unit per unit of impulse, step 0 is the impulse's, L times [2, B, T, N]
     size: Tensor  # root mean square over lanes and units, [2, L, T]
-    half_life: Tensor  # steps from the largest response until half of it is left for good; NaN if never, [2, L]
+    half_life: Tensor  # steps until less than half of the largest response is left for good; NaN if never, [2, L]
     accumulating: Tensor  # recurrence makes it keep half of an impulse for a step more, or longer, bool [L]
 
     def table(self) -> list[dict[str, Any]]:
@@ -93,10 +93,10 @@ def impulse(
 
 
 def half_life(size: Tensor) -> Tensor:
-    """Steps from the largest of sizes [..., T] until half of it is left for good, [...]; NaN where it never is."""
+    """Step from which on sizes [..., T] stay below half of the largest, [...]; NaN where they do not."""
     time = torch.arange(size.shape[-1], dtype=size.dtype)
     curves = size.movedim(-1, 0)
-    return falls(time, curves, curves.amax(0) / 2) - curves.argmax(0)
+    return falls(time, curves, curves.amax(0) / 2)
 
 
 def without_recurrence(stack: PredictiveStack) -> PredictiveStack:

@@ -10,6 +10,7 @@ import torch
 from pcrnn import Categorical, Gaussian, PredictiveStack
 from pcrnn.cells import CELLS
 from pcrnn.errors import UsageError
+from pcrnn.ops.reference import RMS_EPSILON
 from pcrnn.probes import euler, frequency, impulse, jacobian, noise, timescales
 from pcrnn.probes.drive import directions, driven, falls, quiet, statistics
 from pcrnn.probes.euler import field, solve
@@ -211,6 +212,25 @@ def test_a_unit_that_never_moves_has_no_autocorrelation():
     stack.layers[0].weight.data[1] = 0
     found = timescales(stack, noise(2, 300, 3).double())
     assert found.of_states[0].isnan().tolist() == [False, True, False]
+
+
+def test_the_differential_equation_is_the_one_that_is_written_down():
+    """tau dv/dt = -v + R tanh(v) + W [u, u] + b with errors of one time, in two layers that mix their units."""
+    stack = leaky((6, 5), 0.7, delay=2, mixing=True)
+    stack.layers[0].error_weight.variance.fill_(0.5)
+    copy, statistic, potentials = driven(stack), torch.randn(2, 3), [torch.randn(2, 6), torch.randn(2, 5)]
+    eta = copy.base.eta
+    message = statistic - eta
+    for layer, v, found in zip(copy.layers, potentials, field(copy, statistic, potentials), strict=True):
+        q = v.tanh()
+        k = torch.cat([message, message], 1) @ layer.weight.T + layer.bias
+        torch.testing.assert_close(found, (k + q @ layer.cell.recurrent.T - v) / layer.cell.time_constant)
+        a, b = layer.mixing.chunk(2)
+        r = q + (q @ a.T) * (q @ b.T).sigmoid()
+        eta = eta + r @ layer.readout.T
+        missed = r - r @ layer.predictor.T
+        eps = missed / missed.square().mean(1, keepdim=True).add(RMS_EPSILON).sqrt()
+        message = torch.cat([(statistic - eta) / math.sqrt(0.5), eps], 1)
 
 
 @pytest.mark.parametrize("target", [None, Gaussian(2)])
