@@ -89,7 +89,10 @@ def impulse(
     response = tuple(torch.stack(pair) for pair in pairs)
     size = torch.stack([each.square().mean((1, 3)).sqrt() for each in response], 1)
     life = half_life(size)
-    return ImpulseResponse(response, size, life, ~(life[0] < life[1] + 1))
+    keeps = ~(life[0] < life[1] + 1) & (
+        size[0].amax(-1) > 0
+    )  # one that never falls keeps it, one that is deaf does not
+    return ImpulseResponse(response, size, life, keeps)
 
 
 def half_life(size: Tensor) -> Tensor:

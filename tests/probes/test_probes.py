@@ -145,6 +145,13 @@ def test_a_layer_is_labelled_by_how_long_it_keeps_an_impulse(decay, label):
     assert found.table()[0]["is"] == label and label in found.words()
 
 
+def test_a_layer_that_hears_nothing_accumulates_nothing():
+    stack = leaky((3,))
+    stack.layers[0].weight.data.zero_()
+    found = impulse(stack, torch.zeros(1, 20, 3))
+    assert found.half_life.isnan().all() and found.table()[0]["is"] == "denoising"
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_without_recurrence_nothing_outlasts_delay_lines_and_errors(cell):
     """Layer l hears a message of K = 2 steps; every level below adds one for its error and one for its delay line."""
