@@ -144,8 +144,8 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        "signals = {n: backward.signal(direct, handed.get(n)) for n in (own, *others)}",
-        "signals = {n: backward.signal(direct, handed.get(n + 1)) for n in (own, *others)}",
+        "n: backward.signal(own, told[n][direction] if n in told else None)",
+        "n: backward.signal(own, told[n + 1][direction] if n + 1 in told else None)",
     ),
     (
         "learning_rules/local.py",
@@ -188,9 +188,9 @@ _LINES = [
         "beyond[:, :-1] += observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
     ),
     (
-        "learning_rules/bptt.py",
-        "top = activity.layers[-1]",
-        "top = activity.layers[-2]",
+        "pcrnn/stack.py",
+        "return self.layers[-1].output",
+        "return self.layers[-2].output",
     ),
     (
         "learning_rules/bptt.py",
