@@ -188,9 +188,9 @@ _LINES = [
         "beyond[:, :-1] += observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
     ),
     (
-        "pcrnn/stack.py",
-        "return self.layers[-1].output",
-        "return self.layers[-2].output",
+        "learning_rules/bptt.py",
+        "surprise, output = outcome.surprise.detach(), activity.output.detach()",
+        "surprise, output = outcome.surprise.detach(), activity.layers[-2].output.detach()",
     ),
     (
         "learning_rules/bptt.py",
