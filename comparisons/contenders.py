@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map
 import learning_rules
 from comparisons.outside import NETWORKS, Recurrent, equal_width, planned_size, size_of
 from comparisons.tasks import Piece, Split, Task
-from pcrnn import Chunk, PredictiveStack
+from pcrnn import BidirectionalStack, Chunk, PredictiveStack
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.evaluate import evaluating
 from pcrnn.optimiser import adamw, set_rates
@@ -30,6 +30,7 @@ class Kind:
 
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     network: str | None = None  # of `outside.NETWORKS`, in place of a stack
+    bidirectional: bool = False  # narrower, for equal parameters; of tasks with targets
     frozen: bool = False  # the gates of all layers but the top stay as they were drawn
     clip_by_layer: bool = False  # as local rules do, so that what clipping alone is worth can be seen
 
@@ -95,7 +96,8 @@ class Stack(Contender):
     """A predictive stack under one of our rules."""
 
     def __init__(self, task: Task, kind: Kind, config: TrainConfig) -> None:
-        self.stack = stack_for(task, config).to(resolve_device(config.device))
+        build = bidirectional_for if kind.bidirectional else stack_for
+        self.stack = build(task, config).to(resolve_device(config.device))
         if kind.frozen:
             for layer in list(self.stack.layers)[:-1]:
                 layer.weight.requires_grad_(False)
@@ -255,3 +257,15 @@ def _clip(groups: list[list[nn.Parameter]], largest: float) -> bool:
 def stack_for(task: Task, config: TrainConfig) -> PredictiveStack:
     """A new stack for a task, on the CPU; its weights come from torch's global generator."""
     return PredictiveStack(task.observation(), config.hidden, target=task.target(), **config.stack_options())
+
+
+def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
+    """A new bidirectional stack for a task with targets, of about as many parameters as `stack_for` makes."""
+    target = task.target()
+    assert target is not None
+
+    def build(width: int) -> BidirectionalStack:
+        hidden = (width,) * len(config.hidden)
+        return BidirectionalStack(task.observation(), hidden, target=target, **config.stack_options())
+
+    return build(equal_width(planned_size(lambda: stack_for(task, config)), build))

@@ -22,6 +22,9 @@ SUITES: dict[str, str] = {
     "online": "a stream that changes: bits over time and recovery after the switch",
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
     "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
+    "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
+    "top_down": "surprise of stacks with and without top-down expectations, equal updates",
+    "tracking": "iterative inference against the Kalman filter: error over the number of steps",
     "latency": "microseconds from a symbol to the expectation of the next",
 }
 

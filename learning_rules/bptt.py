@@ -1,6 +1,7 @@
 """Backpropagation through time: the reference every local rule is measured against.
 
-    loss = surprise[L] + auxiliary * sum_l surprise[l] + sum_l 1/2 |r_t - Q r_{t-1}|^2 / N,   r constant in the last
+    loss = surprise[L] + auxiliary * sum_l surprise[l] + gate_coordination * penalty
+           + sum_l 1/2 |r_t - r_hat_t|^2 / N,   r constant in the last
 
 The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
 detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
@@ -16,7 +17,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from learning_rules.gates import penalty
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.handshake import check_gates
 from pcrnn.layer import PredictiveLayer
 from pcrnn.stack import Chunk, PredictiveStack
 
@@ -27,12 +30,16 @@ class BPTT:
 
     Args:
         auxiliary: weight of the sum of every layer's own surprise, added to the loss.
+        gate_coordination: weight of the penalty of `learning_rules.gates`; LSTM cells only.
     """
 
     auxiliary: float = 0.0
+    gate_coordination: float = 0.0
 
     def init(self, learner: Learner, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""
+        if self.gate_coordination:
+            check_gates(as_stack(learner, None)[0], "gate_coordination")
         return ()
 
     @torch.enable_grad()
@@ -50,14 +57,17 @@ class BPTT:
         outcome = stack.outcome(activity, chunk)
         per_level = (outcome.surprise * chunk.weights(outcome.surprise.dtype)).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
+        if self.gate_coordination:
+            loss = loss + self.gate_coordination * penalty(activity)
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            predicted = torch.nn.functional.linear(seen.previous_output.detach(), layer.predictor)
+            above = None if seen.previous_above is None else seen.previous_above.detach()
+            predicted = layer.predict(seen.previous_output.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, learned):
             loss.backward()
         stack.adapt(activity, outcome, chunk)
-        top = activity.layers[-1]
-        result = Result(per_level[-1].detach(), outcome.surprise.detach(), activity.state_surprise, top.output.detach())
+        surprise, output = outcome.surprise.detach(), activity.output.detach()
+        result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)
         return result, like(learner, after.detach()), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:

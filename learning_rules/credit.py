@@ -4,23 +4,59 @@ Sign: every quantity here is a gradient of the mean loss (minus the error), so `
 Shapes: B batch, T time, N hidden units, D natural parameters, M message width, K delay line, G traced gate blocks.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
+from pcrnn.bidirectional import turned
 from pcrnn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
 from pcrnn.ops.reference import add_product_
+from pcrnn.wiring import Block, heard_levels
 
 
 class Handed(NamedTuple):
-    """What a layer tells the one below, computed from one learning signal of its own."""
+    """What a layer tells one below that it hears, computed from one learning signal of its own."""
 
-    expectation: Tensor | None  # gradient in eta of the layer below, beyond the broadcast error, [B, T, D]
-    error: Tensor | None  # gradient in the message's pi e_t, [B, T, D]
-    state_error: Tensor  # gradient in the message's eps_t, [B, T, N below]
+    expectation: Tensor | None = None  # gradient in eta of the layer right below, beyond the broadcast error, [B, T, D]
+    error: Tensor | None = None  # gradient in the message's pi e_t, [B, T, D]
+    state_error: Tensor | None = None  # gradient in the message's eps_t, [B, T, N below]
+
+    def plus(self, other: "Handed") -> "Handed":
+        """What two layers say together."""
+        pairs = zip(self, other, strict=True)
+        return Handed(*(b if a is None else a if b is None else a + b for a, b in pairs))
+
+    def turned(self, direction: int) -> "Handed":
+        """The same in the time of a direction; see `pcrnn.bidirectional`."""
+        return Handed(*(None if part is None else turned(part, direction) for part in self)) if direction else self
+
+    def divided(self, directions: int) -> tuple["Handed", ...]:
+        """What it says to each of a level's layers, in its own time; two send state errors alone."""
+        if directions == 1 or self.state_error is None:
+            return (self,) * directions
+        parts = self.state_error.chunk(directions, -1)
+        return tuple(Handed(state_error=part).turned(direction) for direction, part in enumerate(parts))
+
+
+class Inbox:
+    """What the layers above have handed down to every level, added up for each of its signals."""
+
+    def __init__(self, depth: int) -> None:
+        self.handed: list[dict[int, Handed]] = [{} for _ in range(depth)]
+
+    def put(self, index: int, signal: int, said: Handed) -> None:
+        """Hand down to level `index` (0 = bottom), for that signal of its own."""
+        before = self.handed[index].get(signal)
+        self.handed[index][signal] = said if before is None else before.plus(said)
+
+    def take(self, index: int) -> dict[int, Handed]:
+        """All that level `index` was told, by signal; it is kept no longer."""
+        found, self.handed[index] = self.handed[index], {}
+        return found
 
 
 class Signal(NamedTuple):
@@ -59,20 +95,30 @@ class Credit(NamedTuple):
 def reaches(reach: int, index: int, depth: int) -> list[int]:
     """How far up the signals see that layer `index` (0 = bottom) of `depth` computes; the one it learns from first.
 
-    A layer learns from paths that cross at most `reach` layer borders. What it hands down may cross one fewer, and
-    what the layer below hands on one fewer again; no path crosses more borders than there are layers above.
+    A layer learns from paths along at most `reach` edges of the stack's wiring. What it hands down may go along one
+    fewer, and what a layer below hands on one fewer again; no path has more edges than there are layers above.
     """
     above = depth - 1 - index
     return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
 
 
+def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
+    """Which signals of layer `index` are handed down, and for which signals n of the layers it hears, (level, n)."""
+    above, found = depth - 1 - index, {}
+    for level in filter(None, heard):  # level 0 has no layer
+        for n in filter(None, reaches(reach, level - 1, depth)):
+            found.setdefault(min(n - 1, above), []).append((level, n))
+    return found
+
+
 def gradients_of(layer: PredictiveLayer) -> LayerTensors:
     """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
 
-    return LayerTensors._make(_gradient(p) for p in parameters_of(layer))
+    return LayerTensors._make(gradient_of(p) for p in parameters_of(layer))
 
 
-def _gradient(parameter: Tensor | None) -> Tensor | None:
+def gradient_of(parameter: Tensor | None) -> Tensor | None:
+    """`.grad` of a parameter, made where missing; a throw-away buffer for a frozen one."""
     if parameter is None:
         return None
     if not parameter.requires_grad:
@@ -104,7 +150,7 @@ class LayerBackward:
         self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.cells has it
 
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
-        """Learning signal from the broadcast (or own) error and what the layer above handed down, if anything."""
+        """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""
         if handed is None:
             return Signal(direct, None, None, _product(direct, self.feedback))
         beyond = handed.expectation
@@ -112,6 +158,8 @@ class LayerBackward:
             beyond = self._through_error(handed.error, beyond)
         expectation = direct if beyond is None else direct + beyond
         output = _product(expectation, self.feedback)
+        if handed.state_error is None:
+            return Signal(expectation, beyond, None, output)
         difference = ops.state_error_backward(handed.state_error, self.activity.state_error, self.activity.inverse_rms)
         output += difference
         output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
@@ -141,6 +189,9 @@ class LayerBackward:
         )
         weight_trace, bias_trace = self._components(trace)
         traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
+        descending = gradient_of(layer.descending)
+        if descending is not None and activity.previous_above is not None:
+            add_product_(descending, in_difference, for_products(activity.previous_above), sign=-1)
         if activity.cell.hidden is not None:
             self._learn_recurrent(activity.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):
@@ -161,8 +212,8 @@ class LayerBackward:
         at_once = ops.credit(self._decay(False), self.immediate, in_state - through)
         return Credit(self._joined(remembered + at_once), in_gate)
 
-    def hand_down(self, signal: Signal, credit: Credit) -> Handed:
-        """What a signal says about the message that came in and the expectation it came with."""
+    def hand_down(self, signal: Signal, credit: Credit, heard: Sequence[Block]) -> dict[int, Handed]:
+        """What a signal says, to every level that the message came from, of it and of the expectation beside it."""
         layer = self.layer
         rows = layer.cell.traced_blocks * layer.hidden_size
         window = _product(credit.traced, layer.weight[:rows])
@@ -172,16 +223,17 @@ class LayerBackward:
             message[:, :-steps] += late[:, steps:]
         if self.activity.kept is not None:
             message *= self.activity.kept
-        if self.observed is None:
-            return Handed(signal.beyond, None, message)
-        size = layer.observation.size
-        return Handed(signal.beyond, message[..., :size], message[..., size:])
+        handed: dict[int, Handed] = {max(heard_levels(heard)): Handed(expectation=signal.beyond)}
+        for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
+            for level in block.levels:
+                handed[level] = handed.get(level, Handed()).plus(Handed(**{block.part: gradient}))
+        return handed
 
     def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: Learned) -> None:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
-        matrix, bias = (_gradient(p) for p in (cell.recurrent, cell.recurrent_bias))
+        matrix, bias = (gradient_of(p) for p in (cell.recurrent, cell.recurrent_bias))
         assert matrix is not None
         bias = matrix.new_zeros(len(matrix)) if bias is None else bias
         presynaptic = for_products(hidden)

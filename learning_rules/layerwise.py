@@ -67,9 +67,9 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     error, surprise = stack.sensory(_observed(chunk))
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
     learn_base_rate(stack.sensory.eta, chunk.weights(surprise.dtype).unsqueeze(-1) * error[:, 1:])
-    stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
     message = stack.sensory.message(error[:, :-1])
-    stack.sensory.error_weight.adapt(error[:, 1:], chunk.mask)
+    stack.sensory.error_weight.adapt(stack.observation.as_sent(error[:, 1:]), chunk.mask)
+    stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
     return Rising(message, expectation), surprise[:, 1:]
 
 
@@ -102,13 +102,14 @@ def climb(
             layer.observation.precision,
         )
         learned(layer)
-        message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)
+        weight_up = layer.observation.as_sent(layer.error_weight.value)
+        message = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
         after.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
+        layer.error_weight.adapt(layer.observation.as_sent(update.error[:, 1:]), chunk.mask)
         layer.observation.adapt(below, chunk.targets, chunk.mask)
-        layer.error_weight.adapt(update.error[:, 1:], chunk.mask)
         layer.adapt(update.difference)
     return Climbed(Rising(message, below), tuple(surprises), tuple(state_surprises), tuple(after), output)
 

@@ -6,6 +6,8 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
     E_t = a_t E_{t-1} + m_t outer u_t
 
+    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.top_down`
+
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
 learning: with frozen weights and spatial credit `layer` or `top` the sum over chunks equals the gradient over the
@@ -22,22 +24,30 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
+With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
+With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from learning_rules.credit import Handed, LayerBackward, Trace, learn_base_rate, reaches
+from learning_rules.credit import Credit as GateCredit
+from learning_rules.credit import Inbox, LayerBackward, Signal, Trace, learn_base_rate, listening, reaches
+from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from pcrnn.bidirectional import turned
 from pcrnn.cells import CELLS, Cell, GatedCell
+from pcrnn.handshake import check_gates
 from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
+from pcrnn.wiring import heard_levels
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -63,6 +73,8 @@ class Local:
             to the chunk), `none` gives credit to the present step only.
         feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
         seed: of the random feedback matrices.
+        gate_coordination: weight of the penalty of `learning_rules.gates`, each layer learning its own side of it, for
+            which it reads the gates of the layers right above and below; LSTM cells only.
     """
 
     credit: Credit = "neighbour"
@@ -70,6 +82,7 @@ class Local:
     trace: TraceKind = "exact"
     feedback: Feedback = "symmetric"
     seed: int = 0
+    gate_coordination: float = 0.0
 
     def __post_init__(self) -> None:
         for name, kinds in (("credit", Credit), ("trace", TraceKind), ("feedback", Feedback)):
@@ -86,7 +99,10 @@ class Local:
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
         stack, _ = as_stack(learner, None)
-        tracing = list(stack.layers) if self.trace == "exact" else []
+        if self.gate_coordination:
+            check_gates(stack, "gate_coordination")
+        carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
+        tracing = list(stack.layers) if carries else []
         traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
         dense = any(layer.cell.recurrent is not None for layer in tracing)
         recurrent = [
@@ -121,7 +137,7 @@ class Local:
         self.learn(stack, activity, outcome, chunk, carry, learned)
         stack.adapt(activity, outcome, chunk)
         loss = (outcome.surprise[-1] * chunk.weights(outcome.surprise.dtype)).sum()
-        result = Result(loss, outcome.surprise, activity.state_surprise, activity.layers[-1].output)
+        result = Result(loss, outcome.surprise, activity.state_surprise, activity.output)
         return result, like(learner, after), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
@@ -142,40 +158,57 @@ class Local:
         learned: Hook = unheard,
     ) -> None:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
-        depth = len(stack.layers)
+        depth, directions = len(stack.hidden_sizes), stack.directions
         weight = chunk.weights(outcome.surprise.dtype).unsqueeze(-1)
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        reach = self._reach(depth)
-        top = -weight * outcome.error[-1]
+        inbox = Inbox(depth)
+        for level in reversed(range(depth)):
+            direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
+            told = {n: said.divided(directions) for n, said in inbox.take(level).items()}
+            for direction in range(directions):
+                index = level * directions + direction
+                backward = LayerBackward(
+                    stack.layers[index],
+                    activity.layers[index],
+                    carry.feedback[index] if carry.feedback else stack.layers[index].readout,
+                    observed=chunk.observations if stack.prior is None else None,
+                )
+                own = turned(direct, direction)
+                signals = {
+                    n: backward.signal(own, told[n][direction] if n in told else None)
+                    for n in reaches(self._reach(depth), level, depth)
+                }
+                credit = self._learn_layer(backward, own, signals, carry, index)
+                if self.gate_coordination:
+                    coordinate_(stack, activity, index, self.gate_coordination)
+                learned(stack.layers[index])
+                heard = stack.wiring[level]
+                for n, listeners in listening(self._reach(depth), level, heard_levels(heard), depth).items():
+                    said = backward.hand_down(signals[n], credit(n), heard)
+                    for below, theirs in listeners:
+                        inbox.put(below - 1, theirs, said[below].turned(direction))
+
+    def _learn_layer(
+        self, backward: LayerBackward, direct: Tensor, signals: dict[int, Signal], carry: LocalCarry, index: int
+    ) -> Callable[[int], GateCredit]:
+        """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
+        own = next(iter(signals))
         learns_through_time = self.trace != "none"
         hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
-        handed: dict[int, Handed] = {}
-        for index in reversed(range(depth)):
-            direct = -weight * outcome.error[index + 1] if self.credit == "layer" else top
-            backward = LayerBackward(
-                stack.layers[index],
-                activity.layers[index],
-                carry.feedback[index] if carry.feedback else stack.layers[index].readout,
-                observed=chunk.observations if stack.prior is None else None,
-            )
-            own, *others = reaches(reach, index, depth)
-            signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}
-            trace = carry.traces[index] if carry.traces else None
-            recurrent = carry.recurrent[index] if carry.recurrent else None
-            credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
-            learned(stack.layers[index])
-            wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()
-            handed = {}
-            for n in wanted:
-                if n == own and learns_through_time == hands_through_time:
-                    passed = credit
-                elif learns_through_time and self.credit == "cascade":
-                    passed = backward.cascaded(backward.signal(direct, None), signals[n])
-                else:
-                    passed = backward.credit(signals[n], hands_through_time)
-                handed[n] = backward.hand_down(signals[n], passed)
+        trace = carry.traces[index] if carry.traces else None
+        recurrent = carry.recurrent[index] if carry.recurrent else None
+        credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
+
+        def passed(n: int) -> GateCredit:
+            if n == own and learns_through_time == hands_through_time:
+                return credit
+            if learns_through_time and self.credit == "cascade":
+                return backward.cascaded(backward.signal(direct, None), signals[n])
+            return backward.credit(signals[n], hands_through_time)
+
+        return passed
 
     def _reach(self, depth: int) -> int:
         """How many layers above, at most, a layer hears from."""
@@ -191,4 +224,11 @@ class Local:
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        return alone and stack.prior is None and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        adjacent = all(len(heard_levels(heard)) == 1 for heard in stack.wiring)
+        return (
+            alone
+            and adjacent
+            and not stack.top_down
+            and stack.prior is None
+            and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+        )

@@ -4,6 +4,7 @@
 >>> stack = PredictiveStack(Categorical(27), hidden_sizes=(64, 64))
 """
 
+from pcrnn.bidirectional import BidirectionalStack as BidirectionalStack
 from pcrnn.hub import load as load
 from pcrnn.layer import LayerActivity as LayerActivity
 from pcrnn.layer import LayerState as LayerState

@@ -292,6 +292,7 @@ class LSTMCell(Cell):
     """
 
     blocks, traced_blocks, decay_block, recurrent_blocks, parts = 4, 3, 1, 4, 2
+    input_block, output_block = 0, 3
 
     class Gates(NamedTuple):
         input_gate: Tensor  # sigmoid(i_t), [B, T, N]

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
+from pcrnn import wiring
 from pcrnn.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ class TrainConfig:
     """Let the units of a layer meet within a step, through a gated linear unit."""
     weigh_errors: bool = True
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
+    precision_weighting: bool = True
+    """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
+    skip: Literal["none", "residual", "dense", "every-other"] = "none"
+    """What a layer hears besides the level right below: the state errors of all below, added to that one's; all levels
+    below; or the level two below."""
+    top_down: bool = False
+    """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -57,6 +65,8 @@ class TrainConfig:
     """Local rule: errors come back through the readout's transpose or through a fixed random matrix."""
     auxiliary: float = 0.0
     """bptt: weight of the lower levels' surprise in the loss."""
+    gate_coordination: float = 0.0
+    """Cell lstm: weight of the penalty on a layer's output gate and the next layer's input gate both being closed."""
     chunk: int = 128
     """Time steps between two updates."""
     batch: int = 32
@@ -128,18 +138,21 @@ class TrainConfig:
             "dropout": self.dropout,
             "mixing": self.mixing,
             "weigh_errors": self.weigh_errors,
+            "skip": self.skip,
+            "top_down": self.top_down,
         }
 
     def rule_options(self) -> dict[str, Any]:
         """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
         if self.rule == "bptt":
-            return {"auxiliary": self.auxiliary}
+            return {"auxiliary": self.auxiliary, "gate_coordination": self.gate_coordination}
         return {
             "credit": self.credit,
             "hops": self.hops,
             "trace": self.trace,
             "feedback": self.feedback,
             "seed": self.seed,
+            "gate_coordination": self.gate_coordination,
         }
 
 
@@ -160,8 +173,8 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "credit", "hops", "trace",
-    "feedback", "auxiliary", "chunk", "batch", "seed",
+    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "precision_weighting", "skip",
+    "top_down", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk", "batch", "seed",
 )  # fmt: skip
 
 
@@ -225,8 +238,9 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
 
 
 _AT_LEAST = {
-    "delay": 1, "hops": 0, "auxiliary": 0, "chunk": 1, "batch": 1, "steps": 1, "weight_decay": 0, "warmup": 0,
-    "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0, "keep_last": 1,
+    "delay": 1, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1, "steps": 1,
+    "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0,
+    "keep_last": 1,
 }  # fmt: skip
 
 
@@ -239,6 +253,12 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UsageError(f"lr: expected a number above 0, got {config.lr}")
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"hidden: expected one or more sizes of at least 1, got {_shown(config.hidden)}")
+    try:
+        wiring.check(config.skip, config.hidden)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if config.top_down and len(config.hidden) < 2:
+        raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
     if not 0 <= config.dropout < 1:
         raise UsageError(f"dropout: expected at least 0 and below 1, got {config.dropout}")
     if not all(0 <= beta < 1 for beta in config.betas):
@@ -253,6 +273,11 @@ def _check_rule_options(config: TrainConfig) -> None:
         if getattr(config, name) != defaults[name]:
             owner = "bptt" if config.rule == "local" else "local"
             raise UsageError(f"{name}: expected only with rule {owner}, got rule {config.rule}; leave it out")
+    if config.gate_coordination and (config.cell != "lstm" or len(config.hidden) < 2):
+        raise UsageError(
+            f"gate_coordination: expected only with two or more layers of cell lstm, got {len(config.hidden)} of cell "
+            f"{config.cell}; leave it out"
+        )
 
 
 def _nearest(word: str, known: typing.Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Lanes, Source, TextSource, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
+from pcrnn.observations import Gaussian, Observation
 from pcrnn.stack import Chunk, PredictiveStack
 
 WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
@@ -47,9 +48,21 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
 
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
-    observation = source.observation()
+    observation = _observation(config, source)
     require_memory(count_weights(config, observation.size), torch.device("cpu"), "hidden")
     return PredictiveStack(observation, config.hidden, **config.stack_options())
+
+
+def _observation(config: TrainConfig, source: Source) -> Observation:
+    observation = source.observation()
+    if config.precision_weighting:
+        return observation
+    if not isinstance(observation, Gaussian):
+        raise UsageError(
+            f"precision_weighting: expected true for {source.name}, whose {type(observation).__name__} "
+            "observations have no precisions, got false; leave it out"
+        )
+    return Gaussian(observation.size, weighted=False)
 
 
 @contextmanager

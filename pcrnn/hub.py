@@ -42,10 +42,12 @@ def export(run: "TrainedRun", folder: Path) -> Path:
     """
     if folder.exists():
         raise UsageError(f"{folder}: expected the name of a new folder, got one that exists; choose another")
+    observation = run.stack.observation
+    weighting = {} if run.config.precision_weighting else {"weighted": False}
     document = {
         "format": FORMAT,
         "library": "pcrnn",
-        "observation": {"family": run.stack.observation.family, "size": run.stack.observation.size},
+        "observation": {"family": observation.family, "size": observation.size, **weighting},
         "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
         "data": run.source.state(),
         "trained": {"settings": run.config.as_mapping(), "updates": run.step},
@@ -91,7 +93,8 @@ def _described(path: Path) -> tuple[Observation, TrainConfig]:
                 "use the version of pcrnn that wrote it, or a newer one"
             )
         observation, stack = document["observation"], document["stack"]
-        family = _FAMILIES[observation["family"]](_whole(observation["size"]))
+        weighting = {} if observation.get("weighted", True) else {"weighted": False}
+        family = _FAMILIES[observation["family"]](_whole(observation["size"]), **weighting)
         return family, TrainConfig.from_mapping(stack, str(name))
     except CheckpointError:
         raise

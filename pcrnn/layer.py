@@ -5,7 +5,8 @@ Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D
     k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
     q_t   = cell(k_t, s_{t-1})                     one of pcrnn.cells
     r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
-    eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state
+    eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state; less D r_{t-1} of
+                                                   the layer above, where that one sends down what it expects
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
     e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
 """
@@ -22,6 +23,7 @@ from pcrnn.cells import Cell, CellActivity
 from pcrnn.errors import InputError
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight, RunningVariance
+from pcrnn.top_down import Unexplained, complete
 
 
 class LayerState(NamedTuple):
@@ -31,6 +33,13 @@ class LayerState(NamedTuple):
     output: Tensor  # r, [B, N]
     messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
     expectation: Tensor  # eta, [B, D], of the observation that comes next
+
+
+class Sent(NamedTuple):
+    """What a level sends up over one chunk."""
+
+    error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
+    state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
 
 
 class LayerActivity(NamedTuple):
@@ -45,7 +54,7 @@ class LayerActivity(NamedTuple):
     state_error: Tensor  # eps_t, [B, T, N], root mean square 1
     state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
     error: Tensor | None  # e_t, [B, T, D]
-    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1]
+    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
@@ -54,13 +63,12 @@ class LayerActivity(NamedTuple):
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
     kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
+    previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
 
     @property
-    def message(self) -> Tensor:
-        """What goes up: the two prediction errors, concat(pi e_t, eps_t)."""
-        if self.error is None:
-            return self.state_error
-        return torch.cat([self.error_weight * self.error, self.state_error], -1)
+    def sent(self) -> Sent:
+        """What goes up: the two prediction errors."""
+        return Sent(None if self.error is None else self.error_weight * self.error, self.state_error)
 
     @property
     def met(self) -> tuple[Tensor, Tensor]:
@@ -88,6 +96,7 @@ class PredictiveLayer(nn.Module):
         mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
             stays elementwise, so traces stay exact.
         weigh_errors: send errors e_t up in units of their running root mean square; see `ErrorWeight`.
+        above: number of units of a layer above that sends down what it expects; see `pcrnn.top_down`.
 
     Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
     of a wrong shape, dtype or device.
@@ -110,6 +119,7 @@ class PredictiveLayer(nn.Module):
         dropout: float = 0.0,
         mixing: bool = False,
         weigh_errors: bool = False,
+        above: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
@@ -127,6 +137,7 @@ class PredictiveLayer(nn.Module):
         self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
         self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
         self.mixing = nn.Parameter(torch.empty(2 * hidden_size, hidden_size)) if mixing else None  # [A; B]
+        self.descending = None if above is None else nn.Parameter(torch.empty(hidden_size, above))  # D
         self.running = RunningVariance(hidden_size)
         self.error_weight = ErrorWeight(weigh_errors)
         self.reset_parameters()
@@ -143,6 +154,8 @@ class PredictiveLayer(nn.Module):
                 bound = 1 / math.sqrt(matrix.shape[1])
                 nn.init.uniform_(matrix, -bound, bound)
         self.cell.reset_parameters()
+        if self.descending is not None:
+            nn.init.zeros_(self.descending)  # the layer above expects nothing before it has learned to
         with torch.no_grad():
             self.bias.copy_(self.cell.initial_bias())
 
@@ -173,6 +186,7 @@ class PredictiveLayer(nn.Module):
         *,
         observed: Tensor | None = None,
         below: Tensor | None = None,
+        rest: Unexplained | None = None,
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
 
@@ -181,16 +195,22 @@ class PredictiveLayer(nn.Module):
             state: state before the chunk; zeros when None.
             observed: x, to be compared with what the layer expected one step before.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
+            rest: what the message lacks until the layer has said what it expects of the layer below.
         """
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
         heard, kept = self.hear(message)
-        window, messages = self.delay_line(heard, state.messages)
+        completed = None if rest is None else complete(self, heard, kept, state, rest)
+        window, messages = self.delay_line(heard if completed is None else completed.heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
-        cell = self.cell(F.linear(window, self.weight, self.bias).to(dtype), state.cell)
-        output, mixed = (cell.output, None) if self.mixing is None else ops.mix(cell.output, self.mixing)
+        if completed is None:
+            preactivation = F.linear(window, self.weight, self.bias).to(dtype)
+        else:
+            preactivation = completed.preactivation
+        cell = self.cell(preactivation, state.cell)
+        output, mixed = self.mix(cell.output)
         previous_output = ops.shifted(state.output, output)
-        predicted = F.linear(previous_output, self.predictor).to(dtype)
+        predicted = self.predict(previous_output, None)
         difference = (output - predicted).detach()
         state_error, inverse_rms = ops.state_error(output, predicted)
         expectation = F.linear(output, self.readout).to(dtype)
@@ -205,7 +225,7 @@ class PredictiveLayer(nn.Module):
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
             error=error,
-            error_weight=self.error_weight.value.to(dtype),
+            error_weight=self.observation.as_sent(self.error_weight.value).to(dtype),
             surprise=surprise,
             window=window,
             cell=cell,
@@ -238,6 +258,30 @@ class PredictiveLayer(nn.Module):
         steps, history = message.shape[1], torch.cat([before, message], 1)
         windows = [history[:, k : k + steps] for k in reversed(range(self.delay))]
         return torch.cat(windows, -1), history[:, steps:]
+
+    def mix(self, gated: Tensor) -> tuple[Tensor, ops.Mixed | None]:
+        """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
+        return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
+
+    def predict(self, previous_output: Tensor, previous_above: Tensor | None) -> Tensor:
+        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]."""
+        own = F.linear(previous_output, self.predictor)
+        if previous_above is None or self.descending is None:
+            return own.to(previous_output.dtype)
+        return (own + F.linear(previous_above, self.descending)).to(previous_output.dtype)
+
+    def told(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
+        """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
+        predicted = self.predict(activity.previous_output, previous_above)
+        difference = (activity.output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(activity.output, predicted)
+        return activity._replace(
+            state_error=state_error,
+            state_surprise=self.state_surprise(difference),
+            difference=difference,
+            inverse_rms=inverse_rms,
+            previous_above=previous_above,
+        )
 
     def adapt(self, difference: Tensor) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
@@ -287,4 +331,5 @@ class PredictiveLayer(nn.Module):
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
         weighs = ", weigh_errors=True" if self.error_weight.rate else ""
-        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}{weighs}"
+        above = "" if self.descending is None else f", above={self.descending.shape[1]}"
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}{weighs}{above}"

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pcrnn.errors import UsageError
+from pcrnn.wiring import blocks, width
 
 if TYPE_CHECKING:
     import torch
@@ -28,18 +29,24 @@ def machine_memory() -> int:
 
 def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
     """N and K M of every layer of a stack that predicts an observation of D = `parameters`, bottom first."""
-    widths = [parameters, *(units + parameters for units in config.hidden)]
-    return [(units, config.delay * width) for units, width in zip(config.hidden, widths, strict=False)]
+    heard = blocks(config.skip, parameters, config.hidden)
+    return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
 
 
 def count_weights(config: TrainConfig, parameters: int) -> int:
-    """How many weights that stack has: W and b, R, Q, P, the mixing's A and B, and the base rate."""
+    """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rate."""
     cell = _cell(config)
     square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
     biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
-    return parameters + sum(
-        cell.blocks * units * window + biases * units + square * units * units + parameters * units
-        for units, window in layer_sizes(config, parameters)
+    pairs = zip(config.hidden, config.hidden[1:], strict=False)
+    descending = sum(below * above for below, above in pairs) if config.top_down else 0
+    return (
+        parameters
+        + descending
+        + sum(
+            cell.blocks * units * window + biases * units + square * units * units + parameters * units
+            for units, window in layer_sizes(config, parameters)
+        )
     )
 
 

@@ -36,6 +36,10 @@ class Observation(nn.Module, ABC):
         """Precision per channel, [D], for families that have one."""
         return None
 
+    def as_sent(self, error: Tensor) -> Tensor:
+        """An error e, [..., D], as it goes up; or what multiplies it, [1] or [D]."""
+        return error
+
     @abstractmethod
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sufficient statistic T(x), [..., D]."""
@@ -142,13 +146,17 @@ class Gaussian(Observation):
 
     e = precision (x - eta); surprise = 1/2 sum_d [precision (x - eta)^2 - log precision + log 2 pi].
     The precision is the inverse of a running variance of x - eta, updated by `adapt` with weight `rate`.
+
+    Args:
+        weighted: let errors go up as they are learned from, weighted by their channel's precision; if False x - eta
+            goes up, in units of the data, and learning stays the same.
     """
 
     family = "gaussian"
 
-    def __init__(self, size: int, *, rate: float = 0.1, floor: float = 1e-4) -> None:
+    def __init__(self, size: int, *, rate: float = 0.1, floor: float = 1e-4, weighted: bool = True) -> None:
         super().__init__(size)
-        self.floor = floor
+        self.floor, self.weighted = floor, weighted
         self.running = RunningVariance(size, rate)
 
     @property
@@ -160,6 +168,9 @@ class Gaussian(Observation):
     def precision(self) -> Tensor:
         """Inverse running variance per channel, [D]."""
         return self.variance.clamp_min(self.floor).reciprocal()
+
+    def as_sent(self, error: Tensor) -> Tensor:
+        return error if self.weighted else error * self.variance.clamp_min(self.floor).to(error.dtype)
 
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return (x * self.precision).to(dtype)
@@ -178,6 +189,9 @@ class Gaussian(Observation):
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         difference = x - eta
         self.running.update(difference.flatten(0, -2) if mask is None else difference[mask])
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.weighted else ", weighted=False")
 
 
 class Poisson(Observation):

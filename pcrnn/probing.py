@@ -107,6 +107,44 @@ class Euler(_Probe):
     """Beginnings, each driven in a direction of its own."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Gradients(_Probe):
+    """How much of the gradient reaches the bottom layer of new stacks, over depths, skips, losses and rules."""
+
+    depths: tuple[int, ...] = (2, 4, 8, 12, 16)
+    """Numbers of layers."""
+    units: int = 32
+    """Of every layer."""
+    seeds: int = 3
+    """How many stacks to take the geometric mean over."""
+    steps: int = 32
+    """Of every passage."""
+    lanes: int = 8
+    """Passages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lags(_Probe):
+    """How far back in time every layer's gradient reaches, under every rule."""
+
+    lags: tuple[int, ...] = (0, 1, 2, 4, 8, 16, 32, 64)
+    """Steps before the loss."""
+    lanes: int = 16
+    """Passages, one step longer than the largest lag."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates(_Probe):
+    """How much of a signal passes both gates between two stacked LSTM layers."""
+
+    beside: Annotated[Path | None, arg(metavar="RUN")] = None
+    """Another run of as many layers, drawn into the same picture."""
+    steps: int = 256
+    """Of every passage."""
+    lanes: int = 8
+    """Passages."""
+
+
 class Finding(Protocol):
     """What a probe returns: a NamedTuple of tensors that can say what is in it."""
 
@@ -238,12 +276,99 @@ def _euler(command: Euler, specimen: Specimen, stem: Path) -> tuple[Finding, lis
     return found, pictures.convergence(stem, found.dt, found.error, found.order, info=specimen.info)
 
 
+def _gradients(command: Gradients, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+    import learning_rules
+    from pcrnn import probes
+    from pcrnn.cells import CELLS
+    from pcrnn.plots import RunInfo
+    from pcrnn.plots import depth as pictures
+    from pcrnn.probes.gradients import Measure, of_plain, of_rule
+    from pcrnn.stack import Chunk
+    from pcrnn.wiring import Skip
+
+    if command.units < 1 or command.seeds < 1:
+        raise UsageError(f"units, seeds: expected at least 1, got {command.units}, {command.seeds}")
+    if not command.depths or min(command.depths) < 1:
+        raise UsageError(f"depths: expected one or more of at least 1, got {list(command.depths)}")
+    chunk = Chunk.of_stream(specimen.passages(command.lanes, command.steps + 1))
+    of_data = (specimen.stack.observation, chunk, command.units)
+    cell = next(name for name, kind in CELLS.items() if type(specimen.stack.layers[0].cell) is kind)
+    auxiliary = " + aux"
+    wirings: dict[str, Skip] = {"no skips": "none", "every-other": "every-other", "residual": "residual"}
+    plain: dict[str, Measure] = {
+        name + more: of_plain(*of_data, skip=skip, auxiliary=weight)
+        for name, skip in wirings.items()
+        for more, weight in (("", 0.0), (auxiliary, 1.0))
+    }
+    bptt, with_auxiliary = learning_rules.make("bptt"), learning_rules.make("bptt", auxiliary=1.0)
+    errors: dict[str, Measure] = {
+        "bptt": of_rule(bptt, *of_data, cell=cell),
+        "bptt" + auxiliary: of_rule(with_auxiliary, *of_data, cell=cell),
+        "bptt, every-other": of_rule(bptt, *of_data, cell=cell, skip="every-other"),
+        "bptt, residual": of_rule(bptt, *of_data, cell=cell, skip="residual"),
+    }
+    for credit in ("cascade", "neighbour", "top", "layer"):
+        errors[credit] = of_rule(learning_rules.make("local", credit=credit), *of_data, cell=cell)
+    panels = {"plain: outputs go up, rnn cells": plain, f"this library: errors go up, {cell} cells": errors}
+    measures = {
+        f"{kind}, {name}": each
+        for kind, names in zip(("plain", "errors"), panels.values(), strict=True)
+        for name, each in names.items()
+    }
+    found = probes.over_depths(measures, command.depths, range(command.seed, command.seed + command.seeds))
+    info = RunInfo(about=f"new stacks of {command.units} units a layer, geometric mean of {command.seeds} seeds")
+    bottom = iter(found.bottom.numpy())
+    drawn = {title: {name: next(bottom) for name in names} for title, names in panels.items()}
+    return found, pictures.gradients_by_depth(stem, found.depths, drawn, dashed=auxiliary, info=info)
+
+
+def _lags(command: Lags, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+    import learning_rules
+    from pcrnn import probes
+    from pcrnn.plots import depth as pictures
+
+    if not command.lags or min(command.lags) < 0:
+        raise UsageError(f"lags: expected one or more of at least 0, got {list(command.lags)}")
+    rules = {"bptt": learning_rules.make("bptt")}
+    for credit in ("neighbour", "cascade", "top", "layer"):
+        rules[credit] = learning_rules.make("local", credit=credit)
+    x = specimen.passages(command.lanes, max(command.lags) + 2)
+    found = probes.over_lags(specimen.stack, rules, x, command.lags)
+    norms = {name: each.numpy() for name, each in zip(found.rules, found.norms, strict=True)}
+    return found, pictures.gradients_by_lag(stem, found.lags, norms, info=specimen.info)
+
+
+def _gates(command: Gates, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+    from pcrnn import probes
+    from pcrnn.handshake import check_gates
+    from pcrnn.plots import depth as pictures
+
+    def watched(specimen: Specimen) -> probes.GatePassage:
+        try:
+            check_gates(specimen.stack, "gates")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return probes.gates(specimen.stack, specimen.passages(command.lanes, command.steps))
+
+    found = {command.run.name if command.run else "untrained": watched(specimen)}
+    first, *_ = found.values()
+    if command.beside is not None:
+        found[command.beside.name] = other = watched(_trained(command.beside))
+        if len(other.passed) != len(first.passed):
+            raise UsageError(f"beside: expected a run of {len(first.passed) + 1} layers, got {len(other.passed) + 1}")
+    passed = {name: [each.numpy() for each in passage.passed] for name, passage in found.items()}
+    return first, pictures.gate_passage(stem, passed, info=specimen.info)
+
+
 PROBES: dict[type, Callable[[Any, Specimen, Path], tuple[Finding, list[Path]]]] = {
     Frequency: _frequency,
     Impulse: _impulse,
     Jacobian: _jacobian,
     Timescales: _timescales,
     Euler: _euler,
+    Gradients: _gradients,
+    Lags: _lags,
+    Gates: _gates,
 }
 
 if TYPE_CHECKING:

@@ -9,21 +9,26 @@ learns a label or a regression target at every step instead.
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
     u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
 
+With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.top_down`.
+With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.wiring`.
+
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
 weighed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pcrnn.cells import Cell
-from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer
+from pcrnn.layer import LayerActivity, LayerState, PredictiveLayer, Sent
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight
+from pcrnn.top_down import Unexplained
+from pcrnn.wiring import Block, Skip, blocks, width
 
 
 class Chunk(NamedTuple):
@@ -84,6 +89,11 @@ class StackActivity(NamedTuple):
         return torch.stack([self.base_surprise, *(layer.met[1] for layer in self.layers)])
 
     @property
+    def output(self) -> Tensor:
+        """r_t of the top layer, [B, T, N]."""
+        return self.layers[-1].output
+
+    @property
     def state_surprise(self) -> Tensor:
         """How badly each layer predicted its own next state, nats, [L, B, T]."""
         return torch.stack([layer.state_surprise for layer in self.layers])
@@ -94,6 +104,15 @@ class Outcome(NamedTuple):
 
     error: tuple[Tensor, ...]  # L + 1 times [B, T, D]
     surprise: Tensor  # [L + 1, B, T], nats
+
+
+def message(heard: Sequence[Block], sent: Sequence[Sent]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent up, level 0 first."""
+    parts = []
+    for block in heard:
+        first, *others = (getattr(sent[level], block.part) for level in block.levels)
+        parts.append(sum(others, start=first))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
 
 class BaseRate(nn.Module):
@@ -111,7 +130,7 @@ class BaseRate(nn.Module):
 
     def message(self, error: Tensor) -> Tensor:
         """What goes up: pi e, [B, T, D]."""
-        return self.error_weight.value.to(error.dtype) * error
+        return self.observation.as_sent(self.error_weight.value).to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
@@ -154,6 +173,10 @@ class PredictiveStack(nn.Module):
         dropout: share of every message that the layer above does not hear, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
         weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
+        skip: what a layer hears besides the errors of the level right below it; see `pcrnn.wiring`.
+        top_down: send up only what the layer above did not expect; see `pcrnn.top_down`.
+
+    `wiring` has the blocks of every layer's message, bottom first.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -161,6 +184,8 @@ class PredictiveStack(nn.Module):
     >>> expectation.shape
     torch.Size([4, 10, 27])
     """
+
+    directions: ClassVar[int] = 1  # in which a level reads time, with a layer for each
 
     def __init__(
         self,
@@ -174,30 +199,34 @@ class PredictiveStack(nn.Module):
         dropout: float = 0.0,
         mixing: bool = False,
         weigh_errors: bool = True,
+        skip: Skip = "none",
+        top_down: bool = False,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
             raise ValueError("PredictiveStack: expected at least one hidden size, got none")
         self.sensory = BaseRate(observation, weigh_errors)
         self.prior = None if target is None else BaseRate(target)
+        sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
+        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None)
+        self.top_down = top_down
         layers = []
-        width = observation.size
-        for size in hidden_sizes:
-            own = deepcopy(observation if target is None else target)
-            layers.append(
+        for level, (size, heard) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
+            layers += [
                 PredictiveLayer(
-                    width,
+                    width(heard),
                     size,
-                    observation=own,
+                    observation=deepcopy(observation if target is None else target),
                     cell=cell if isinstance(cell, str) else cell(size),
                     delay=delay,
                     longest=longest,
                     dropout=dropout,
                     mixing=mixing,
                     weigh_errors=weigh_errors,
+                    above=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
                 )
-            )
-            width = size + (own.size if target is None else 0)
+                for _ in range(self.directions)
+            ]
         self.layers = Layers(layers)
 
     @classmethod
@@ -207,6 +236,8 @@ class PredictiveStack(nn.Module):
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
+        stack.top_down = False
         stack.layers = Layers([layer])
         return stack
 
@@ -221,9 +252,14 @@ class PredictiveStack(nn.Module):
         return self.sensory if self.prior is None else self.prior
 
     @property
+    def levels(self) -> list[BaseRate | PredictiveLayer]:
+        """What forms the expectations eta[0], ..., eta[L]: the base, and each level's last layer."""
+        return [self.base, *list(self.layers)[self.directions - 1 :: self.directions]]
+
+    @property
     def hidden_sizes(self) -> tuple[int, ...]:
-        """Number of units of each layer, bottom first."""
-        return tuple(layer.hidden_size for layer in self.layers)
+        """Number of units of each level's layers, bottom first."""
+        return tuple(layer.hidden_size for layer in list(self.layers)[:: self.directions])
 
     def initial_state(self, batch_size: int) -> StackState:
         """State before the first observation: layers at zero, the next observation expected at its base rate."""
@@ -246,16 +282,34 @@ class PredictiveStack(nn.Module):
         state = self.initial_state(x.shape[0]) if state is None else state
         base_error, base_surprise = self.sensory(x)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        message, expectation = self.sensory.message(base_error), base_expectation
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
         layers, states = [], []
-        for layer, before in zip(self.layers, state.layers, strict=True):
-            observed = x if self.prior is None else None
-            activity, after = layer.observe(message, before, observed=observed, below=expectation)
-            message, expectation = activity.message, activity.expectation
+        for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
+            observed, rest = x if self.prior is None else None, None
+            if layers and self.top_down:
+                rest = self._unexplained(layers, heard)
+                sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
+            activity, after = layer.observe(
+                message(heard, sent), before, observed=observed, below=expectation, rest=rest
+            )
+            if rest is not None:
+                layers[-1] = self.layers[len(layers) - 1].told(layers[-1], activity.previous_output)
+                sent[-1] = layers[-1].sent
+            expectation = activity.expectation
+            sent.append(activity.sent)
             layers.append(activity)
             states.append(after)
         activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
+
+    def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
+        """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
+        lower, seen = self.layers[len(layers) - 1], layers[-1]
+        assert lower.descending is not None
+        at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
+        start = width(heard[:at])
+        expected = lower.predict(seen.previous_output, None)
+        return Unexplained(seen.output, expected, lower.descending, slice(start, start + heard[at].width))
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
@@ -263,7 +317,7 @@ class PredictiveStack(nn.Module):
         fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
         pairs = [
             level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
-            for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True)
+            for level, eta in zip(self.levels, activity.expectations, strict=True)
         ]
         if not supervised:
             self.check_shifted(chunk)
@@ -277,15 +331,15 @@ class PredictiveStack(nn.Module):
     @torch.no_grad()
     def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
-        for level, eta in zip([self.base, *self.layers], activity.expectations, strict=True):
+        if self.prior is None:
+            for level, error in zip(self.levels, outcome.error, strict=True):
+                level.error_weight.adapt(level.observation.as_sent(error), chunk.mask)
+        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
+            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error))
+        for level, eta in zip(self.levels, activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
             layer.adapt(of_layer.difference)
-        if self.prior is None:
-            for level, error in zip([self.base, *self.layers], outcome.error, strict=True):
-                level.error_weight.adapt(error, chunk.mask)
-        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
-            self.sensory.error_weight.adapt(activity.base_error)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""

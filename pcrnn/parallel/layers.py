@@ -65,6 +65,16 @@ class LayerTeam(Ranks):
                 "dropout: expected 0 with parallel layers, whose ranks draw no numbers together, got "
                 f"{config.dropout}; leave it out, or take --parallel data"
             )
+        if config.skip != "none":
+            raise UsageError(
+                "skip: expected none with parallel layers, whose ranks hear the level right below only, got "
+                f"{config.skip}; leave it out, or take --parallel data"
+            )
+        if config.top_down:
+            raise UsageError(
+                "top_down: expected false with parallel layers, whose ranks hear nothing from above, got true; leave "
+                "it out, or take --parallel data"
+            )
         self.shares: list[range] = []
         self.waiting: deque[tuple[dist.Work, Tensor]] = deque()  # what the rank above has not taken yet
 

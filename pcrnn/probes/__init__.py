@@ -8,6 +8,11 @@ Each takes a stack and, where it needs one, a passage, changes neither, and retu
     jacobian     eigenvalues of one whole update near a fixed point: stable, unstable, oscillating
     timescales   time constants of every unit, by its decays and by the autocorrelation of its states
     euler        a stack of leaky cells against the differential equation it discretises
+    gradients    how much of the gradient reaches the bottom layer, over depths, skip connections, losses and rules
+    lags         how far back in time every layer's gradient reaches, under every rule
+    gates        how much of a signal passes both gates between two stacked LSTM layers
+
+`gradient_paths` counts the ways by which a gradient comes down.
 """
 
 from pcrnn.probes.drive import noise as noise
@@ -15,9 +20,17 @@ from pcrnn.probes.euler import EulerConvergence as EulerConvergence
 from pcrnn.probes.euler import euler as euler
 from pcrnn.probes.frequency import FrequencyResponse as FrequencyResponse
 from pcrnn.probes.frequency import frequency as frequency
+from pcrnn.probes.gates import GatePassage as GatePassage
+from pcrnn.probes.gates import gates as gates
+from pcrnn.probes.gradients import GradientNorms as GradientNorms
+from pcrnn.probes.gradients import LagNorms as LagNorms
+from pcrnn.probes.gradients import over_depths as over_depths
+from pcrnn.probes.gradients import over_lags as over_lags
 from pcrnn.probes.impulse import ImpulseResponse as ImpulseResponse
 from pcrnn.probes.impulse import impulse as impulse
 from pcrnn.probes.jacobian import Linearised as Linearised
 from pcrnn.probes.jacobian import jacobian as jacobian
+from pcrnn.probes.paths import counted_paths as counted_paths
+from pcrnn.probes.paths import gradient_paths as gradient_paths
 from pcrnn.probes.timescales import Timescales as Timescales
 from pcrnn.probes.timescales import timescales as timescales

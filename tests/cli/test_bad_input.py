@@ -23,6 +23,7 @@ from tests.conftest import TINY, refused
         (("train", "--lr", "nan"), ["lr: expected a number above 0, got nan"]),
         (("train", "--rule", "bptt", "--trace", "none"), ["trace: expected only with rule local"]),
         (("train", "--credit", "layer", "--hops", "1"), ["hops", "layer"]),
+        (("train", "--no-precision-weighting"), ["precision_weighting: expected true for pydoc, whose Categorical"]),
         (("train", "--device", "gpu"), ["device: expected auto, cpu, cuda or cuda:N, got 'gpu'"]),
         (("train", "--device", "meta"), ["device: expected auto, cpu, cuda or cuda:N, got 'meta'"]),
         (("train", "--device", "cuda:99"), ["device: expected cuda:99 to exist"]),

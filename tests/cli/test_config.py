@@ -38,6 +38,16 @@ def test_settings_survive_json_like_values():
         ("betas = [0.9]", r"betas: expected a list of 2 values, got \[0.9\]"),
         ("betas = [0.9, 1]", r"betas: expected two numbers of at least 0 and below 1, got 0.9 1.0"),
         ("dropout = 1", r"dropout: expected at least 0 and below 1, got 1.0"),
+        (
+            "skip = 'residual'\nhidden = [8, 4]",
+            r"hidden: expected layers of one size with skip residual.*got 8 4; make",
+        ),
+        ("top_down = true\nhidden = [8]", r"top_down: expected two layers or more to expect one another, got 1"),
+        ("gate-coordination = 1", r"gate_coordination: expected only with two or more .*got 3 of cell gated; leave it"),
+        (
+            "gate-coordination = 1\ncell = 'lstm'\nhidden = [4]",
+            r"gate_coordination: .*got 1 of cell lstm; leave it out",
+        ),
         ("rule = 'locl'", r"rule: expected local or bptt, got 'locl'; did you mean 'local'\?"),
         ("chunk = 1.5", r"chunk: expected a whole number, got 1.5"),
         ("chunk = true", r"chunk: expected a whole number, got True"),

@@ -31,15 +31,25 @@ def test_what_is_loaded_expects_what_the_run_expects(exported, run):
     assert about["data"]["vocabulary"] == "\n .acehmnost" and about["trained"]["updates"] == 4
 
 
-@pytest.mark.parametrize("cell", ["rotating", "gru"])
-def test_a_series_and_other_cells_come_back_too(program, tmp_path, cell):
+@pytest.mark.parametrize(
+    "flags",
+    [("--cell", "rotating"), ("--cell", "gru"), ("--no-precision-weighting", "--no-weigh-errors", "--top-down")],
+)
+def test_a_series_and_other_stacks_come_back_too(program, tmp_path, flags):
     series = tmp_path / "waves.csv"
     series.write_text("\n".join(f"{math.sin(t):.4f},{math.cos(3 * t):.4f}" for t in range(300)))
-    flags = ("--cell", cell, "--mixing", "--delay", 3, "--no-plots")
-    assert program("train", *TINY, *flags, "--data", series, "--out", tmp_path / "run").code == 0
+    assert (
+        program(
+            "train", *TINY, *flags, "--mixing", "--delay", 3, "--no-plots", "--data", series, "--out", tmp_path / "run"
+        ).code
+        == 0
+    )
     assert program("export", tmp_path / "run", tmp_path / "model").code == 0
-    mine, theirs = pcrnn.load(tmp_path / "model").state_dict(), load_run(tmp_path / "run").stack.state_dict()
+    loaded, trained = pcrnn.load(tmp_path / "model"), load_run(tmp_path / "run").stack.eval()
+    mine, theirs = loaded.state_dict(), trained.state_dict()
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    x = torch.rand(1, 20, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded(x)[0], trained(x)[0])
 
 
 def test_an_existing_folder_is_left_alone(program, run, exported):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import learning_rules
-from pcrnn import Chunk
+from pcrnn import Categorical, Chunk, PredictiveStack
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -48,7 +48,16 @@ def prediction_error(stack, eta, x):
     return F.one_hot(x, eta.shape[-1]).to(eta) - torch.cat([base, eta[:, :-1]], 1).softmax(-1)
 
 
-def objective(stack, x, learner, hops, memory=True, own=False):
+def assembled(skip, sent):
+    """The message above the levels that sent these (error, state error), level 0 first."""
+    if skip == "residual":
+        summed = sum(eps for _, eps in sent[1:])
+        return sent[-1][0] if len(sent) == 1 else torch.cat([sent[-1][0], summed], -1)
+    heard = {"none": sent[-1:], "every-other": sent[-2:], "dense": sent}[skip]
+    return torch.cat([part for level in reversed(heard) for part in level if part is not None], -1)
+
+
+def objective(stack, x, learner, hops, memory=True, own=False, skip="none"):
     """Loss that layer `learner` (0 = bottom) descends: paths that cross at most `hops` borders are attached.
 
     Written for hops 0, 1 and all: messages are held constant except those leaving the learner (hops 1) or any layer
@@ -56,19 +65,20 @@ def objective(stack, x, learner, hops, memory=True, own=False):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    message = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    sent = [(error, None)]
     eta = base.expand(*seen.shape, -1)
     predictors = 0.0
     own_loss = None
     for index, layer in enumerate(stack.layers):
+        message = assembled(skip, sent)
         _, eta, eps, raw = own_forward(layer, message, eta, attach_memory=memory or index == learner)
         predictors = predictors + 0.5 * raw.square().mean()
         if index == learner:
             own_loss = loss_of(eta, targets)
         error = prediction_error(stack, eta, seen) / layer.error_weight.variance.sqrt()
-        message = torch.cat([error, eps], -1)
         keep = index >= learner and (hops > 1 or (hops == 1 and index == learner))
-        message = message if keep else message.detach()
+        sent.append((error, eps) if keep else (error.detach(), eps.detach()))
     return (own_loss if own else loss_of(eta, targets)) + predictors
 
 
@@ -117,6 +127,74 @@ def test_neighbour_equals_autograd_with_messages_attached_to_the_layer_below_onl
         assert_layer_matches(layer, objective(stack, stream, index, hops=1))
 
 
+SIZES = {"residual": (3, 3, 3, 3), "dense": (4, 3, 5, 2), "every-other": (4, 3, 5, 2)}
+"""Of four layers, by skip connections."""
+
+
+@pytest.mark.parametrize("skip", SIZES)
+def test_with_skips_neighbour_attaches_a_layers_errors_wherever_they_are_heard(make_stack, stream, skip):
+    stack = make_stack(hidden=SIZES[skip], skip=skip)
+    run(learning_rules.make("local", credit="neighbour"), stack, stream, chunk=99)
+    for index, layer in enumerate(stack.layers):
+        assert_layer_matches(layer, objective(stack, stream, index, hops=1, skip=skip))
+
+
+@pytest.mark.parametrize("skip", SIZES)
+@pytest.mark.parametrize("credit", ["layer", "top"])
+def test_with_skips_a_layer_without_hops_learns_exactly_through_any_cut(make_stack, stream, credit, skip):
+    stack = make_stack(hidden=SIZES[skip], skip=skip)
+    run(learning_rules.make("local", credit=credit), stack, stream, chunk=5)
+    for index, layer in enumerate(stack.layers):
+        assert_layer_matches(layer, objective(stack, stream, index, hops=0, own=credit == "layer", skip=skip))
+
+
+@pytest.mark.parametrize("skip", SIZES)
+def test_with_skips_hierarchy_goes_down_every_path_at_its_own_step(make_stack, stream, skip):
+    stack = make_stack(hidden=SIZES[skip], skip=skip)
+    run(learning_rules.make("local", credit="hierarchy"), stack, stream, chunk=99)
+    for index, layer in enumerate(stack.layers):
+        assert_layer_matches(layer, objective(stack, stream, index, hops=99, memory=False, skip=skip))
+
+
+@pytest.mark.parametrize("skip", SIZES)
+def test_with_skips_cascade_goes_down_every_path(make_stack, stream, skip):
+    stack = make_stack(hidden=SIZES[skip], skip=skip)
+    run(learning_rules.make("local", credit="cascade"), stack, stream, chunk=99)
+    for index, layer in enumerate(stack.layers):
+        assert_layer_matches(layer, cascade_objective(stack, stream, index, skip))
+
+
+@pytest.mark.parametrize("skip", SIZES)
+def test_with_skips_all_hops_are_bptt_inside_one_chunk_and_fewer_are_not(make_stack, stream, skip):
+    stack = make_stack(hidden=SIZES[skip], skip=skip)
+    found = {}
+    for name, rule in [(h, learning_rules.make("local", hops=h)) for h in (1, 2, 3, 9)] + [
+        ("bptt", learning_rules.make("bptt"))
+    ]:
+        run(rule, stack, stream, chunk=99)
+        found[name] = torch.cat([p.grad.flatten() for p in stack.layers.parameters()])
+    for hops in (3, 9):
+        torch.testing.assert_close(found[hops], found["bptt"], **TOLERANCE)
+    distance = [(found[hops] - found["bptt"]).norm() for hops in (1, 2)]
+    assert distance[0] > 1e-6 and distance[1] > 1e-6
+    for layer in stack.layers:
+        assert_layer_matches(layer, objective(stack, stream, 0, hops=99, skip=skip))
+
+
+@pytest.mark.parametrize("skip", SIZES)
+def test_with_skips_and_a_target_all_hops_are_bptt(stream, skip):
+    """Only state errors rise then, and the sensory error where it is heard."""
+    chunk = Chunk(stream, torch.randint(3, stream.shape), torch.rand(stream.shape) < 0.5)
+    found = []
+    for rule in (learning_rules.make("local", hops=3), learning_rules.make("bptt")):
+        torch.manual_seed(0)
+        stack = PredictiveStack(Categorical(5), SIZES[skip], target=Categorical(3), skip=skip)
+        rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
+        found.append([p.grad for p in stack.layers.parameters()])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, **TOLERANCE)
+
+
 @pytest.mark.parametrize("mixing", [False, True])
 def test_hierarchy_equals_autograd_with_upper_memories_held_constant(make_stack, stream, mixing):
     stack = make_stack(mixing=mixing)
@@ -125,7 +203,7 @@ def test_hierarchy_equals_autograd_with_upper_memories_held_constant(make_stack,
         assert_layer_matches(layer, objective(stack, stream, index, hops=99, memory=False))
 
 
-def cascade_objective(stack, x, learner):
+def cascade_objective(stack, x, learner, skip="none"):
     """The top's loss, with messages attached above the learner, and memories attached where a readout reads them.
 
     Every upper layer is run twice: `heard`, whose s_{t-1} is held constant, goes on into messages; `read`, with its
@@ -133,15 +211,17 @@ def cascade_objective(stack, x, learner):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    message = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    sent = [(error, None)]
     heard = read = base.expand(*seen.shape, -1)
     predictors = 0.0
     for index, layer in enumerate(stack.layers):
+        message = assembled(skip, sent)
         _, read, _, raw = own_forward(layer, message, read)
         _, heard, eps, _ = own_forward(layer, message, heard, attach_memory=index == learner)
         predictors = predictors + 0.5 * raw.square().mean()
-        message = torch.cat([prediction_error(stack, heard, seen) / layer.error_weight.variance.sqrt(), eps], -1)
-        message = message if index >= learner else message.detach()
+        error = prediction_error(stack, heard, seen) / layer.error_weight.variance.sqrt()
+        sent.append((error, eps) if index >= learner else (error.detach(), eps.detach()))
     return loss_of(read, targets) + predictors
 
 

@@ -40,17 +40,25 @@ def layer_gradients(rule, stack, activity, outcome, chunk, index):
     return [p.grad.clone() for p in stack.layers[index].parameters()] + list(carry.traces[index])
 
 
+LISTENERS = {"none": 1, "every-other": 2, "dense": 3, "residual": 3}
+"""How many layers above hear a layer, where there are as many."""
+
+
+@pytest.mark.parametrize("skip", LISTENERS)
 @pytest.mark.parametrize("index", [0, 1, 2, 3])
 @pytest.mark.parametrize("credit", list(NEIGHBOURHOODS))
-def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(make_stack, stream, credit, index):
+def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(
+    make_stack, stream, credit, index, skip
+):
     depth = 4
-    stack, chunk = make_stack(hidden=(4, 3, 5, 2)), Chunk.of_stream(stream)
+    stack, chunk = make_stack(hidden=(4, 4, 4, 4), skip=skip), Chunk.of_stream(stream)
     rule = learning_rules.make("local", credit=credit)
     activity, _ = stack.observe(chunk.observations)
     outcome = stack.outcome(activity, chunk)
     before = layer_gradients(rule, stack, activity, outcome, chunk, index)
     layers_read, errors_read = NEIGHBOURHOODS[credit]
-    outside = [i for i in range(depth) if i != index and i not in layers_read(index, depth)]
+    read = set(range(index + 1, index + 1 + LISTENERS[skip])) if credit == "neighbour" else layers_read(index, depth)
+    outside = [i for i in range(depth) if i != index and i not in read]
     with torch.no_grad():
         for i in outside:
             for parameter in stack.layers[i].parameters():
@@ -75,6 +83,19 @@ def test_neighbour_does_read_the_layer_above(make_stack, stream):
     layers = (activity.layers[0], noise(activity.layers[1]), *activity.layers[2:])
     after = layer_gradients(rule, stack, activity._replace(layers=layers), outcome, chunk, 0)
     assert not torch.equal(before[0], after[0])
+
+
+def test_neighbour_reads_a_layer_two_above_that_hears_it(make_stack, stream):
+    rule, chunk, found = learning_rules.make("local", credit="neighbour"), Chunk.of_stream(stream), {}
+    for skip in ("none", "every-other"):
+        stack = make_stack(hidden=(4, 3, 5, 2), skip=skip)
+        activity, _ = stack.observe(chunk.observations)
+        outcome = stack.outcome(activity, chunk)
+        before = layer_gradients(rule, stack, activity, outcome, chunk, 0)
+        layers = (*activity.layers[:2], noise(activity.layers[2]), activity.layers[3])
+        after = layer_gradients(rule, stack, activity._replace(layers=layers), outcome, chunk, 0)
+        found[skip] = torch.equal(before[0], after[0])
+    assert found == {"none": True, "every-other": False}
 
 
 def test_no_error_no_update(make_stack, stream):

@@ -138,14 +138,14 @@ _LINES = [
         'line = text.count("\\n", 0, index) - 1',
     ),
     (
-        "learning_rules/local.py",
-        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 0} if index else set()",
-        "wanted = {n - 1 for n in reaches(reach, index - 1, depth) if n > 1} if index else set()",
+        "learning_rules/credit.py",
+        "found.setdefault(min(n - 1, above), []).append((level, n))",
+        "found.setdefault(min(n + 1, above), []).append((level, n))",
     ),
     (
         "learning_rules/local.py",
-        "signals = {n: backward.signal(direct, handed.get(n - 1)) for n in (own, *others)}",
-        "signals = {n: backward.signal(direct, handed.get(n + 1)) for n in (own, *others)}",
+        "n: backward.signal(own, told[n][direction] if n in told else None)",
+        "n: backward.signal(own, told[n + 1][direction] if n + 1 in told else None)",
     ),
     (
         "learning_rules/local.py",
@@ -189,8 +189,8 @@ _LINES = [
     ),
     (
         "learning_rules/bptt.py",
-        "top = activity.layers[-1]",
-        "top = activity.layers[-2]",
+        "surprise, output = outcome.surprise.detach(), activity.output.detach()",
+        "surprise, output = outcome.surprise.detach(), activity.layers[-2].output.detach()",
     ),
     (
         "learning_rules/bptt.py",
@@ -199,8 +199,8 @@ _LINES = [
     ),
     (
         "learning_rules/layerwise.py",
-        "message = torch.cat([layer.error_weight.value * update.error[:, :-1], update.state_error], -1)",
-        "message = torch.cat([layer.error_weight.value * update.error[:, 1:], update.state_error], -1)",
+        "message = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)",
+        "message = torch.cat([weight_up * update.error[:, 1:], update.state_error], -1)",
     ),
     (
         "pcrnn/ops/reference.py",

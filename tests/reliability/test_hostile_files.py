@@ -162,6 +162,17 @@ def test_the_size_of_a_stack_is_counted_right(short_text, mixing, cell):
     assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
 
 
+@pytest.mark.parametrize(
+    ("skip", "hidden"), [("residual", (4, 4, 4)), ("dense", (5, 4, 7)), ("every-other", (5, 4, 7))]
+)
+@pytest.mark.parametrize("top_down", [False, True])
+def test_the_size_of_a_wired_stack_is_counted_right(short_text, skip, hidden, top_down):
+    source = open_source(short_text)
+    settings = config(short_text, "neighbour", skip=skip, hidden=hidden, top_down=top_down)
+    counted = count_weights(settings, source.observation().size)
+    assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
+
+
 def test_an_array_of_objects_is_refused_by_the_program(program, tmp_path):
     np.save(tmp_path / "a.npy", np.array([Bomb(tmp_path / "executed")], dtype=object), allow_pickle=True)
     called = program("train", *TINY, "--data", tmp_path / "a.npy", "--out", tmp_path / "run")

@@ -15,6 +15,8 @@ RULES = {
     "bptt": {"rule": "bptt", "auxiliary": 0.1},
     "neighbour": {"rule": "local"},
     "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
+    "skip": {"rule": "local", "skip": "every-other"},
+    "top-down": {"rule": "local", "top_down": True},
     "dropout-mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
     "rotating": {"rule": "local", "cell": "rotating"},
     "gru": {"rule": "local", "cell": "gru", "credit": "top"},

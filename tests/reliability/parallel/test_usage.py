@@ -72,6 +72,8 @@ def test_parallel_needs_a_folder_that_all_find(text, capsys, launched):
         ({"trace": "none"}, r"nothing comes down: .*trace='none'"),
         ({"rule": "bptt", "credit": "neighbour"}, r"nothing comes down: .*got BPTT\("),
         ({"dropout": 0.2}, r"dropout: expected 0 with parallel layers.*got 0.2"),
+        ({"skip": "dense"}, r"skip: expected none with parallel layers.*got dense"),
+        ({"top_down": True}, r"top_down: expected false with parallel layers.*got true"),
         ({"cuda_graph": True}, r"cuda_graph: expected not with parallel layers"),
     ],
 )

@@ -1,0 +1,160 @@
+"""What top-down expectations do to the surprise: the same stacks with and without them, equal updates.
+
+    python -m comparisons top_down [--quick] [--seeds 3] [--only local]
+
+On held-out text, of every layer: its state surprise, and the share of its output that nobody expected,
+mean |r_t - r_hat_t|^2 / mean |r_t|^2, which does not depend on how large outputs are; of the stack, bits a character.
+The top layer has nobody above it: it is the control.
+"""
+
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import learning_rules
+from comparisons import quality, record, tasks
+from comparisons.contenders import stack_for
+from comparisons.learner import Learner
+from comparisons.suite import Request
+from comparisons.tasks import Task
+from pcrnn.config import TrainConfig
+from pcrnn.evaluate import evaluating
+
+Row = dict[str, Any]
+
+RULES = ("local", "bptt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """The stack, how it learns, and how much of the held-out text counts."""
+
+    base: TrainConfig
+    limit: int | None = None
+
+
+FULL = Setting(base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=250, lr=5e-3, evaluate_every=0))
+QUICK = Setting(base=replace(FULL.base, hidden=(8, 8), batch=2, chunk=8, steps=4, warmup=1), limit=200)
+
+
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    setting = QUICK if request.quick else FULL
+    task = tasks.open_pydoc(setting.base, None, setting.limit)
+    rows = []
+    for rule in request.chosen(RULES):
+        for top_down in (False, True):
+            for seed in range(request.seeds):
+                config = replace(setting.base, rule=rule, top_down=top_down, seed=seed)
+                row = {"rule": rule, "top_down": top_down, "seed": seed} | measure(task, config)
+                request.tell(f"{rule}, top-down {top_down}, seed {seed}: {row['figure']:.4f} {task.unit}")
+                rows.append(row)
+    config = {"seeds": request.seeds, "base": setting.base.as_mapping(), "unit": task.unit}
+    path = record.write("top_down", config, rows, request.out, summary=summary(rows))
+    markdown = record.markdown("top_down", "Top-down expectations", [table(rows), *summary(rows)], request.out)
+    return [path, markdown, *picture(rows, request.out / "top_down")]
+
+
+def measure(task: Task, config: TrainConfig) -> Row:
+    """Train one stack; its figures on the held-out text, a list with an entry a layer where there are several."""
+    torch.manual_seed(config.seed)
+    stack = stack_for(task, config)
+    learner = Learner(stack, learning_rules.make(config.rule, **config.rule_options()), config)
+    for step in range(config.steps):
+        chunk, restart = task.read(step)
+        if restart:
+            learner.forget()
+        learner.update(chunk)
+    state, surprise, count = None, 0.0, 0
+    left, whole, state_surprise = torch.zeros(3, len(stack.layers), dtype=torch.float64)
+    with torch.no_grad(), evaluating(stack):
+        for chunk, restart in task.parts("test"):
+            activity, state = stack.observe(chunk.observations, None if restart else state)
+            if chunk.mask is not None:  # the context
+                continue
+            surprise += stack.outcome(activity, chunk).surprise[-1].sum().item()
+            count += chunk.targets.numel()
+            state_surprise += activity.state_surprise.double().sum((1, 2))
+            left += torch.stack([layer.difference.double().square().sum() for layer in activity.layers])
+            whole += torch.stack([layer.output.double().square().sum() for layer in activity.layers])
+    return {
+        "figure": surprise / count / task.nats_per_unit,
+        "state_surprise": (state_surprise / count).tolist(),
+        "unexpected": (left / whole).tolist(),
+    }
+
+
+def rules(rows: list[Row]) -> list[str]:
+    """Those that were measured."""
+    return [rule for rule in RULES if any(row["rule"] == rule for row in rows)]
+
+
+def means(rows: list[Row], rule: str, top_down: bool, what: str) -> list[tuple[float, float]]:
+    """Mean and spread over seeds of every layer's figure."""
+    own = [row[what] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
+    spread = statistics.stdev if len(own) > 1 else lambda values: 0.0
+    return [(statistics.mean(values), spread(values)) for values in zip(*own, strict=True)]
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """What top-down expectations change, a sentence a rule."""
+    sentences = []
+    for rule in rules(rows):
+        pairs = zip(means(rows, rule, False, "unexpected"), means(rows, rule, True, "unexpected"), strict=True)
+        shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
+        figures = [[r["figure"] for r in rows if (r["rule"], r["top_down"]) == (rule, on)] for on in (False, True)]
+        gaps = [100 * (b / a - 1) for a, b in zip(*figures, strict=True)]
+        gap = quality.mean_and_spread("mean", "spread", gaps)
+        spread = "" if gap["spread"] is None else f" ± {gap['spread']:.1f}"
+        said = f"bits a character {gap['mean']:+.1f} %{spread}"
+        sentences.append(f"{rule}: what nobody expected of the output goes from {shares}; {said}.")
+    return sentences
+
+
+def table(rows: list[Row]) -> str:
+    """A row for every rule, with and without: means and spreads over seeds."""
+    shown = []
+    for rule in rules(rows):
+        for top_down in (False, True):
+            figures = [row["figure"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
+            row: Row = {"rule": rule, "top-down": "yes" if top_down else "no"}
+            row |= quality.mean_and_spread("figure", "spread", figures)
+            for what in ("unexpected", "state_surprise"):
+                for layer, (mean, spread) in enumerate(means(rows, rule, top_down, what), 1):
+                    row[f"{what}, layer {layer}"] = f"{mean:.4g} ± {spread:.2g}"
+            shown.append(row)
+    names = {"figure": "bits/char", "spread": "± (seeds)"}
+    columns: dict[str, str] = {key: names.get(key, key.replace("_", " ")) for key in map(str, shown[0])}
+    return record.table(shown, columns)
+
+
+def picture(rows: list[Row], stem: Path) -> list[Path]:
+    """Share of every layer's output that nobody expected, with and without, a panel a rule."""
+    import seaborn
+
+    from pcrnn.plots import canvas
+
+    shown = rules(rows)
+    with canvas.canvas(max(7.4, 2.2 + 3.2 * len(shown)), 3.4) as figure:
+        how = "share of a layer's output that nobody expected; held-out text, equal updates, a dot a seed"
+        canvas.heading(figure, "What the layer above already knew", how, canvas.NO_INFO)
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, rule in zip(panels, shown, strict=True):
+            colours = seaborn.color_palette("colorblind", 2)
+            for side, (top_down, colour) in enumerate(zip((False, True), colours, strict=True)):
+                own = [row["unexpected"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
+                for shares in own:
+                    at = [layer + 0.16 * (side - 0.5) for layer in range(1, len(shares) + 1)]
+                    label = ("without", "with top-down expectations")[side] if shares is own[0] else None
+                    axes.plot(at, [100 * share for share in shares], "o", color=colour, alpha=0.75, label=label)
+            layers = len(rows[0]["unexpected"])
+            axes.set_xticks(range(1, layers + 1), [f"layer {n}" for n in range(1, layers)] + [f"layer {layers} (top)"])
+            axes.set(title=rule, xlim=(0.5, layers + 0.5))
+            seaborn.despine(ax=axes)
+        panels[0].set_ylabel("not expected, %")
+        panels[0].legend(frameon=False, loc="best")
+        figure.tight_layout(rect=(0, 0, 1, 1 - 0.66 / figure.get_figheight()))
+        return canvas.save(figure, stem)

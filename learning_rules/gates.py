@@ -1,0 +1,63 @@
+"""Gate coordination for stacked LSTMs: neighbouring layers learn not to attenuate a signal twice.
+
+What layer l puts out passes two gates on its way into the memory of layer l + 1: o[l] of the sender and i[l+1] of the
+receiver. Where both are half open only a quarter passes. The penalty asks that one of them opens as the other closes:
+
+    s_t = max(0, 1 - o[l]_t - i[l+1]_t),        penalty = mean over B, T and units of s_t^2, summed over neighbours
+
+Which gates are compared, `pcrnn.handshake` says; with skip connections too, only layers right above each other
+coordinate. Every gate reads its own step alone, so with what the layer hears and remembers held constant (e-prop) the
+gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
+
+Shapes: B batch, T time, N hidden units.
+"""
+
+import torch
+from torch import Tensor
+
+from learning_rules.credit import gradient_of, gradients_of
+from pcrnn.cells import LSTMCell
+from pcrnn.handshake import gate_pairs
+from pcrnn.layer import LayerActivity, PredictiveLayer
+from pcrnn.ops.local import for_products
+from pcrnn.ops.reference import add_product_
+from pcrnn.stack import PredictiveStack, StackActivity
+
+
+def penalty(activity: StackActivity) -> Tensor:
+    """Mean squared shortfall of o[l] + i[l+1] below 1, summed over neighbours, scalar."""
+    return torch.stack([_shortfall(*pair).square().mean() for pair in gate_pairs(activity)]).sum()
+
+
+def coordinate_(stack: PredictiveStack, activity: StackActivity, index: int, weight: float) -> None:
+    """Add to `.grad` of layer `index` (0 = bottom) the gradient of weight * penalty in the layer's own gates."""
+    layer, pairs, gates = stack.layers[index], gate_pairs(activity), activity.layers[index].cell.gates
+    if index < len(pairs):
+        _learn(layer, activity.layers[index], LSTMCell.output_block, gates.output_gate, pairs[index], weight)
+    if index > 0:
+        _learn(layer, activity.layers[index], LSTMCell.input_block, gates.input_gate, pairs[index - 1], weight)
+
+
+def _shortfall(output_gate: Tensor, input_gate: Tensor) -> Tensor:
+    return (1 - output_gate - input_gate).clamp_min(0)
+
+
+def _learn(
+    layer: PredictiveLayer,
+    activity: LayerActivity,
+    block: int,
+    gate: Tensor,
+    pair: tuple[Tensor, Tensor],
+    weight: float,
+) -> None:
+    """Add the gradients of the rows of W, b and R behind one gate [B, T, N] of a pair."""
+    shortfall = _shortfall(*pair)
+    in_gate = -2 * weight / gate.numel() * shortfall  # a unit's part in a mean is 1 / N
+    credit = in_gate * gate * (1 - gate)
+    rows = slice(block * layer.hidden_size, (block + 1) * layer.hidden_size)
+    gradients = gradients_of(layer)
+    add_product_(gradients.weight[rows], credit, for_products(activity.window))
+    gradients.bias[rows].add_(credit.sum((0, 1)))
+    matrix = gradient_of(layer.cell.recurrent)
+    assert matrix is not None and activity.cell.hidden is not None
+    add_product_(matrix[rows], credit, for_products(activity.cell.hidden))

@@ -1,0 +1,79 @@
+"""Which levels' errors a layer hears: the wiring of a stack.
+
+    skip          layer l hears, nearest level first
+    none          m[l-1]
+    every-other   m[l-1], m[l-2]
+    dense         m[l-1], m[l-2], ..., m[0]
+    residual      pi e[l-1], and eps[l-1] + eps[l-2] + ... + eps[1]
+
+where m[0] = pi e[0] and m[l] = concat(pi e[l], eps[l]), without e[l] where a target is learned. A residual connection
+carries a layer's input past it, to be added to what it puts out. Of the two prediction errors only the state error
+gains by one: an observation's error e[l] = e[l-1] + mu(eta[l-1]) - mu(eta[l]) is what arrived minus what the layer
+explained already, since expectations add. So the state error that goes up is the layer's own plus the one it received.
+
+An edge of the wiring is a level whose errors stand in a layer's message, alone or in a sum; the hops of the local rule
+count edges. Sources: He et al. (2016) for residual, Huang et al. (2017) for dense connections.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+Skip = Literal["none", "residual", "dense", "every-other"]
+
+
+class Block(NamedTuple):
+    """Neighbouring columns of a message: one kind of error, summed over the levels it comes from."""
+
+    part: Literal["error", "state_error"]
+    levels: tuple[int, ...]  # 0 is the sensory level, l is layer l
+    width: int
+
+
+def blocks(
+    skip: Skip, observed: int, hidden_sizes: Sequence[int], *, errors_rise: bool = True
+) -> tuple[tuple[Block, ...], ...]:
+    """What the message of every layer is made of, bottom first.
+
+    Args:
+        observed: natural parameters of an observation.
+        errors_rise: whether layers send their expectation's errors up; not where they expect a target.
+
+    Raises ValueError as `check` does.
+    """
+    check(skip, hidden_sizes)
+
+    def sent(level: int) -> list[Block]:
+        error = [Block("error", (level,), observed)] if errors_rise or level == 0 else []
+        return error + ([Block("state_error", (level,), hidden_sizes[level - 1])] if level else [])
+
+    def heard(below: int) -> list[Block]:
+        """By the layer right above level `below`."""
+        if skip == "residual":
+            *error, last = sent(below)
+            return [*error, last._replace(levels=tuple(range(below, 0, -1)))] if below else [last]
+        lowest = {"none": below, "every-other": max(below - 1, 0), "dense": 0}[skip]
+        return [block for level in range(below, lowest - 1, -1) for block in sent(level)]
+
+    return tuple(tuple(heard(below)) for below in range(len(hidden_sizes)))
+
+
+def check(skip: str, hidden_sizes: Sequence[int]) -> None:
+    """Raise ValueError for a wiring that is none, and for residual layers of unequal width."""
+    if skip not in Skip.__args__:
+        raise ValueError(f"skip must be one of {', '.join(Skip.__args__)}; got {skip!r}")
+    if skip == "residual" and len(set(hidden_sizes)) > 1:
+        got = " ".join(map(str, hidden_sizes))
+        raise ValueError(
+            f"hidden: expected layers of one size with skip residual, whose state errors add, got {got}; "
+            "make them equal, or take skip dense"
+        )
+
+
+def width(message: Sequence[Block]) -> int:
+    """Columns of a message, M."""
+    return sum(block.width for block in message)
+
+
+def heard_levels(message: Sequence[Block]) -> list[int]:
+    """The levels a message comes from, nearest first."""
+    return sorted({level for block in message for level in block.levels}, reverse=True)
