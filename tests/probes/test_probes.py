@@ -161,10 +161,15 @@ def test_without_recurrence_nothing_outlasts_delay_lines_and_errors(cell):
         assert cell == "rnn" or with_[:, 8].abs().max() > 0
 
 
-@pytest.mark.parametrize("cell", CELLS)
+WIRINGS = [{}, {"skip": "every-other"}, {"skip": "dense"}, {"top_down": True}]
+
+
+@pytest.mark.parametrize(
+    ("cell", "wiring"), [(cell, {}) for cell in CELLS] + [("leaky", wiring) for wiring in WIRINGS[1:]]
+)
 @pytest.mark.parametrize("at", ["fixed", "zero"])
-def test_the_jacobian_foresees_a_small_perturbation(cell, at):
-    stack = PredictiveStack(Categorical(4), (4, 3), cell=cell)
+def test_the_jacobian_foresees_a_small_perturbation(cell, wiring, at):
+    stack = PredictiveStack(Categorical(4), (4, 3), cell=cell, **wiring)
     for parameter in stack.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     found = jacobian(stack, torch.randint(4, (1, 50)), at=at)
@@ -240,10 +245,14 @@ def test_the_differential_equation_is_the_one_that_is_written_down():
         message = torch.cat([(statistic - eta) / math.sqrt(0.5), eps], 1)
 
 
+@pytest.mark.parametrize("wiring", WIRINGS)
 @pytest.mark.parametrize("target", [None, Gaussian(2)])
-def test_halving_the_step_halves_the_distance_to_the_differential_equation(target):
-    """Every part is in it: two layers, R, a delay line, mixing, errors weighed."""
-    stack = leaky((6, 5), 0.7, delay=3, mixing=True, target=target)
+def test_halving_the_step_halves_the_distance_to_the_differential_equation(target, wiring):
+    """Every part is in it: two layers, R, a delay line, mixing, errors weighed, every wiring."""
+    stack = leaky((6, 5), 0.7, delay=3, mixing=True, target=target, **wiring)
+    for layer in stack.layers:
+        if layer.descending is not None:
+            layer.descending.data = 0.3 * torch.randn_like(layer.descending)  # D begins at zero
     stack.layers[0].error_weight.variance.fill_(0.5)
     found = euler(stack, halvings=3, span=3.0, lanes=2)
     assert ((found.order > 0.9) & (found.order < 1.1)).all(), found
