@@ -64,7 +64,7 @@ class Transformer(nn.Module):
         hidden, after = self.symbols(x[:, :-1]) + self.places[: x.shape[1] - 1], []
         for block, state in zip(self.blocks, states, strict=True):
             hidden, state = block(hidden, state)
-            after.append(LayerState(*(part.detach() for part in state)) if isinstance(state, LayerState) else state)
+            after.append(state.detach() if isinstance(state, LayerState) else state)
         return nn.functional.cross_entropy(self.head(hidden).transpose(1, 2), x[:, 1:]), after
 
 

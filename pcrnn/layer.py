@@ -34,6 +34,10 @@ class LayerState(NamedTuple):
     messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
     expectation: Tensor  # eta, [B, D], of the observation that comes next
 
+    def detach(self) -> "LayerState":
+        """The same state without an autograd graph."""
+        return LayerState(*(part.detach() for part in self))
+
 
 class Sent(NamedTuple):
     """What a level sends up over one chunk."""

@@ -62,7 +62,7 @@ class StackState(NamedTuple):
 
     def detach(self) -> "StackState":
         """The same state without an autograd graph."""
-        return StackState(tuple(LayerState(*(part.detach() for part in layer)) for layer in self.layers))
+        return StackState(tuple(layer.detach() for layer in self.layers))
 
 
 class StackActivity(NamedTuple):

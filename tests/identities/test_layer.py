@@ -132,3 +132,11 @@ BAD_INPUT = [
 def test_bad_input_is_refused_as_torch_does(call, error, message):
     with pytest.raises(error, match=message):
         call(PredictiveLayer(3, 4))
+
+
+def test_a_detached_state_is_the_same_without_a_graph():
+    layer = PredictiveLayer(3, 4)
+    _, state = layer(torch.randn(2, 5, 3))
+    assert state.cell.requires_grad
+    detached = state.detach()
+    assert all(torch.equal(mine, part) and not mine.requires_grad for mine, part in zip(detached, state, strict=True))
