@@ -9,6 +9,7 @@ from torch import nn
 
 import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
+from pcrnn.config import TrainConfig
 from pcrnn.errors import DataError, InputError
 from pcrnn.stack import StackState
 from pcrnn.train import train
@@ -110,11 +111,11 @@ def test_wrong_calls_of_a_stack_name_what_came(call, message):
 @pytest.mark.parametrize("rule", RULES)
 def test_every_small_and_deep_size_learns(rule, injected):
     """T = 1, fewer steps than a chunk, not a multiple of it; B = 1; N = 1; L = 1 and 32."""
-    options = {name: value for name, value in RULES[rule].items() if name not in ("rule", "dropout", "mixing")}
-    learner = learning_rules.make(RULES[rule]["rule"], **options)
+    settings = TrainConfig(**RULES[rule])
+    learner = learning_rules.make(settings.rule, **settings.rule_options())
     sizes = [*product([1, 7, 8, 9], [1, 3], [1, 5], [1]), (3, 1, 1, 32), (8, 2, 5, 32)]
     for steps, batch, units, layers in sizes:
-        stack = PredictiveStack(Categorical(4), (units,) * layers, dropout=RULES[rule].get("dropout", 0.0))
+        stack = PredictiveStack(Categorical(4), (units,) * layers, **settings.stack_options())
         state, carry = stack.initial_state(batch), learner.init(stack, batch)
         stream = torch.randint(4, (batch, steps + 1))
         for start in range(0, steps, 8):

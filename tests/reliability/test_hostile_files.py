@@ -49,7 +49,7 @@ def vouched_for(path: Path, **contents: bytes) -> None:
         for file in files
     }
     step = json.loads((path / "manifest.json").read_bytes())["step"]
-    (path / "manifest.json").write_bytes(checkpoints._json(checkpoints._manifest(step, entries)))
+    (path / "manifest.json").write_bytes(checkpoints.as_json(checkpoints._manifest(step, entries)))
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_hostile_document_is_refused(saved, document):
 @pytest.mark.parametrize("entry", [5, {}, {"bytes": "9", "sha256": ""}, {"bytes": 9}, {"bytes": True, "sha256": ""}])
 def test_a_manifest_with_hostile_entries_is_damaged(saved, entry):
     manifest = checkpoints._manifest(1, {"weights.safetensors": entry})
-    (saved / "manifest.json").write_bytes(checkpoints._json(manifest))
+    (saved / "manifest.json").write_bytes(checkpoints.as_json(manifest))
     with pytest.raises(CheckpointError, match=r"manifest\.json: expected the manifest of a checkpoint"):
         load(saved)
 
@@ -130,7 +130,7 @@ def test_data_larger_than_memory_is_refused_before_it_is_read(tmp_path, name):
 def test_a_checkpoint_larger_than_memory_is_refused_before_it_is_read(saved):
     sparse(saved / "weights.safetensors")
     files = {"weights.safetensors": {"bytes": LARGE, "sha256": ""}}
-    (saved / "manifest.json").write_bytes(checkpoints._json(checkpoints._manifest(1, files)))
+    (saved / "manifest.json").write_bytes(checkpoints.as_json(checkpoints._manifest(1, files)))
     with peak_below(1 << 20), pytest.raises(CheckpointError, match=f"expected at most {machine_memory()} bytes, got"):
         load(saved)
 

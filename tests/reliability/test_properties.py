@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 import learning_rules
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveLayer, PredictiveStack
 from pcrnn import checkpoint as checkpoints
+from pcrnn.cells import CELLS
 from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
+from pcrnn.running import ErrorWeight
 from tests.identities.test_locality import (
     NEIGHBOURHOODS,
 )
@@ -40,11 +42,17 @@ def float64() -> Iterator[None]:
 
 @st.composite
 def stacks(draw: st.DrawFn) -> PredictiveStack:
-    """Any architecture, in float64."""
+    """Any architecture, in float64; what errors are weighed with stands still, as the weights do."""
     torch.manual_seed(draw(st.integers(0, 999)))
     sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    delay, mixing = draw(st.integers(1, 3)), draw(st.booleans())
-    return PredictiveStack(Categorical(SYMBOLS), sizes, delay=delay, mixing=mixing).double()
+    delay, mixing, cell = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.sampled_from(list(CELLS)))
+    wiring = draw(st.sampled_from([{}, {"skip": "every-other"}, {"skip": "dense"}, {"top_down": True}]))
+    stack = PredictiveStack(Categorical(SYMBOLS), sizes, delay=delay, mixing=mixing, cell=cell, **wiring).double()
+    for part in stack.modules():
+        if isinstance(part, ErrorWeight):
+            part.rate = 0.0
+            part.variance.uniform_(0.2, 2.0)
+    return stack
 
 
 @st.composite
@@ -111,9 +119,14 @@ def test_an_update_reads_its_neighbourhood_only_in_any_stack(counts, injected):
         st.lists(st.integers(1, 5), min_size=4, max_size=4), streams(), st.sampled_from(list(NEIGHBOURHOODS)), st.data()
     )
     def holds(sizes, stream, credit, data):
-        stack = PredictiveStack(Categorical(SYMBOLS), sizes, mixing=data.draw(st.booleans()))
+        cell, skip = (
+            data.draw(st.sampled_from(list(CELLS))),
+            data.draw(st.sampled_from(["none", "every-other", "dense"])),
+        )
+        mixing = data.draw(st.booleans())
+        stack = PredictiveStack(Categorical(SYMBOLS), sizes, mixing=mixing, cell=cell, skip=skip)
         index = data.draw(st.integers(0, 3))
-        unchanged_when_all_outside_changes(lambda hidden: stack, stream, credit, index)
+        unchanged_when_all_outside_changes(lambda hidden, skip: stack, stream, credit, index, skip)
 
     holds()
     injected(counts.examples)
