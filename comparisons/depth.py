@@ -20,7 +20,7 @@ from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 
 Row = dict[str, Any]
-RULES = ("cascade, exact", "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact")
+RULES = ("cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
 AXIS = gaps.Axis(name="layers", rules=RULES, budget="updates")
 
 
@@ -31,7 +31,7 @@ class Setting:
     base: TrainConfig
     data: tuple[tuple[str, Opener], ...] = (("pydoc", tasks.open_pydoc), ("tinyshakespeare", tasks.open_text))
     layers: tuple[int, ...] = (3, 6, 12)
-    updates: tuple[int, ...] = (600, 3000)
+    updates: tuple[int, ...] = (600,)
     rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
     limit: int | None = None
 
@@ -72,7 +72,7 @@ def run(request: Request) -> list[Path]:
     if not rows:
         raise Absent("; ".join(skipped.values()))
     shown = {"layers": setting.layers, "updates": setting.updates, "rates": setting.rates, "limit": setting.limit}
-    config = {"seeds": request.seeds, "base": setting.base.as_mapping(), **shown}
+    config = {"seeds": request.seeds, "only": request.only, "base": setting.base.as_mapping(), **shown}
     path = record.write("depth", config, rows, request.out, skipped=skipped, summary=gaps.summary(rows, AXIS))
     markdown = record.markdown("depth", "Depth", gaps.tables(rows, AXIS, units="units"), request.out)
     drawn = gaps.picture(rows, AXIS, "Distance to BPTT over depth", "equal parameters", request.out / "depth")

@@ -44,19 +44,31 @@ class Study:
     limit: int | None = None  # see comparisons/tasks.py; for quick runs
 
 
+NOT_WEIGHED = ("bptt, errors not weighed", "neighbour, errors not weighed")
+ABLATIONS = tuple(kind for kind in KINDS if kind not in (*NOT_WEIGHED, "all hops, exact", "LSTM", "GRU"))
+ABLATED = "ablations"
+_OLD_RATES = (3e-3, 1e-3, 1e-2)
+
 _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
+_AS_THEY_ARE = replace(_SMALL, weigh_errors=False)  # all studies but the first send errors up so
 STUDIES: dict[str, Study] = {
-    "pydoc": Study(open=tasks.open_pydoc, base=_SMALL),
+    "pydoc": Study(
+        open=tasks.open_pydoc,
+        base=_SMALL,
+        kinds=(BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact", *NOT_WEIGHED, "LSTM", "GRU"),
+    ),
+    ABLATED: Study(open=tasks.open_pydoc, base=_AS_THEY_ARE, kinds=ABLATIONS, rates=_OLD_RATES),
     "tinyshakespeare": Study(
         open=tasks.open_text,
-        base=replace(_SMALL, hidden=(256, 256, 256)),
+        base=replace(_AS_THEY_ARE, hidden=(256, 256, 256)),
         kinds=FEW,
+        rates=_OLD_RATES,
         endings=("",),
     ),
     "JSB chorales": Study(  # with two layers `neighbour` is BPTT
         open=tasks.open_chorales,
         base=replace(
-            _SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28
+            _AS_THEY_ARE, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28
         ),
         kinds=(BPTT, "top, exact", "layer, exact"),  # LSTM and GRU: `JSB_PUBLISHED`
         rates=(1e-2, 3e-3),
@@ -64,15 +76,16 @@ STUDIES: dict[str, Study] = {
     ),
     "weather": Study(
         open=tasks.open_weather,
-        base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),
+        base=replace(_AS_THEY_ARE, hidden=(64, 64, 64), chunk=48, steps=400),
         kinds=CORE,
         rates=(1e-3, 3e-4, 3e-3),
         endings=(".csv", ".npy"),
     ),
     "digits": Study(
         open=tasks.open_digits,
-        base=replace(_SMALL, hidden=(64, 64), steps=800, evaluate_every=80),
+        base=replace(_AS_THEY_ARE, hidden=(64, 64), steps=800, evaluate_every=80),
         kinds=FEW,
+        rates=_OLD_RATES,
     ),
 }
 

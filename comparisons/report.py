@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comparisons import alignment, online, record
+from comparisons import alignment, online, quality, record
 from comparisons.suite import SUITES
 
 ROOT = Path(__file__).parents[1]
@@ -87,16 +87,34 @@ def command(name: str, found: Record) -> str:
 
 def quality_part(found: Record) -> list[str]:
     """The rules at exact traces beside BPTT, LSTM and GRU, a column for every data set."""
-    shown = ("bptt", "neighbour, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
-    cells: dict[str, dict[str, str]] = {rule: {"rule": rule} for rule in shown}
+    shown = ("bptt", "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact")
+    cells: dict[str, dict[str, str]] = {rule: {"rule": rule} for rule in (*shown, "LSTM", "GRU")}
     columns = {"rule": "learner"}
     for row in found["rows"]:
-        columns[row["data"]] = f"{row['data']}, {row['unit']}"
+        if row["data"] == quality.ABLATED:  # the page has it
+            continue
+        study = found["config"].get("studies", {}).get(row["data"], {"base": {"weigh_errors": True}})
+        how = "" if study["base"].get("weigh_errors") else " (errors not weighed)"
+        columns[row["data"]] = f"{row['data']}, {row['unit']}{how}"
         if row["rule"] in cells:
             cells[row["rule"]][row["data"]] = _with_gap(row)
     rows = [row for row in cells.values() if len(row) > 1]
     says = "Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better)"
     return [record.table(rows, columns), f"{says}, each learner at its own best rate. {command('quality', found)}"]
+
+
+def depth_part(found: Record) -> list[str]:
+    """Distance to BPTT at every depth, a column for every depth."""
+    rows: dict[str, dict[str, str]] = {}
+    columns = {"rule": "learner"}
+    for row in found["rows"]:
+        place = f"{row['data']} {row['layers']}"
+        columns[place] = f"{row['data']}, {row['layers']} layers of {row['units']}, {row['unit']}"
+        rows.setdefault(row["rule"], {"rule": row["rule"]})[place] = _with_gap(row)
+    says = "Stacks of equal parameters and the distance to BPTT"
+    updates = " and ".join(map(str, found["config"]["updates"]))
+    where = f"{says} after {updates} updates, each learner at its own best rate. {command('depth', found)}"
+    return [record.table(list(rows.values()), columns), where]
 
 
 def speed_part(found: Record) -> list[str]:
@@ -183,6 +201,7 @@ def scaling_part(found: Record) -> list[str]:
 
 README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "quality": quality_part,
+    "depth": depth_part,
     "speed": speed_part,
     "memory": memory_part,
     "inference_cost": inference_part,
