@@ -61,8 +61,8 @@ def picture(rows: list[Row], axis: Axis, title: str, how: str, stem: Path) -> li
 
     groups = panels(rows, axis)
     colours = dict(zip(axis.rules, seaborn.color_palette("colorblind", len(axis.rules)), strict=True))
-    with canvas.canvas(3.4 * len(groups) + 1.6, 3.6) as figure:
-        how += "; each rule at its own best rate; above the line BPTT is better; bars: spread over seeds"
+    with canvas.canvas(max(7.2, 3.4 * len(groups) + 1.6), 3.6) as figure:
+        how += "; each rule at its own best rate; bars: spread over seeds; below 0: ahead of BPTT"
         canvas.heading(figure, title, how, canvas.NO_INFO)
         grid = figure.subplots(1, len(groups), squeeze=False)[0]
         for axes, (name, here) in zip(grid, groups.items(), strict=True):
