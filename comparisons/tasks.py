@@ -91,7 +91,7 @@ class Stream(Task):
         train, valid = source.sequence("train"), source.sequence("valid")[:limit]
         self.lanes = Lanes(train, config.batch, config.chunk)
         self.held_out = Lanes.at_most(valid, config.batch, config.chunk)
-        before = train[-WARM_UP:]
+        before = source.context(WARM_UP)
         contexts = torch.cat([before, valid]).unfold(0, len(before) + 1, self.held_out.lane_length)
         self.contexts = contexts[: self.held_out.batch].movedim(-1, 1).contiguous()
 

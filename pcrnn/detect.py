@@ -45,7 +45,7 @@ def detect(
             f"detect: expected a quantile between 0 and 1 and a window of at least 1, got {quantile} and {window}"
         )
     valid = calibration.sequence("valid")
-    before = calibration.sequence("all")[: -len(valid)][-WARM_UP:]
+    before = calibration.context(WARM_UP)
     normal = smoothed(surprises(stack, torch.cat([before, valid]))[len(before) :], window)
     threshold = float(np.quantile(normal, quantile))
     found = smoothed(surprises(stack, watched.sequence("all")), window)

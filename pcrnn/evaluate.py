@@ -111,7 +111,7 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
     device = next(stack.parameters()).device
     valid = source.sequence("valid")
     lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
-    before = source.sequence("train")[-WARM_UP:]
+    before = source.context(WARM_UP)
     contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
     with evaluating(stack):
         _, state = stack.observe(contexts.contiguous().to(device))
@@ -137,7 +137,7 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
             f"passage: expected a start from 0 to {len(valid) - 1} and a length of at least 1, "
             f"got start {start} and length {length}"
         )
-    before = torch.cat([source.sequence("train")[-WARM_UP:], valid[:start]])[-WARM_UP:]
+    before = torch.cat([source.context(WARM_UP), valid[:start]])[-WARM_UP:]
     piece = valid[start : start + length]
     device = next(stack.parameters()).device
     with evaluating(stack):

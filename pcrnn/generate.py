@@ -77,7 +77,7 @@ def sample_music(
     """
     if length < 1:
         raise UsageError(f"length: expected at least 1 frame, got {length}")
-    opening = torch.cat([source.sequence("train"), source.sequence("valid")[:1]])[-WARM_UP:]
+    opening = torch.cat([source.context(WARM_UP), source.sequence("valid")[:1]])[-WARM_UP:]
     expectation, state = _after(stack, opening, 1)
     drawn = rollout(stack, expectation, state, length, temperature=temperature, seed=seed)
     return drawn.squeeze(0).bool().cpu().numpy()

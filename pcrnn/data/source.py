@@ -60,6 +60,10 @@ class Source(ABC):
         """The first step of the validation split."""
         return self.length * 9 // 10
 
+    def context(self, steps: int) -> Tensor:
+        """The last steps before the validation split, as many or those there are: it is met in their context."""
+        return self.sequence("all")[max(0, self.split_point - steps) : self.split_point]
+
     def bounds(self, split: Split) -> slice:
         """Where a split lies in the data set."""
         if split == "train":

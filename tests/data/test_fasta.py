@@ -39,6 +39,8 @@ def test_the_other_strand_is_trained_on_and_never_validated_on(genome):
     behind = "".join(complement[base] for base in reversed(one.decode(strand)))
     assert both.decode(double[len(strand) :]) == behind
     assert torch.equal(both.sequence("valid"), one.sequence("valid"))
+    assert torch.equal(both.context(5), strand[-5:]), "validated in the context of the strand, not of the other one"
+    assert torch.equal(both.context(10**6), strand)
     assert "65 to train on, both strands" in both.describe()
     assert open_source(genome, state=both.state()).sequence("train").tolist() == double.tolist()
 
