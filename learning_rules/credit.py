@@ -175,7 +175,6 @@ class LayerBackward:
         in_state, in_gate = layer.cell.output_credit(activity.cell, in_gated)
         step = Learned(
             window=activity.window,
-            heard=self._by_component(activity.window),
             output=activity.output,
             previous_output=activity.previous_output,
             decay=self._decay(memory),
@@ -248,11 +247,6 @@ class LayerBackward:
             presynaptic,
             step.in_state,
         )
-
-    def _by_component(self, series: Tensor) -> Tensor:
-        """What every real component of a lane's memory hears, [B C, T, J]."""
-        components = self.layer.cell.components
-        return series if components == 1 else series.repeat_interleave(components, 0)
 
     def _components(self, trace: Trace | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Views of the two tensors of a trace with a row a component, [B C, ...]."""

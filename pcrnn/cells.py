@@ -248,9 +248,9 @@ class LeakyCell(Cell):
             potential = potential + rate * (drive - potential)
             output = potential.tanh()
             potentials.append(potential)
-        states = torch.stack(potentials, 1)
+        states, outputs = torch.stack(potentials, 1), torch.stack([*hidden[1:], output], 1)
         decay = (1 - rate).expand_as(states)
-        return CellActivity(states.tanh(), potential, states, decay, None, torch.stack(hidden, 1))
+        return CellActivity(outputs, potential, states, decay, None, torch.stack(hidden, 1))
 
     def immediate(self, activity: CellActivity) -> Tensor:
         return 1 - activity.decay

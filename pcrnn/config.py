@@ -5,7 +5,6 @@ The flags are generated from this class (pcrnn/cli.py), so a field's docstring i
 """
 
 import dataclasses
-import difflib
 import math
 import sys
 import tomllib
@@ -16,7 +15,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pcrnn import wiring
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.errors import CheckpointError, UsageError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +119,7 @@ class TrainConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                raise UsageError(f"{origin}: unknown setting '{key}'{_nearest(key, known)}")
+                raise UsageError(f"{origin}: unknown setting '{key}'{nearest(key, known)}")
         try:
             return cls(**values)
         except UsageError as error:
@@ -129,6 +128,11 @@ class TrainConfig:
     def as_mapping(self) -> dict[str, Any]:
         """JSON-able values by name; `from_mapping` reads them back."""
         return dataclasses.asdict(self)
+
+    @property
+    def rule_in_words(self) -> str:
+        """The rule as pictures name it."""
+        return self.rule if self.rule == "bptt" else f"{self.rule} ({self.credit})"
 
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
@@ -219,7 +223,7 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         if isinstance(value, str) and value in arguments:
             return value
         expected = " or ".join(arguments)
-        raise UsageError(f"{name}: expected {expected}, got {value!r}{_nearest(str(value), arguments)}")
+        raise UsageError(f"{name}: expected {expected}, got {value!r}{nearest(str(value), arguments)}")
     if origin is UnionType:
         (inner,) = (argument for argument in arguments if argument is not NoneType)
         return None if value is None else _typed(name, inner, value)
@@ -278,11 +282,6 @@ def _check_rule_options(config: TrainConfig) -> None:
             f"gate_coordination: expected only with two or more layers of cell lstm, got {len(config.hidden)} of cell "
             f"{config.cell}; leave it out"
         )
-
-
-def _nearest(word: str, known: typing.Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
 def _shown(value: Any) -> str:

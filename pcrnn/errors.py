@@ -3,6 +3,19 @@
 The command line turns `exit_code` into the exit status and prints the message without a traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the known one most like it, if any is; or nothing.
+
+    >>> nearest("lstn", ["gated", "lstm"])
+    "; did you mean 'lstm'?"
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
 
 class PcrnnError(Exception):
     """Base of every error that pcrnn raises on purpose."""

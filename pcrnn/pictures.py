@@ -35,12 +35,11 @@ def draw(
     if not rows:
         raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, found none")
     evaluated = [row for row in rows if "valid_figure" in row]
-    rule = config.rule if config.rule == "bptt" else f"{config.rule} ({config.credit})"
     info = plots.RunInfo(
         unit=source.unit,
         nats_per_unit=source.nats_per_unit,
         calibrated=is_calibrated(config),
-        about=f"{rule}, {Path(source.name).name}, {rows[-1]['step']} updates",
+        about=f"{config.rule_in_words}, {Path(source.name).name}, {rows[-1]['step']} updates",
     )
     passage = watch(stack, source, start, length)
     files = plots.surprise_over_time(

@@ -427,8 +427,7 @@ def _trained(path: Path) -> Specimen:
         begin = torch.arange(lanes).unsqueeze(1) * len(valid) // lanes
         return valid[(begin + torch.arange(steps)) % len(valid)]
 
-    rule = run.config.rule if run.config.rule == "bptt" else f"{run.config.rule} ({run.config.credit})"
-    about = f"{rule}, {run.config.cell}, {Path(run.source.name).name}, {run.step} updates"
+    about = f"{run.config.rule_in_words}, {run.config.cell}, {Path(run.source.name).name}, {run.step} updates"
     return Specimen(run.stack, passages, RunInfo(about=about), run.notices)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pcrnn.data import fasta, music, series, text
 from pcrnn.data.source import Source
-from pcrnn.errors import CheckpointError, DataError, UsageError
+from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
 
 Options = Mapping[str, str]
 
@@ -77,7 +76,7 @@ def open_source(
             offered = f"one of {', '.join(known)}" if known else "none"
             raise DataError(
                 f"{location}: expected, of the options of {kind} data, {offered}, came {option!r}"
-                f"{_nearest(option, known)}"
+                f"{nearest(option, known)}"
             )
     return READERS[kind].open(location, {"tokens": tokens} | options if kind == "text" else options, state)
 
@@ -106,11 +105,11 @@ def _resolve(spec: str) -> Spec:
     if colon and kind.isidentifier() and len(kind) > 1:
         known = ", ".join(f"{name}:FILE" for name in READERS)
         raise DataError(
-            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind {kind!r}{_nearest(kind, READERS)}"
+            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind {kind!r}{nearest(kind, READERS)}"
         )
     raise DataError(
         f"{spec}: expected {text.PYDOC} or an existing file, came a name that is neither"
-        f"{_nearest(spec, [text.PYDOC, *_neighbours(Path(spec))])}"
+        f"{nearest(spec, [text.PYDOC, *_neighbours(Path(spec))])}"
     )
 
 
@@ -140,9 +139,4 @@ def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> s
 
 def _check_tokens(tokens: str) -> None:
     if tokens not in text.TOKENS:
-        raise UsageError(f"expected --tokens characters or bytes, came {tokens!r}{_nearest(tokens, text.TOKENS)}")
-
-
-def _nearest(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"expected --tokens characters or bytes, came {tokens!r}{nearest(tokens, text.TOKENS)}")

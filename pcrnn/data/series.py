@@ -5,7 +5,6 @@ Shapes: T steps, D channels.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ from pcrnn.data import baselines
 from pcrnn.data.csv_file import Table, read_csv
 from pcrnn.data.npy_file import read_npy
 from pcrnn.data.source import Source, Split, require_length
-from pcrnn.errors import CheckpointError, DataError
+from pcrnn.errors import CheckpointError, DataError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,8 +170,7 @@ def chosen(table: Table, written: str, name: str) -> Table:
     for column in wanted:
         if column not in places:
             offered = _listed(table.columns or known)
-            near = difflib.get_close_matches(column, list(places), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(column, places)
             raise DataError(f"{name}: expected, as columns, some of {offered}, came {column!r}{hint}")
     taken = [places[column] for column in wanted]
     if len(set(taken)) < len(taken):

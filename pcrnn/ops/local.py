@@ -37,7 +37,6 @@ class Learned(NamedTuple):
     """
 
     window: Tensor  # presynaptic delay line, [B, T, J]
-    heard: Tensor  # the same, for every real component of the memory, [B C, T, J]
     output: Tensor  # r_t, [B, T, N]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     decay: Tensor  # a_t, [B C, T, N]
@@ -56,7 +55,7 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
     dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update,
     d[A; B] += in_mixing' q
     """
-    rows = step.immediate.shape[-1]
+    rows, components = step.immediate.shape[-1], len(step.decay) // len(step.window)
     window = for_products(step.window)
     reference.add_product_(gradients.readout, step.in_expectation, for_products(step.output))
     reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)
@@ -71,7 +70,7 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
         bias_trace,
         step.decay,
         step.immediate,
-        for_products(step.heard),
+        window if components == 1 else window.repeat_interleave(components, 0),
         step.in_state,
     )
 
@@ -133,7 +132,6 @@ def local_update_(
     in_state, in_gate = ops.gated_output_credit(in_output, states, preactivation.chunk(3, -1)[2])
     step = Learned(
         window=window,
-        heard=window,
         output=output,
         previous_output=previous_output,
         decay=decay,
