@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from pcrnn import plotting
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
@@ -71,16 +72,10 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """Draw all pictures of a run."""
+    """Draw the pictures of a run: all, those of its training, or the surprise along a stretch of any file."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
-    start: int = 0
-    """Where in the validation split the passage begins."""
-    length: int = 192
-    """How many steps the passage has."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    kind: OmitSubcommandPrefixes[OmitArgPrefixes[plotting.Kinds]]
+    """Which picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +284,7 @@ def _evaluate(command: Evaluate) -> int:
     from pcrnn.evaluate import evaluate, load_run
 
     run = load_run(command.run, data=command.data, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     print(run.source.describe(), flush=True)
     valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
@@ -297,14 +292,7 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _plot(command: Plot) -> int:
-    from pcrnn.evaluate import load_run
-    from pcrnn.pictures import draw
-
-    run = load_run(command.run, device=command.device)
-    _note(run.notices)
-    for path in draw(run.folder, run.config, run.source, run.stack, start=command.start, length=command.length):
-        print(path)
-    return 0
+    return plotting.plot(command.kind)
 
 
 def _sample(command: Sample) -> int:
@@ -314,7 +302,7 @@ def _sample(command: Sample) -> int:
     from pcrnn.generate import sample_music, sample_text
 
     run = load_run(command.run, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     draws = {"temperature": command.temperature, "seed": command.seed}
     if isinstance(run.source, MusicSource):
         if command.prompt is not None:
@@ -346,7 +334,7 @@ def _forecast(command: Forecast) -> int:
     from pcrnn.generate import forecast
 
     run = load_run(command.run, data=command.data, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     source = run.source
     if not isinstance(source, SeriesSource):
         raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {source.kind} data")
@@ -400,7 +388,7 @@ def _detect(command: Detect) -> int:
     from pcrnn.evaluate import load_run
 
     run = load_run(command.run, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     found = detect(run.stack, run.source, watched, quantile=command.quantile, window=command.window)
     steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
@@ -454,7 +442,7 @@ def _export(command: Export) -> int:
     from pcrnn.evaluate import load_run
 
     run = load_run(command.run, device="cpu")
-    _note(run.notices)
+    runs.note(run.notices)
     folder = hub.export(run, command.folder)
     for path in sorted(folder.iterdir()):
         print(path)
@@ -502,11 +490,6 @@ def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) 
 def _opening(source: "TextSource", length: int = 40) -> str:
     """The first words of the validation split."""
     return source.decode(source.sequence("valid")[:length])
-
-
-def _note(notices: Sequence[str]) -> None:
-    for notice in notices:
-        print(f"note: {notice}", file=sys.stderr)
 
 
 def _speaker() -> str:

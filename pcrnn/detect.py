@@ -12,10 +12,9 @@ from torch import Tensor
 
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
-from pcrnn.evaluate import WARM_UP, evaluating
+from pcrnn.evaluate import WARM_UP, watching
 from pcrnn.stack import PredictiveStack
 
-CHUNK = 1024  # steps watched at a time: memory does not grow with the data
 SETTLING = 32  # first steps of a data set that are watched and not judged: a state that begins at zero surprises itself
 
 
@@ -53,15 +52,9 @@ def detect(
     return Detected(found, threshold, spans(above[above >= SETTLING], window))
 
 
-@torch.no_grad()
 def surprises(stack: PredictiveStack, steps: Tensor) -> NDArray[np.float64]:
     """Surprise of the top level at every step of a sequence, nats, [T]; the first is met at the base rate."""
-    device, state, parts = next(stack.parameters()).device, None, []
-    with evaluating(stack):
-        for piece in steps.split(CHUNK):
-            activity, state = stack.observe(piece.unsqueeze(0).to(device), state)
-            parts.append(activity.layers[-1].met[1][0].double().cpu())
-    return torch.cat(parts).numpy()
+    return torch.cat([activity.layers[-1].met[1][0].double().cpu() for activity in watching(stack, steps)]).numpy()
 
 
 def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:
