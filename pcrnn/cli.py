@@ -109,7 +109,9 @@ class Forecast:
     start: int | None = None
     """First step of the forecast; by default the last steps of the data are forecast, the truth beside them."""
     interval: float = 0.9
-    """Share of the draws that the interval holds."""
+    """Share of the truth that the interval is to hold."""
+    calibrate: bool = True
+    """Widen or narrow intervals as forecasts of the validation split before the first step ask for."""
     samples: int = 200
     """How many continuations to draw."""
     data: str | None = None
@@ -329,15 +331,17 @@ def _sample(command: Sample) -> int:
 
 def _forecast(command: Forecast) -> int:
     from pcrnn import plots
-    from pcrnn.data import SeriesSource
+    from pcrnn.data import SeriesSource, open_source
     from pcrnn.evaluate import load_run
     from pcrnn.generate import forecast
 
-    run = load_run(command.run, data=command.data, device=command.device)
+    run = load_run(command.run, device=command.device)
     runs.note(run.notices)
-    source = run.source
-    if not isinstance(source, SeriesSource):
-        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {source.kind} data")
+    learned = run.source
+    if not isinstance(learned, SeriesSource):
+        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {learned.kind} data")
+    source = learned if command.data is None else open_source(command.data, state=learned.state())
+    assert isinstance(source, SeriesSource)  # as its state says
     found = forecast(
         run.stack,
         source,
@@ -345,9 +349,13 @@ def _forecast(command: Forecast) -> int:
         start=command.start,
         samples=command.samples,
         interval=command.interval,
+        calibrated=command.calibrate,
+        learned=learned,
         temperature=command.temperature,
         seed=command.seed,
     )
+    if found.held:
+        runs.note([f"{found.held:.2%} of the drawn values left the range of the training part by far and were held"])
     names = source.channel_names
     table = command.run / "forecast.csv"
     columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
@@ -377,9 +385,17 @@ def _forecast(command: Forecast) -> int:
         for name, error, copying in errors:
             print(f"{name:<{width}}  {error:<10.4g} {copying:.4g}")
         print(f"{found.coverage:.0%} of the known values lie in the interval of {command.interval:.0%}")
+    if found.widened is None:
+        print("intervals are as drawn: " + ("no calibration asked for" if not command.calibrate else _NO_WINDOWS))
+    else:
+        low, high = found.widened.min(), found.widened.max()
+        print(f"intervals are {low:.2f} to {high:.2f} times as wide as drawn, as the validation split before them asks")
     for path in (table, *pictures):
         print(path)
     return 0
+
+
+_NO_WINDOWS = "too little of the validation split lies before the first step to calibrate them"
 
 
 def _detect(command: Detect) -> int:

@@ -11,7 +11,7 @@ from pcrnn import Categorical, PredictiveStack
 from pcrnn.data import SeriesSource
 from pcrnn.detect import smoothed, spans
 from pcrnn.evaluate import load_run
-from pcrnn.generate import forecast, rollout
+from pcrnn.generate import BEYOND, FEWEST_WINDOWS, forecast, rollout
 from tests.conftest import refused
 
 TRAINING = ("--hidden", 24, 24, "--batch", 8, "--chunk", 32, "--steps", 300, "--warmup", 10, "--lr", 0.01)
@@ -54,7 +54,7 @@ def test_a_forecast_follows_the_waves_and_its_interval_holds_most_of_the_truth(p
         )
         assert (lower < median).all() and (median < upper).all()
         assert np.abs(median - truth).mean() < 0.2 * np.abs(truth - truth[0]).mean()
-        assert ((lower <= truth) & (truth <= upper)).mean() > 0.7
+        assert ((lower <= truth) & (truth <= upper)).mean() > 0.8
         assert (upper - lower)[0] < 0.3 * np.ptp(truth), "of the top's precision, not of the base rate's"
     assert {path.name for path in (trained / "plots").iterdir()} >= {"forecast.png", "forecast.svg"}
     assert "mean absolute error over 48 known steps" in called.out and "lie in the interval of 90%" in called.out
@@ -68,6 +68,52 @@ def test_beyond_the_data_there_is_no_truth_and_the_seed_decides(program, trained
     assert first[1] == again[1] != other[1]
     assert first[0].code == 0 and "mean absolute error" not in first[0].out
     assert all(row["level truth"] == "" for row in first[1])
+
+
+def forecasts(run, starts, **options):
+    return [forecast(run.stack, run.source, 24, start=start, samples=100, **options) for start in starts]
+
+
+def test_intervals_of_a_stack_that_is_too_sure_are_calibrated(trained):
+    """A ninth of the true variance: intervals as drawn hold far too little, calibrated ones what they promise."""
+    run = load_run(trained)
+    list(run.stack.layers)[-1].observation.running.variance.div_(9)
+    coverage = {
+        calibrated: np.mean([f.coverage for f in forecasts(run, range(SEEN - 200, SEEN, 24), calibrated=calibrated)])
+        for calibrated in (False, True)
+    }
+    assert coverage[False] < 0.6
+    assert coverage[True] == pytest.approx(0.9, abs=0.05)
+
+
+def test_an_interval_is_calibrated_on_the_past_alone(trained):
+    run = load_run(trained)
+    assert isinstance(run.source, SeriesSource)
+    at = SEEN - 100
+    changed = SeriesSource(
+        np.concatenate([waves(SEEN, 0)[:at], 1e3 * np.ones((100, 2))]), standardisation=run.source.standardisation
+    )
+    (before,), (after,) = forecasts(run, [at]), forecasts(run._replace(source=changed), [at])
+    np.testing.assert_allclose(before.lower, after.lower, rtol=1e-3)
+    (early,) = forecasts(run, [run.source.split_point + 24 + FEWEST_WINDOWS - 2])
+    assert before.widened is not None and early.widened is None
+
+
+def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypatch):
+    run = load_run(trained)
+    assert isinstance(run.source, SeriesSource)
+    train = run.source.in_units(run.source.sequence("train").numpy())
+    reach = BEYOND * (train.max(0) - train.min(0))
+    with torch.no_grad():
+        for layer in run.stack.layers:
+            layer.readout.mul_(50)
+    (away,) = forecasts(run, [SEEN - 24], calibrated=False, interval=0.998)
+    assert away.held > 0.05
+    assert (away.upper <= train.max(0) + reach + 1e-3).all() and (away.lower >= train.min(0) - reach - 1e-3).all()
+    assert "held" not in program("forecast", trained, "--no-calibrate").err
+    monkeypatch.setattr("pcrnn.generate.BEYOND", -0.3)
+    called = program("forecast", trained, "--no-calibrate")
+    assert "of the drawn values left the range of the training part" in called.err and called.code == 0
 
 
 def test_without_temperature_every_draw_is_the_median(trained):
