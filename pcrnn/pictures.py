@@ -1,8 +1,10 @@
 """All pictures of a run, from its metrics and its stack; pcrnn/plots, which draws them, knows only arrays."""
 
 import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from pcrnn import plots
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, Source, TextSource
 from pcrnn.errors import CheckpointError, UsageError
-from pcrnn.evaluate import watch
+from pcrnn.evaluate import Passage, watch
 from pcrnn.run import Row, RunFolder, read_metrics
 from pcrnn.stack import PredictiveStack
 
@@ -26,41 +28,38 @@ def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: Predicti
     """
     training = draw_training(folder, config, source)
     info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    return draw_surprise(folder.plots / "surprise_over_time", source, stack, info, start=source.split_point) + training
+    passage = watch(stack, source, source.split_point, PASSAGE)
+    return draw_surprise(folder.plots / "surprise_over_time", source, passage, info) + training
 
 
 def draw_surprise(
     stem: str | PathLike[str],
     source: Source,
-    stack: PredictiveStack,
+    passage: Passage,
     info: plots.RunInfo,
     *,
-    start: int = 0,
-    length: int = PASSAGE,
     smooth: int | None = None,
+    features: Sequence[plots.Feature] = (),
 ) -> list[Path]:
     """Draw how much every step of a passage surprises every level of a stack.
 
     Args:
         stem: path without ending.
-        start: first step of the passage, counted in the data set.
-        length: how many steps.
         smooth: steps that are averaged over; by default each step of a passage that can be read by itself, else
             about a hundredth of the passage.
+        features: what is known of parts of the data set; those of the passage are drawn.
 
-    Returns the PNG and the SVG; raises UsageError for a passage that does not begin in the data set, or steps to
-    average over that leave more columns than a picture has.
+    Returns the PNG and the SVG; raises UsageError for steps to average over that leave more columns than a picture has.
     """
-    passage = watch(stack, source, start, length)
-    drawn = len(passage.steps)
-    smooth = readable(drawn) if smooth is None else smooth
-    least = plots.least_smooth(drawn)
+    length = len(passage.steps)
+    smooth = readable(length) if smooth is None else smooth
+    least = plots.least_smooth(length)
     if smooth < least:
-        raise UsageError(f"smooth: expected at least {least} for a picture of {drawn:,} steps, got {smooth}")
+        raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     symbols = values = None
     if not isinstance(source, TextSource):
         values = passage.steps.numpy()
-    elif drawn <= plots.MAX_SYMBOLS and smooth == 1:
+    elif length <= plots.MAX_SYMBOLS and smooth == 1:
         symbols = [source.decode(symbol) for symbol in passage.steps.split(1)]
     return plots.surprise_over_time(
         stem,
@@ -70,10 +69,32 @@ def draw_surprise(
         values=values,
         names=source.channel_names if isinstance(source, SeriesSource) else (),
         roll=source.kind == "music",
+        features=within(features, passage),
         start=passage.start,
         smooth=smooth,
         info=info,
     )
+
+
+def within(features: Sequence[plots.Feature], passage: Passage) -> list[plots.Feature]:
+    """The features of which at least one step lies in a passage."""
+    end = passage.start + len(passage.steps)
+    return [feature for feature in features if feature.first < end and feature.end > passage.start]
+
+
+def surprise_within(features: Sequence[plots.Feature], passage: Passage, nats_per_unit: float) -> list[dict[str, Any]]:
+    """Of each kind of features, how many there are, how many steps of a passage lie in one, and the top's mean surprise
+    at those and at all others, NaN where there are none; most steps first."""
+    top, rows = passage.surprise[-1].double().numpy() / nats_per_unit, []
+    found = within(features, passage)
+    for kind in dict.fromkeys(feature.kind for feature in found):
+        inside, mine = np.zeros(len(top), bool), [feature for feature in found if feature.kind == kind]
+        for feature in mine:
+            inside[max(0, feature.first - passage.start) : feature.end - passage.start] = True
+        means = [float(top[steps].mean()) if steps.any() else math.nan for steps in (inside, ~inside)]
+        row = {"kind": kind, "features": len(mine), "steps": int(inside.sum()), "inside": means[0], "outside": means[1]}
+        rows.append(row)
+    return sorted(rows, key=lambda row: -row["steps"])
 
 
 def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> list[Path]:
@@ -111,7 +132,7 @@ def run_info(config: TrainConfig, source: Source, updates: int) -> plots.RunInfo
         unit=source.unit,
         nats_per_unit=source.nats_per_unit,
         calibrated=is_calibrated(config),
-        about=f"{config.rule_in_words}, {Path(source.name).name}, {updates} updates",
+        about=f"{config.rule_in_words}, {_short(Path(source.name).name)}, {updates} updates",
     )
 
 
@@ -128,6 +149,11 @@ def readable(length: int) -> int:
         return 1
     tens = 10 ** math.floor(math.log10(length / 100))
     return max(factor * tens for factor in (1, 2, 5) if factor * tens <= length / 100)
+
+
+def _short(name: str, most: int = 30) -> str:
+    """A name with its middle left out where it is long."""
+    return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[-(most // 2 - 1) :]}"
 
 
 def _curves(rows: list[Row], name: str, numbers: range) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

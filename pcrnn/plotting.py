@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from tyro.conf import Positional, arg, subcommand
 
 from pcrnn import run as runs
+from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcrnn.evaluate import TrainedRun
+    from pcrnn.data import Source
+    from pcrnn.evaluate import Passage, TrainedRun
+    from pcrnn.plots import Feature
 
 # Everything that needs torch is imported by the function that needs it, as in pcrnn/cli.py.
 
@@ -40,6 +43,8 @@ class Surprise(_Picture):
     """How many steps."""
     smooth: int | None = None
     """Steps that surprises are averaged over; by default 1, in a stretch of more than 400 about a hundredth of it."""
+    features: Annotated[Path | None, arg(metavar="FILE.gff")] = None
+    """Of a genome: its annotated features (GFF3, plain or gzipped), drawn as boxes below."""
     out: Annotated[Path | None, arg(metavar="NAME")] = None
     """Name of the picture without its ending; by default RUN/plots/surprise_over_time."""
 
@@ -66,14 +71,41 @@ def plot(command: Any) -> int:
 
 
 def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
+    from pcrnn.evaluate import watch
     from pcrnn.pictures import draw_surprise, run_info
 
-    start = command.start
+    source, start = run.source, command.start
+    features = [] if command.features is None else _features(command.features, source)
     if start is None:
-        start = run.source.split_point if command.data is None else 0
-    stem = command.out or run.folder.plots / "surprise_over_time"
-    info = run_info(run.config, run.source, run.step)
-    return draw_surprise(stem, run.source, run.stack, info, start=start, length=command.length, smooth=command.smooth)
+        start = source.split_point if command.data is None else 0
+    passage = watch(run.stack, source, start, command.length)
+    stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
+    files = draw_surprise(stem, source, passage, info, smooth=command.smooth, features=features)
+    if features:
+        _tell_features(features, passage, source)
+    return files
+
+
+def _features(path: Path, source: "Source") -> list["Feature"]:
+    from pcrnn.data import GenomeSource
+    from pcrnn.data.gff import placed, read_gff
+    from pcrnn.plots import Feature
+
+    if not isinstance(source, GenomeSource):
+        raise UsageError(f"features: expected a genome to know features of, got a {source.kind}; leave it out")
+    known = placed(read_gff(path), Path(source.name))
+    return [Feature(each.first, each.end, each.kind, each.name, each.strand) for each in known]
+
+
+def _tell_features(features: list["Feature"], passage: "Passage", source: "Source") -> None:
+    from pcrnn.pictures import surprise_within
+
+    rows = surprise_within(features, passage, source.nats_per_unit)
+    print(f"{source.unit} of the whole stack, inside features of a kind and outside")
+    width = max((len(row["kind"]) for row in rows), default=0)
+    for row in rows:
+        count = f"{row['features']:>6,} of {row['steps']:>9,} {source.unit.partition('/')[2]}s"
+        print(f"{row['kind']:<{width}}  {count}  {row['inside']:.3f}  {row['outside']:.3f}")
 
 
 def _training(command: Training, run: "TrainedRun") -> list[Path]:

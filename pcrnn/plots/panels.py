@@ -5,8 +5,9 @@ Shapes: L layers, T columns of the picture (single steps, or means of some), D c
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +22,8 @@ MARKS = {" ": "\N{MIDDLE DOT}", "\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS 
 BARS_UP_TO = 120
 MOST_KINDS = 6
 MARKED = 3
-NAME_LINE, NAME_LETTERS = 0.13, 16  # inches, and letters that fit beside the series
+NAME_LINE, LETTER = 0.13, 0.075  # inches, of the small print
+NAME_LETTERS = 16  # that fit beside a band
 
 
 class Feature(NamedTuple):
@@ -167,35 +169,41 @@ def borders(axes: Axes, columns: NDArray[np.float64]) -> None:
 
 
 def kinds(known: Sequence[Feature]) -> list[str]:
-    """The most frequent kinds of features, at most MOST_KINDS, the longest features first."""
+    """The most frequent kinds of features, at most MOST_KINDS, that of the longest feature first."""
     lengths: dict[str, list[int]] = {}
     for feature in known:
         lengths.setdefault(feature.kind, []).append(feature.end - feature.first)
     frequent = sorted(lengths, key=lambda kind: -len(lengths[kind]))[:MOST_KINDS]
-    return sorted(frequent, key=lambda kind: -float(np.mean(lengths[kind])))
+    return sorted(frequent, key=lambda kind: (-max(lengths[kind]), len(lengths[kind])))
 
 
 def features(
     axes: Axes, known: Sequence[Feature], shown: Sequence[str], place: Callable[[ArrayLike], NDArray[np.float64]]
 ) -> None:
     """Boxes of features, the kinds `shown` from above; `place` says where a step lies; names where there is room."""
-    colours = canvas.layer_colours(len(shown))[1:]
     low, high = axes.get_xlim()
-    letter = 0.075 * (high - low) / (axes.get_window_extent().width / axes.figure.dpi)  # inches, in columns
-    for feature in known:
-        if feature.kind not in shown:
-            continue
-        row = shown.index(feature.kind)
-        ends = place([feature.first - 0.5, feature.end - 0.5])
-        first, end = max(low, float(ends[0])), min(high, float(ends[1]))
-        if end <= first:
-            continue
-        axes.barh(-row, end - first, 0.7, left=first, color=colours[row], alpha=0.55, edgecolor="white", linewidth=0.4)
-        label = canvas.drawable(feature.name + {"+": " >", "-": " <"}.get(feature.strand, ""))
-        if feature.name and end - first > letter * len(label):
-            axes.text((first + end) / 2, -row, label, size=7.5, ha="center", va="center_baseline", color=canvas.INK)
+    letter = LETTER * (high - low) / (axes.get_window_extent().width / axes.figure.dpi)  # columns
+    colours = canvas.layer_colours(len(shown))[1:]
+    for row, (kind, colour) in enumerate(zip(shown, colours, strict=True)):
+        boxes = {(feature.first, feature.end): feature for feature in known if feature.kind == kind}
+        written: list[tuple[float, float]] = []
+        for feature in sorted(boxes.values(), key=lambda feature: feature.first - feature.end):
+            first, end = np.clip(place([feature.first - 0.5, feature.end - 0.5]), low, high).tolist()
+            pale = [1 - 0.5 * (1 - channel) for channel in colour]
+            border: dict[str, Any] = (
+                {"edgecolor": "white", "linewidth": 0.4} if end - first > letter else {"edgecolor": colour}
+            )
+            axes.barh(-row, end - first, 0.7, left=first, color=pale, **border)
+            label = canvas.drawable(feature.name + {"+": " >", "-": " <"}.get(feature.strand, ""))
+            left, right = ((first + end + sign * letter * len(label)) / 2 for sign in (-1, 1))
+            free = all(right < other or left > after for other, after in written)
+            if feature.name and end - first > right - left and free:
+                axes.text((first + end) / 2, -row, label, size=7.5, ha="center", va="center_baseline", color=canvas.INK)
+                written.append((left, right))
     axes.set_ylim(0.5 - len(shown), 0.5)
-    name_rows(axes, -np.arange(len(shown)), [canvas.drawable(kind) for kind in shown], colours)
+    names = [textwrap.fill(canvas.drawable(kind.replace("_", " ")), NAME_LETTERS, max_lines=2) for kind in shown]
+    name_rows(axes, -np.arange(len(shown)), names, colours)
+    axes.tick_params(axis="y", labelsize=8)
     axes.spines[:].set_visible(False)
 
 

@@ -206,7 +206,7 @@ def _explain(figure: Figure, passage: Passage, info: RunInfo) -> None:
     """Title, how to read it, and what the marks between the letters mean."""
     thing = THINGS.get(info.observation, info.observation)
     density = passage.values is not None and not passage.roll
-    zero = "a density, so it may be below 0" if density else "0 nats: it was certain"
+    zero = "a density, so it may be below 0" if density else f"0 {passage.unit.partition('/')[0]}: it was certain"
     title, what = f"How surprised each layer is by every {thing}", "surprise"
     if passage.smooth > 1:
         title, what = f"How surprised each layer is, mean of {passage.smooth:,} {thing}s", "a step's surprise"
