@@ -136,6 +136,8 @@ class Detect:
     """Share of the validation split that counts as normal."""
     window: int = 1
     """Steps over which the surprise is averaged."""
+    regimes: int = 0
+    """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
     out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     """Where to write; by default RUN/anomalies.csv."""
     device: str = "auto"
@@ -406,17 +408,25 @@ def _detect(command: Detect) -> int:
     run = load_run(command.run, device=command.device)
     runs.note(run.notices)
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
-    found = detect(run.stack, run.source, watched, quantile=command.quantile, window=command.window)
+    options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
+    found = detect(run.stack, run.source, watched, **options)
     steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
     rows = []
     for first, end in found.spans:
         peak = first + int(found.surprise[first:end].argmax())
         what = repr(watched.decode(steps[first:end])) if isinstance(watched, TextSource) else ""
-        rows.append([first, end - 1, peak, found.surprise[peak], found.threshold, what])
-    _write_csv(table, ["first", "last", "peak", "surprise", "threshold", "what"], rows)
+        rows.append(["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, what])
+    for first, end, mean in found.regimes:
+        peak = first + int(found.surprise[first:end].argmax())
+        rows.append(["regime", first, end - 1, peak, mean, "", ""])
+    _write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
     print(watched.describe())
     threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
     print(f"{len(found.spans)} anomalies in {len(steps):,} steps, more surprising than {threshold}")
+    if command.regimes:
+        print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
+    for first, end, mean in found.regimes:
+        print(f"  {first:>9,} to {end - 1:>9,}  {mean / watched.nats_per_unit:.4g} {watched.unit}")
     print(table)
     return 0
 

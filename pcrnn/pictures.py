@@ -40,6 +40,7 @@ def draw_surprise(
     *,
     smooth: int | None = None,
     features: Sequence[plots.Feature] = (),
+    changes: Sequence[int] = (),
 ) -> list[Path]:
     """Draw how much every step of a passage surprises every level of a stack.
 
@@ -48,6 +49,7 @@ def draw_surprise(
         smooth: steps that are averaged over; by default each step of a passage that can be read by itself, else
             about a hundredth of the passage.
         features: what is known of parts of the data set; those of the passage are drawn.
+        changes: steps with which another regime begins.
 
     Returns the PNG and the SVG; raises UsageError for steps to average over that leave more columns than a picture has.
     """
@@ -70,6 +72,7 @@ def draw_surprise(
         names=source.channel_names if isinstance(source, SeriesSource) else (),
         roll=source.kind == "music",
         features=within(features, passage),
+        changes=changes,
         start=passage.start,
         smooth=smooth,
         info=info,

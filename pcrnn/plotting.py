@@ -43,6 +43,8 @@ class Surprise(_Picture):
     """How many steps."""
     smooth: int | None = None
     """Steps that surprises are averaged over; by default 1, in a stretch of more than 400 about a hundredth of it."""
+    regimes: int = 0
+    """Mark where a regime of at least so many steps begins, one more or less surprising than before; 0 marks none."""
     features: Annotated[Path | None, arg(metavar="FILE.gff")] = None
     """Of a genome: its annotated features (GFF3, plain or gzipped), drawn as boxes below."""
     out: Annotated[Path | None, arg(metavar="NAME")] = None
@@ -63,7 +65,7 @@ def plot(command: Any) -> int:
     """Draw, print the names of the files; returns the exit code."""
     from pcrnn.evaluate import load_run
 
-    run = load_run(command.run, data=getattr(command, "data", None), device=command.device)
+    run = load_run(command.run, device=command.device)
     runs.note(run.notices)
     for path in PICTURES[type(command)](command, run):
         print(path)
@@ -71,16 +73,23 @@ def plot(command: Any) -> int:
 
 
 def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
+    from pcrnn.data import open_source
+    from pcrnn.detect import regimes, validation_surprises
     from pcrnn.evaluate import watch
     from pcrnn.pictures import draw_surprise, run_info
 
-    source, start = run.source, command.start
+    source = run.source if command.data is None else open_source(command.data, state=run.source.state())
+    start = command.start
     features = [] if command.features is None else _features(command.features, source)
     if start is None:
         start = source.split_point if command.data is None else 0
     passage = watch(run.stack, source, start, command.length)
     stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
-    files = draw_surprise(stem, source, passage, info, smooth=command.smooth, features=features)
+    changes = []
+    if command.regimes:
+        normal, top = validation_surprises(run.stack, run.source), passage.surprise[-1].double().numpy()
+        changes = [start + regime.first for regime in regimes(top, normal, command.regimes)[1:]]
+    files = draw_surprise(stem, source, passage, info, smooth=command.smooth, features=features, changes=changes)
     if features:
         _tell_features(features, passage, source)
     return files

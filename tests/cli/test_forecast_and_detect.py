@@ -9,7 +9,7 @@ import torch
 
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.data import SeriesSource
-from pcrnn.detect import smoothed, spans
+from pcrnn.detect import regimes, smoothed, spans
 from pcrnn.evaluate import load_run
 from pcrnn.generate import BEYOND, FEWEST_WINDOWS, forecast, rollout
 from tests.conftest import refused
@@ -157,6 +157,48 @@ def test_the_surprise_is_averaged_over_a_window_and_what_is_near_is_one_anomaly(
     assert spans(np.array([2, 3, 4, 8, 9, 20]), 1) == [(2, 5), (8, 10), (20, 21)]
     assert spans(np.array([2, 3, 4, 8, 9, 20]), 4) == [(2, 10), (20, 21)]
     assert spans(np.array([], np.intp), 1) == []
+
+
+def test_a_change_of_regime_is_found_where_it_is_and_none_where_there_is_none(program, trained, tmp_path):
+    """From step 900 to 1499 the second channel beats faster; noise and size stay."""
+    changed, same = waves(2400, 3), waves(2400, 4)
+    noise = changed[900:1500, 1] - 3 * np.cos(2 * math.pi * np.arange(900, 1500) / 17)
+    changed[900:1500, 1] = 3 * np.cos(2 * math.pi * np.arange(900, 1500) / 13) + noise
+    for name, values in (("changed", changed), ("same", same)):
+        lines = "\n".join(f"{a:.5f},{b:.5f}" for a, b in values)
+        (tmp_path / f"{name}.csv").write_text(f"level,speed\n{lines}\n")
+    detecting = ("detect", trained, "--regimes", 48, "--out", tmp_path / "found.csv", "--data")
+    assert "no different regimes of at least 48 steps" in program(*detecting, tmp_path / "same.csv").out
+    called = program(*detecting, tmp_path / "changed.csv")
+    assert "3 different regimes of at least 48 steps" in called.out
+    rows = [row for row in table(tmp_path / "found.csv") if row["kind"] == "regime"]
+    assert [int(row["first"]) for row in rows][1:] == pytest.approx([900, 1500], abs=24)
+    surprise = [float(row["surprise"]) for row in rows]
+    assert surprise[1] > max(surprise[0], surprise[2]) + 1
+    picture = (
+        "plot",
+        "surprise",
+        trained,
+        "--data",
+        tmp_path / "changed.csv",
+        "--length",
+        2400,
+        "--out",
+        tmp_path / "p",
+    )
+    assert "another regime" not in program(*picture).out + (tmp_path / "p.svg").read_text()
+    assert program(*picture, "--regimes", 48).code == 0
+    assert "dashed: another regime" in (tmp_path / "p.svg").read_text()
+    refused(program(*picture, "--regimes", 76), 2, "regimes: expected from 1 to 75 steps as the shortest")
+
+
+def test_regimes_of_noise_are_rare_and_those_of_a_shift_are_exact():
+    random = np.random.default_rng(0)
+    noise = random.normal(size=(50, 2500))
+    assert sum(bool(regimes(series[500:], series[:500], 40)) for series in noise) <= 1
+    shifted = noise[:, 500:] + np.where((np.arange(2000) >= 700) & (np.arange(2000) < 1300), 1.5, 0)
+    found = [regimes(series, normal, 40) for series, normal in zip(shifted, noise[:, :500], strict=True)]
+    assert np.mean([[regime.first for regime in each] == pytest.approx([0, 700, 1300], abs=10) for each in found]) > 0.9
 
 
 def test_what_cannot_be_is_refused(program, trained, run):
