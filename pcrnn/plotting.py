@@ -74,7 +74,7 @@ def plot(command: Any) -> int:
 
 def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
     from pcrnn.data import open_source
-    from pcrnn.detect import regimes, validation_surprises
+    from pcrnn.detect import SETTLING, regimes, validation_surprises
     from pcrnn.evaluate import watch
     from pcrnn.pictures import draw_surprise, run_info
 
@@ -88,7 +88,9 @@ def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
     changes = []
     if command.regimes:
         normal, top = validation_surprises(run.stack, run.source), passage.surprise[-1].double().numpy()
-        changes = [start + regime.first for regime in regimes(top, normal, command.regimes)[1:]]
+        changes = [
+            start + regime.first for regime in regimes(top, normal, command.regimes, begin=max(0, SETTLING - start))[1:]
+        ]
     files = draw_surprise(stem, source, passage, info, smooth=command.smooth, features=features, changes=changes)
     if features:
         _tell_features(features, passage, source)

@@ -75,6 +75,11 @@ class Passage:
         least = float(self.surprise[[0, -1]].min())
         return least if self.smooth > 1 else min(0.0, least)
 
+    @property
+    def apart(self) -> int:
+        """Columns that are at least between two marks."""
+        return max(COLUMNS_PER_MEAN, self.columns // 40)
+
     def column(self, steps: ArrayLike) -> NDArray[np.float64]:
         """Where steps lie on the time axis, whose unit is a column."""
         return (np.asarray(steps, np.float64) - self.start + 0.5) / self.stride - 0.5
@@ -246,7 +251,7 @@ def _draw_row(figure: Figure, passage: Passage, row: range, top: float, observat
     panels.top_level(bars, passage.surprise, row, passage.floor)
     bars.set_ylabel(passage.unit, labelpad=3)
     if not passage.roll:
-        panels.marks(bars, panels.peaks(passage.surprise[-1], COLUMNS_PER_MEAN), row)
+        panels.marks(bars, panels.peaks(passage.surprise[-1], passage.apart), row)
     heat = band(LEVEL * (layers + 1), "sensory surprise[l] of every level: dark is surprised")
     _scale(figure, heat, panels.levels(heat, passage.surprise, row, passage.floor), passage)
     if passage.symbols is not None:
@@ -279,7 +284,7 @@ def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
         return
     roll = band(ROLL, "the piano roll; marks stand over the frames that surprised the whole stack most")
     panels.roll(roll, at, passage.values)
-    panels.marks(roll, panels.peaks(passage.surprise[-1], COLUMNS_PER_MEAN), range(passage.columns))
+    panels.marks(roll, panels.peaks(passage.surprise[-1], passage.apart), range(passage.columns))
 
 
 def _number(axes: Axes, passage: Passage, row: range) -> None:
