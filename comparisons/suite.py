@@ -23,7 +23,7 @@ SUITES: dict[str, str] = {
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
     "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
-    "top_down": "surprise of stacks with and without top-down expectations, equal updates",
+    "foretold": "what layers know of their next state: plain, with top-down expectations, with inference steps",
     "tracking": "iterative inference against the Kalman filter: error over the number of steps",
     "latency": "microseconds from a symbol to the expectation of the next",
 }
