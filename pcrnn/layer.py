@@ -64,12 +64,13 @@ class LayerActivity(NamedTuple):
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
-    difference: Tensor  # r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]
+    difference: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
     inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
     kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
     previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
+    predicted: Tensor | None = None  # r_hat_t, where the layer above says what it expects, [B, T, N]
     relaxed: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
 
     @property
@@ -251,6 +252,7 @@ class PredictiveLayer(nn.Module):
             previous_output=previous_output,
             mixed=mixed,
             kept=kept,
+            predicted=None if self.descending is None else predicted,
             relaxed=relaxed,
         )
         last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
@@ -290,10 +292,12 @@ class PredictiveLayer(nn.Module):
 
     def told(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
         """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
-        predicted = self.predict(activity.recalled, previous_above)
+        assert self.descending is not None and activity.predicted is not None
+        predicted = activity.predicted + F.linear(previous_above, self.descending).to(activity.predicted.dtype)
         difference = (activity.output - predicted).detach()
         state_error, inverse_rms = ops.state_error(activity.output, predicted)
         return activity._replace(
+            predicted=predicted,
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
             difference=difference,

@@ -320,11 +320,10 @@ class PredictiveStack(nn.Module):
     def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
         """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
         lower, seen = self.layers[len(layers) - 1], layers[-1]
-        assert lower.descending is not None
+        assert lower.descending is not None and seen.predicted is not None
         at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
         start = width(heard[:at])
-        expected = lower.predict(seen.recalled, None)
-        return Unexplained(seen.output, expected, lower.descending, slice(start, start + heard[at].width))
+        return Unexplained(seen.output, seen.predicted, lower.descending, slice(start, start + heard[at].width))
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
