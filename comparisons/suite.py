@@ -13,6 +13,7 @@ SUITES: dict[str, str] = {
     "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
     "depth": "the distance to BPTT over depth and length of training, at equal parameters",
     "chunks": "exact traces at small chunks against BPTT truncated to the same chunk",
+    "curves": "held-out score of every rule along training, against updates and against their time",
     "equal_time": "held-out score of every rule in the time of BPTT's updates",
     "memory": "peak memory and tokens a second against the length of the sequence",
     "speed": "tokens a second over batch, width, depth and threads",
