@@ -135,12 +135,20 @@ def _channel_colours(channels: int) -> list[canvas.Colour]:
 
 
 def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """The keys [steps, D] that sound, low ones at the bottom, between the edges [steps + 1] of their steps."""
+    """How much of the time keys sound, [T, D], low ones at the bottom, between the edges [T + 1] of the columns."""
     sounding = np.flatnonzero(values.any(0))
     low, high = (sounding.min(), sounding.max()) if len(sounding) else (0, values.shape[1] - 1)
     shown = values.T[low : high + 1]
-    axes.pcolormesh(edges, np.arange(low, high + 2) - 0.5, shown, cmap="Greys", vmin=0, vmax=1.25, rasterized=True)
-    axes.set_ylim(low - 0.5, high + 0.5)
+    axes.pcolormesh(
+        edges,
+        np.arange(low, high + 2) - 0.5,
+        shown,
+        cmap="Greys",
+        vmin=0,
+        vmax=1.25 * (values.max() or 1),
+        rasterized=True,
+    )
+    axes.set_ylim(low - 0.5, high + 1.5 + 0.04 * (high - low))
     axes.set_ylabel("key", labelpad=3)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -237,7 +245,7 @@ def states(axes: Axes, state_surprise: NDArray[np.float64], row: range) -> None:
 
 
 def _range(low: float, high: float) -> str:
-    ends = dict.fromkeys([f"{low:.0f}", f"{high:.0f}"])
+    ends = dict.fromkeys([f"{round(low)}", f"{round(high)}"])
     return " to ".join(ends).replace("-", "\N{MINUS SIGN}")
 
 

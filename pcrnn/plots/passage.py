@@ -269,21 +269,25 @@ def _draw_row(figure: Figure, passage: Passage, row: range, top: float, observat
     panels.states(states, passage.state_surprise, row)
     _number(states, passage, row)
     if row.stop >= passage.columns:
-        states.set_xlabel("time step" if observation == "step" else observation, labelpad=1)
+        states.set_xlabel("time step" if observation == "step" else THINGS.get(observation, observation), labelpad=1)
 
 
 def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
     """The series, or the roll and marks over its most surprising frames."""
     assert passage.values is not None
-    at = passage.column(passage.start + np.arange(len(passage.values) + 1) - 0.5)
+    means = None if passage.smooth == 1 else averaged(passage.values.T, passage.smooth).T
     if not passage.roll:
-        means = None if passage.smooth == 1 else averaged(passage.values.T, passage.smooth).T
         series = band(VALUES, "the series" if means is None else "the series (faint) and its means")
-        panels.series(series, (at[:-1] + at[1:]) / 2, passage.values, means)
+        panels.series(series, passage.column(passage.start + np.arange(len(passage.values))), passage.values, means)
         panels.channel_names(series, passage.names)
         return
-    roll = band(ROLL, "the piano roll; marks stand over the frames that surprised the whole stack most")
-    panels.roll(roll, at, passage.values)
+    marked = "marks stand over the frames that surprised the whole stack most"
+    roll = band(
+        ROLL, f"the piano roll; {marked}" if means is None else f"the piano roll, dark where keys often sound; {marked}"
+    )
+    panels.roll(
+        roll, np.arange(passage.columns + 1, dtype=np.float64) - 0.5, passage.values if means is None else means
+    )
     panels.marks(roll, panels.peaks(passage.surprise[-1], passage.apart), range(passage.columns))
 
 
