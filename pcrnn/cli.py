@@ -7,6 +7,7 @@ error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 i
 import argparse
 import importlib
 import io
+import math
 import os
 import re
 import signal
@@ -365,7 +366,8 @@ def _forecast(command: Forecast) -> int:
     columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
     rows = []
     for at in range(command.horizon):
-        truth = found.truth[at] if at < len(found.truth) else [""] * len(names)
+        known = found.truth[at] if at < len(found.truth) else [math.nan] * len(names)
+        truth = ["" if math.isnan(value) else value for value in known]
         values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
         rows.append([found.start + at, *(value for of_channel in values for value in of_channel)])
     _write_csv(table, columns, rows)

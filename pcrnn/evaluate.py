@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Lanes, Source, TextSource, open_source
+from pcrnn.data import Lanes, SeriesSource, Source, TextSource, open_source
+from pcrnn.data.series import filled
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
 from pcrnn.observations import Gaussian, Observation
@@ -40,7 +41,7 @@ class Passage(NamedTuple):
     surprise: Tensor  # [L + 1, T], nats
     state_surprise: Tensor  # [L, T], nats
     symbols: list[str] | None
-    values: Tensor | None  # [T, D]
+    values: Tensor | None  # [T, D], missing ones interpolated
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
@@ -147,4 +148,5 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
     surprise, state_surprise = activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()
     if isinstance(source, TextSource):
         return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
-    return Passage(surprise, state_surprise, None, piece)
+    values = torch.from_numpy(filled(piece.numpy())) if isinstance(source, SeriesSource) else piece
+    return Passage(surprise, state_surprise, None, values)

@@ -1,7 +1,8 @@
 """What a data set's simplest predictors reach: fitted on the training split, scored on the validation split.
 
 Every figure is a mean over the transitions of the validation split (its steps but the first), which are what
-a stack is scored on. Shapes: train [T], valid [T'] symbol ids below V = size; or [T, D] real values.
+a stack is scored on. Shapes: train [T], valid [T'] symbol ids below V = size; or [T, D] real values, NaN where one is
+missing: nothing is fitted to it, and it adds nothing to the figure.
 """
 
 from __future__ import annotations
@@ -67,14 +68,22 @@ def compressors(context: bytes, valid: bytes, symbols: int) -> dict[str, float]:
 
 
 def gaussian_copy_last(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per step of x_t ~ Normal(x_{t-1}, v), v the mean square difference in training, per channel."""
-    return _gaussian_nats(np.diff(train, axis=0), np.diff(valid, axis=0))
+    """Nats per step of x_t ~ Normal(x_s, v), s < t the last step known, v the mean square difference in training."""
+    last = last_known(np.concatenate([train, valid]))[:-1]
+    fitted, residual = train[1:] - last[: len(train) - 1], valid[1:] - last[len(train) :]
+    return _gaussian_nats(fitted, residual)
 
 
 def gaussian_mean(train: np.ndarray, valid: np.ndarray) -> float:
     """Nats per step of x_t ~ Normal(mean, variance) of the training part, per channel."""
-    mean = train.mean(axis=0)
+    mean = _known_mean(train, 0.0)
     return _gaussian_nats(train - mean, valid[1:] - mean)
+
+
+def last_known(values: np.ndarray) -> np.ndarray:
+    """At each step the last value that is not NaN, of each channel [T, D]; NaN before the first."""
+    at = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.take_along_axis(values, np.maximum.accumulate(at, axis=0), axis=0)
 
 
 def key_rates(train: np.ndarray, valid: np.ndarray) -> float:
@@ -100,9 +109,16 @@ def _bernoulli_nats(rate: np.ndarray, sounded: np.ndarray) -> float:
 
 def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
     """Mean over T of the sum over D of 1/2 (residual^2 / v + log 2 pi v), v [D] = mean square of `fitted`."""
-    v = np.maximum(np.square(fitted, dtype=np.float64).mean(axis=0), VARIANCE_FLOOR)
+    v = np.maximum(_known_mean(np.square(fitted, dtype=np.float64), 1.0), VARIANCE_FLOOR)
     nats = 0.5 * (np.square(residual, dtype=np.float64) / v + np.log(2 * math.pi * v))
-    return float(nats.sum(axis=1).mean())
+    return float(np.nansum(nats, axis=1).mean())
+
+
+def _known_mean(values: np.ndarray, otherwise: float) -> np.ndarray:
+    """Mean over T of the values [T, D] that are not NaN, [D]; `otherwise` where all are."""
+    known = np.count_nonzero(~np.isnan(values), axis=0)
+    total = np.nansum(values, axis=0, dtype=np.float64)
+    return np.where(known > 0, total / np.maximum(known, 1), otherwise)
 
 
 def _windows(ids: np.ndarray, size: int, length: int) -> np.ndarray:
