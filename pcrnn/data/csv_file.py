@@ -151,18 +151,27 @@ def _header(cells: list[str], name: str, missing: bool) -> tuple[str, ...] | Non
             f"came {_shown(names[word])} beside {_shown(names[number])}; "
             "name every column, or make every cell a number"
         )
+    require_names(names, f"{name}:1")
+    return tuple(names)
+
+
+def require_names(names: Sequence[str], name: str) -> None:
+    """Refuse columns without a name, and two of one name; `name` is where they stand, without the column.
+
+    Raises:
+        DataError: names the first such column.
+    """
     first: dict[str, int] = {}
     for i, column in enumerate(names, 1):
         if not column:
             raise DataError(
-                f"{name}:1:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
+                f"{name}:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
             )
         if first.setdefault(column, i) != i:
             raise DataError(
-                f"{name}:1:{i}: expected different column names, came {_shown(column)} again "
+                f"{name}:{i}: expected different column names, came {_shown(column)} again "
                 f"(as column {first[column]}); rename or remove one"
             )
-    return tuple(names)
 
 
 def _finite(cell: str, place: str, column: str) -> float:

@@ -28,7 +28,7 @@ READERS: dict[str, Reader] = {
     "music": Reader(music.open_music, ("frames-per-beat",)),
 }
 
-SUFFIXES = {".csv": "series", ".tsv": "series", ".npy": "series"}
+SUFFIXES = dict.fromkeys((".csv", ".tsv", ".npy", ".parquet"), "series")
 SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
 SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music")
 """File names with any other ending are read as text."""
@@ -40,8 +40,8 @@ def open_source(
     """Open a data set.
 
     Args:
-        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, .fa, .fasta and
-            .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
+        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv, .npy and .parquet are series, .fa, .fasta
+            and .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
             "series:FILE", "fasta:FILE" and "music:FILE" (or a folder of MIDI files, or a .npy roll) say so explicitly.
             Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
             "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".

@@ -1,4 +1,4 @@
-"""Real-valued series from CSV and NumPy files, each channel standardised on the training part.
+"""Real-valued series from CSV, NumPy and Parquet files, each channel standardised on the training part.
 
 A missing value is NaN and stays NaN in `sequence`: a Gaussian leaves it out (`pcrnn.observations`), so it is never
 learned from, sends no error up and adds nothing to a surprise. It is not filled in before the stack sees it, because an
@@ -19,6 +19,7 @@ import torch
 from pcrnn.data import baselines
 from pcrnn.data.csv_file import Table, read_csv
 from pcrnn.data.npy_file import read_npy
+from pcrnn.data.parquet_file import Choice, read_parquet
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError, nearest
 
@@ -178,13 +179,21 @@ def filled(values: np.ndarray) -> np.ndarray:
 
 
 def open_series(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
-    """Read a .npy file, or any other as CSV.
+    """Read a .npy or a .parquet file, or any other as CSV.
 
     The option `columns` chooses some, `missing=skip` allows missing values; `state` gives the standardisation.
     """
-    path, missing = Path(location), _allows_missing(location, options, state)
-    table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path, missing=missing)
-    table = chosen(table, options["columns"], location) if "columns" in options else table
+    path, missing, written = Path(location), _allows_missing(location, options, state), options.get("columns")
+
+    def choose(names: Sequence[str]) -> list[int]:
+        return list(range(len(names))) if written is None else places(names, written, location)
+
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table = read_parquet(path, choose, missing=missing)
+    else:
+        table = Table(read_npy(path), None) if ending == ".npy" else read_csv(path, missing=missing)
+        table = table if written is None else _taken(table, choose)
     standardisation = None
     if state is not None:
         standardisation = _restore(state)
@@ -207,24 +216,28 @@ def _allows_missing(location: str, options: Mapping[str, str], state: Mapping[st
     return written is not None or of_run
 
 
-def chosen(table: Table, written: str, name: str) -> Table:
-    """The columns of a comma-separated list, in its order: names, or numbers from 1.
+def places(names: Sequence[str], written: str, name: str) -> list[int]:
+    """Where the columns of a comma-separated list stand among these, in its order: names, or numbers from 1.
 
     Raises:
         DataError: a column that is not there (names the nearest), or one twice.
     """
-    known = [str(number + 1) for number in range(table.values.shape[1])]
-    places = {number: place for place, number in enumerate(known)}
-    places |= {column: place for place, column in enumerate(table.columns or ())}
+    known = {str(number): place for place, number in enumerate(range(1, len(names) + 1))}
+    known |= {column: place for place, column in enumerate(names)}
     wanted = [column.strip() for column in written.split(",")]
     for column in wanted:
-        if column not in places:
-            offered = _listed(table.columns or known)
-            hint = nearest(column, places)
-            raise DataError(f"{name}: expected, as columns, some of {offered}, came {column!r}{hint}")
-    taken = [places[column] for column in wanted]
+        if column not in known:
+            hint = nearest(column, known)
+            raise DataError(f"{name}: expected, as columns, some of {_listed(names)}, came {column!r}{hint}")
+    taken = [known[column] for column in wanted]
     if len(set(taken)) < len(taken):
         raise DataError(f"{name}: expected different columns, came {written}; leave out what stands there twice")
+    return taken
+
+
+def _taken(table: Table, choose: Choice) -> Table:
+    """Some columns of a table; where they have no names, numbers from 1 stand for them."""
+    taken = choose(table.columns or [str(number) for number in range(1, table.values.shape[1] + 1)])
     columns = None if table.columns is None else tuple(table.columns[place] for place in taken)
     return Table(np.ascontiguousarray(table.values[:, taken]), columns)
 
