@@ -274,6 +274,7 @@ def _train(command: Train) -> int:
         return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
     assert summary.valid is not None  # the run has finished
     _show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
+    _show_accuracy(config, summary.source, summary.stack)
     _show_sample(summary.stack, summary.source)
     if command.plots:
         from pcrnn.pictures import draw
@@ -294,6 +295,7 @@ def _evaluate(command: Evaluate) -> int:
     print(run.source.describe(), flush=True)
     valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
+    _show_accuracy(run.config, run.source, run.stack)
     return 0
 
 
@@ -403,6 +405,10 @@ def _detect(command: Detect) -> int:
 
     run = load_run(command.run, device=command.device)
     _note(run.notices)
+    if run.source.target() is not None:
+        raise UsageError(
+            f"{command.run}: expected a run that expects its next observation, got one that expects labels"
+        )
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     found = detect(run.stack, run.source, watched, quantile=command.quantile, window=command.window)
     steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
@@ -488,6 +494,15 @@ def _show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], 
     for line in figures(f"{title}, {source.unit}", levels, source.baselines(), is_calibrated(config)):
         print(line)
     sys.stdout.flush()
+
+
+def _show_accuracy(config: TrainConfig, source: "Source", stack: "PredictiveStack") -> None:
+    from pcrnn.data import LabelledSource
+    from pcrnn.evaluate import judge
+
+    if isinstance(source, LabelledSource):
+        accuracy = judge(stack, source, batch=config.batch, chunk=config.chunk).accuracy
+        print(f"accuracy {accuracy:.3f}; always the most frequent class {source.majority():.3f}", flush=True)
 
 
 def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:

@@ -3,6 +3,7 @@
 Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
 """
 
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Lanes, SeriesSource, Source, TextSource, open_source
+from pcrnn.data import LabelledSource, Lanes, SeriesSource, Source, TextSource, open_source
+from pcrnn.data.labelled import SequenceLanes
 from pcrnn.data.series import filled
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
@@ -35,6 +37,13 @@ class TrainedRun(NamedTuple):
     notices: tuple[str, ...]
 
 
+class Judged(NamedTuple):
+    """What a stack makes of labels."""
+
+    nats: list[float]  # mean surprise of every level, level 0 first
+    accuracy: float  # share of the labels that the top level finds likeliest
+
+
 class Passage(NamedTuple):
     """What happened at each step of a passage; of `symbols` and `values` one is None."""
 
@@ -49,9 +58,10 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
 
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
-    observation = _observation(config, source)
-    require_memory(count_weights(config, observation.size), torch.device("cpu"), "hidden")
-    return PredictiveStack(observation, config.hidden, **config.stack_options())
+    observation, target = _observation(config, source), source.target()
+    numbers = count_weights(config, observation.size, None if target is None else target.size)
+    require_memory(numbers, torch.device("cpu"), "hidden")
+    return PredictiveStack(observation, config.hidden, target=target, **config.stack_options())
 
 
 def _observation(config: TrainConfig, source: Source) -> Observation:
@@ -105,10 +115,12 @@ def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:
 
 @torch.no_grad()
 def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: int = 128) -> list[float]:
-    """Mean surprise of every level on the validation split in nats per step, level 0 first.
+    """Mean surprise of every level on the validation split in nats per step or label, level 0 first.
 
     The split is cut into at most `batch` lanes, each met in the context of the steps before it and read to its end.
     """
+    if isinstance(source, LabelledSource):
+        return judge(stack, source, batch=batch, chunk=chunk).nats
     device = next(stack.parameters()).device
     valid = source.sequence("valid")
     lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
@@ -127,11 +139,32 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
 
 
 @torch.no_grad()
+def judge(stack: PredictiveStack, source: LabelledSource, *, batch: int = 32, chunk: int = 128) -> Judged:
+    """What a stack makes of the labels of the validation split, `batch` sequences at a time."""
+    device, state = next(stack.parameters()).device, None
+    nats, right, count = torch.zeros(len(stack.levels), dtype=torch.float64, device=device), 0, 0
+    with evaluating(stack):
+        for part, begins in SequenceLanes.parts(source.part("valid"), batch, chunk):
+            piece = Chunk(*(each.to(device) for each in part))
+            activity, state = stack.observe(piece.observations, None if begins else state)
+            assert piece.mask is not None
+            nats += (stack.outcome(activity, piece).surprise * piece.mask).sum((1, 2), dtype=torch.float64)
+            likeliest = activity.expectations[-1].argmax(-1)
+            right += int(((likeliest == piece.targets) & piece.mask).sum())
+            count += int(piece.mask.sum())
+    return Judged((nats / count).tolist(), right / count)
+
+
+@torch.no_grad()
 def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 192) -> Passage:
     """Surprise of every level at each step of a passage of the validation split, met in its context.
 
+    Of labelled sequences `start` is the number of one, and the surprise is that of its label if it were asked for.
+
     Raises UsageError for a passage that does not begin inside the split.
     """
+    if isinstance(source, LabelledSource):
+        return _watch_labelled(stack, source, start, length)
     valid = source.sequence("valid")
     if not 0 <= start < len(valid) or length < 1:
         raise UsageError(
@@ -150,3 +183,30 @@ def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 
         return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
     values = torch.from_numpy(filled(piece.numpy())) if isinstance(source, SeriesSource) else piece
     return Passage(surprise, state_surprise, None, values)
+
+
+def _watch_labelled(stack: PredictiveStack, source: LabelledSource, number: int, length: int) -> Passage:
+    """The first steps of one sequence of the validation split, and what each level would give its label there."""
+    sequences = source.part("valid")
+    if not 0 <= number < len(sequences.x) or length < 1:
+        raise UsageError(
+            f"passage: expected the number of a sequence as start, from 0 to {len(sequences.x) - 1}, and a length of "
+            f"at least 1, got start {number} and length {length}"
+        )
+    x, labels, counts = (part[number : number + 1] for part in sequences)
+    steps = int(counts.nonzero().max()) + 1  # nothing counts after that
+    labels = labels if source.per_step else labels[:, steps - 1 : steps].expand_as(labels)
+    device = next(stack.parameters()).device
+    piece = Chunk(*(part[:, : min(steps, length)].to(device) for part in (x, labels, counts)))
+    with evaluating(stack):
+        activity, _ = stack.observe(piece.observations)
+        surprise = stack.outcome(activity, piece).surprise[:, 0].cpu()
+    shown = piece.observations[0].cpu()
+    symbols = None if shown.is_floating_point() else [_sign(symbol) for symbol in shown.tolist()]
+    return Passage(surprise, activity.state_surprise[:, 0].cpu(), symbols, shown if symbols is None else None)
+
+
+def _sign(symbol: int) -> str:
+    """One character for a symbol: a digit, a letter, or a dot for all further ones."""
+    signs = string.digits + string.ascii_letters
+    return signs[symbol] if symbol < len(signs) else "·"

@@ -49,6 +49,7 @@ def draw(
         symbols=passage.symbols,
         values=None if passage.values is None else passage.values.numpy(),
         roll=source.kind == "music",
+        labelled=source.target() is not None,
         info=info,
     )
     files += plots.surprise_over_training(

@@ -9,6 +9,7 @@ Example:
 """
 
 from pcrnn.data.fasta import GenomeSource as GenomeSource
+from pcrnn.data.labelled import LabelledSource as LabelledSource
 from pcrnn.data.lanes import Lanes as Lanes
 from pcrnn.data.music import MusicSource as MusicSource
 from pcrnn.data.readers import open_source as open_source

@@ -30,6 +30,12 @@ def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
     return float(-np.log2(probability)[valid[1:]].mean())
 
 
+def frequencies(train: np.ndarray, valid: np.ndarray, classes: int) -> float:
+    """Nats per label of p(y) = (n(y) + a) / (n + a K), a = `SMOOTHING`; labels [n] below K = classes."""
+    counts = np.bincount(train, minlength=classes)
+    return float(-np.log((counts + SMOOTHING) / (len(train) + SMOOTHING * classes))[valid].mean())
+
+
 def bigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
     """Bits per symbol of p(x given y) = (n(y x) + a) / (n(y) + a V), y the symbol before x."""
     return markov(train, valid, size, 1)

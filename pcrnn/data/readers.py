@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pcrnn.data import fasta, music, series, text
+from pcrnn.data import fasta, labelled, music, series, text
 from pcrnn.data.source import Source
 from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
 
@@ -26,11 +26,12 @@ READERS: dict[str, Reader] = {
     "series": Reader(series.open_series, ("columns", "missing")),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
     "music": Reader(music.open_music, ("frames-per-beat",)),
+    "labelled": Reader(labelled.open_labelled, ("split",)),
 }
 
 SUFFIXES = dict.fromkeys((".csv", ".tsv", ".npy", ".parquet"), "series")
 SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
-SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music")
+SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music") | {".npz": "labelled"}
 """File names with any other ending are read as text."""
 
 
@@ -40,11 +41,10 @@ def open_source(
     """Open a data set.
 
     Args:
-        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv, .npy and .parquet are series, .fa, .fasta
-            and .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
-            "series:FILE", "fasta:FILE" and "music:FILE" (or a folder of MIDI files, or a .npy roll) say so explicitly.
-            Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
-            "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
+        spec: "pydoc" (Python's own language reference), or a file, whose ending says what it is (`SUFFIXES`; others are
+            text); "KIND:FILE" says so explicitly, with a kind of `READERS`. Options of a kind follow the name:
+            "table.csv?columns=wind,pressure", "genome.fa?reverse-complement", "music:folder?frames-per-beat=4". A file
+            called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
             standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.

@@ -5,6 +5,7 @@ Shapes: T steps, D channels (or symbols of a vocabulary).
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,6 +14,8 @@ from pcrnn.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pcrnn.data.labelled import SequenceLanes
+    from pcrnn.data.lanes import Lanes
     from pcrnn.observations import Observation
 
 Split = Literal["train", "valid", "all"]
@@ -54,6 +57,20 @@ class Source(ABC):
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """What `open_source(state=...)` needs to read another file the same way; JSON types only."""
+
+    def target(self) -> Observation | None:
+        """A new model of what is to be expected at each step; None where that is the next observation."""
+        return None
+
+    def lanes(self, batch: int, chunk: int) -> Lanes | SequenceLanes:
+        """What each update learns from: the training split, `batch` side by side and `chunk` steps at a time."""
+        from pcrnn.data.lanes import Lanes
+
+        return Lanes(self.sequence("train"), batch, chunk, name=f"the training split of {self.name}")
+
+    def fingerprint(self) -> str:
+        """A digest of the training split, by which a resumed run knows its data."""
+        return hashlib.sha256(self.sequence("train").numpy().tobytes()).hexdigest()
 
     @property
     def split_point(self) -> int:

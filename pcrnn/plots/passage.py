@@ -61,6 +61,7 @@ def surprise_over_time(
     symbols: Sequence[str] | None = None,
     values: ArrayLike | None = None,
     roll: bool = False,
+    labelled: bool = False,
     info: RunInfo = NO_INFO,
 ) -> list[Path]:
     """Draw both surprises of every layer over the time steps of a passage, with the passage under the axis.
@@ -72,6 +73,7 @@ def surprise_over_time(
         symbols: the passage, one character per step (a `str` will do), at most `MAX_SYMBOLS`; wrapped.
         values: the series [T, D], in place of `symbols`.
         roll: whether the values are a piano roll's zeros and ones.
+        labelled: whether the surprise is that of a label asked for after each step, not of what came.
         info: what to say about the run; the picture is in nats whatever its unit.
 
     Returns:
@@ -88,7 +90,7 @@ def surprise_over_time(
     footer = FOOTER + (0.0 if info.calibrated else CAPTION)
     height = HEADING + rows * row_height + (rows - 1) * BETWEEN + footer
     with canvas.canvas(WIDTH, height) as figure:
-        _explain(figure, passage, info)
+        _explain(figure, passage, labelled, info)
         for row in range(rows):
             top = height - HEADING - row * (row_height + BETWEEN)
             _draw_row(figure, passage, range(row * steps, (row + 1) * steps), top)
@@ -128,17 +130,16 @@ def _row_height(passage: Passage) -> float:
     return 3 * NAME + BARS + LEVEL * (passage.layers + 1) + under + STATE * passage.layers
 
 
-def _explain(figure: Figure, passage: Passage, info: RunInfo) -> None:
+def _explain(figure: Figure, passage: Passage, labelled: bool, info: RunInfo) -> None:
     """Title, how to read it, and what the marks between the letters mean."""
     thing = "character" if passage.symbols is not None else "frame" if passage.roll else "value"
-    discrete = passage.symbols is not None or passage.roll
+    discrete = passage.symbols is not None or passage.roll or labelled
     zero = "0 nats: it was certain" if discrete else "a density, so it may be below 0"
+    title, what = f"How surprised each layer is by every {thing}", f"{thing} | what the level expected one step before"
+    if labelled:
+        title, what = "How surprising the label is to each layer after every step", "label | what the level has seen"
     canvas.heading(
-        figure,
-        f"How surprised each layer is by every {thing}",
-        f"surprise = \N{MINUS SIGN}log p({thing} | what the level expected one step before); {zero}."
-        " Each layer corrects the level below.",
-        info,
+        figure, title, f"surprise = \N{MINUS SIGN}log p({what}); {zero}. Each layer corrects the level below.", info
     )
     present = [symbol for symbol in panels.MARKS if symbol in (passage.symbols or ())]
     key = "   ".join(f"{panels.MARKS[symbol]} {MARK_NAMES[symbol]}" for symbol in present)
