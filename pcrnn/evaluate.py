@@ -59,6 +59,11 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
     observation, target = _observation(config, source), source.target()
+    if target is not None and config.inference_steps:
+        raise UsageError(
+            f"inference_steps: expected 0 for {source.name}, whose labels are not seen when they are asked for, got "
+            f"{config.inference_steps}; leave it out"
+        )
     numbers = count_weights(config, observation.size, None if target is None else target.size)
     require_memory(numbers, torch.device("cpu"), "hidden")
     return PredictiveStack(observation, config.hidden, target=target, **config.stack_options())

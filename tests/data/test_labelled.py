@@ -130,6 +130,8 @@ def test_a_run_learns_what_the_sequences_are(program, tmp_path, rule):
     assert torch.equal(loaded(x)[0], run.stack.eval()(x)[0])
     refused(program("detect", out), 2, "a run that expects its next observation, got one that expects labels")
     refused(program("probe", "timescales", out), 2, "a run that expects its next observation")
+    other = ("--inference-steps", 2, "--data", tmp_path / "a.npz", "--out", tmp_path / "other")
+    refused(program("train", *other), 2, "inference_steps: expected 0", "leave it out")
     refused(program("plot", out, "--start", 40), 2, "the number of a sequence as start, from 0 to 39")
 
 
