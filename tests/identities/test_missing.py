@@ -7,6 +7,7 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
+from pcrnn.running import RunningVariance
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -23,9 +24,10 @@ def learned(rule, x, chunk=99, **options):
     """Gradients of all layers, summed over chunks of frozen weights, and all surprises."""
     torch.manual_seed(1)
     stack = PredictiveStack(Gaussian(2), (4, 3, 5), weigh_errors=False, **options)
-    for level in stack.levels:
-        level.observation.running.variance.uniform_(0.3, 2.0)
-        level.observation.running.rate = 0.0
+    for part in stack.modules():
+        if isinstance(part, RunningVariance):
+            part.variance.uniform_(0.3, 2.0)
+            part.rate = 0.0
     state, carry, surprises = None, rule.init(stack, len(x)), []
     total = [torch.zeros_like(p) for p in stack.layers.parameters()]
     for start in range(0, x.shape[1] - 1, chunk):
