@@ -533,9 +533,13 @@ def _speaker() -> str:
 
 def _absolute(data: str) -> str:
     """The same data as seen from any folder, for --resume and evaluate."""
+    from pcrnn.data.readers import BUILT_IN
+
     name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
     kind, colon, path = name.rpartition(":")
-    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name != "pydoc" and Path(path).exists() else data
+    return (
+        f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name not in BUILT_IN and Path(path).exists() else data
+    )
 
 
 def _stem(config: TrainConfig) -> str:

@@ -17,3 +17,4 @@ from pcrnn.data.series import SeriesSource as SeriesSource
 from pcrnn.data.source import Source as Source
 from pcrnn.data.source import Split as Split
 from pcrnn.data.text import TextSource as TextSource
+from pcrnn.data.video import VideoSource as VideoSource

@@ -93,8 +93,8 @@ def last_known(values: np.ndarray) -> np.ndarray:
 
 
 def key_rates(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per frame of every key's own rate p = (n + a) / (T + 2 a), a = `SMOOTHING`; rolls [T, D] of 0 and 1."""
-    rate = (train.sum(0) + SMOOTHING) / (len(train) + 2 * SMOOTHING)
+    """Nats per frame of every key's own rate p = (n + a) / (T + 2 a), a = `SMOOTHING`; rolls [T, D] of 0 to 1."""
+    rate = (train.sum(0, dtype=np.float64) + SMOOTHING) / (len(train) + 2 * SMOOTHING)
     return _bernoulli_nats(rate, valid[1:])
 
 
@@ -108,9 +108,18 @@ def key_bigram(train: np.ndarray, valid: np.ndarray) -> float:
     return _bernoulli_nats(np.where(valid[:-1].astype(bool), rates[1], rates[0]), valid[1:])
 
 
-def _bernoulli_nats(rate: np.ndarray, sounded: np.ndarray) -> float:
-    """Mean over frames of the sum over keys of -log p."""
-    return float(-np.log(np.where(sounded, rate, 1 - rate)).sum(-1).mean())
+def frame_copy(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per frame of p(pixel given the same one a frame before), two rates for all pixels: lit before or dark."""
+    before, after = train[:-1].astype(np.float64), train[1:].astype(np.float64)
+    lit, dark = ((after * was).sum() + SMOOTHING for was in (before, 1 - before))
+    rates = lit / (before.sum() + 2 * SMOOTHING), dark / ((1 - before).sum() + 2 * SMOOTHING)
+    last = valid[:-1].astype(np.float64)
+    return _bernoulli_nats(last * rates[0] + (1 - last) * rates[1], valid[1:])
+
+
+def _bernoulli_nats(rate: np.ndarray, lit: np.ndarray) -> float:
+    """Mean over frames of the sum over keys, or pixels whose grey value is the share of light, of -log p."""
+    return float(-(lit * np.log(rate) + (1.0 - lit) * np.log(1 - rate)).sum(-1).mean())
 
 
 def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:

@@ -20,7 +20,14 @@ _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.f
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read a float or int array [T] or [T, D] as float64 [T, D].
+    """Read a float or int array [T] or [T, D] as float64 [T, D]; raises as `read_array` does."""
+    array = read_array(path, (1, 2), "[T] or [T, D]")
+    with np.errstate(over="ignore"):  # a long double may become inf, which is refused like any other
+        return array.astype(np.float64).reshape(len(array), -1)
+
+
+def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
+    """Read a float or int array with so many axes; `shapes` says which are meant.
 
     Raises:
         DataError: no .npy file, pickled objects, another type or shape, or a size that the file has not.
@@ -29,18 +36,14 @@ def read_npy(path: Path) -> np.ndarray:
     with path.open("rb") as file:
         shape, dtype = _read_header(file, path)
         _require_numbers(dtype, path)
-        if len(shape) not in (1, 2):
-            raise DataError(
-                f"{path}: expected an array [T] or [T, D] (time first), came shape {list(shape)}; reshape it"
-            )
+        if len(shape) not in axes:
+            raise DataError(f"{path}: expected an array {shapes} (time first), came shape {list(shape)}; reshape it")
         if 0 in shape:
             raise DataError(
                 f"{path}: expected at least one step and one channel, came shape {list(shape)}; save an array with data"
             )
         _require_bytes(path.stat().st_size - file.tell(), shape, dtype, path)
-    array = np.load(path, allow_pickle=False)
-    with np.errstate(over="ignore"):  # a long double may become inf, which is refused like any other
-        return array.astype(np.float64).reshape(len(array), -1)
+    return np.load(path, allow_pickle=False)
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
