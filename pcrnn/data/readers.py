@@ -25,17 +25,17 @@ READERS: dict[str, Reader] = {
     "text": Reader(text.open_text),
     "series": Reader(series.open_series, ("columns", "missing")),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
-    "music": Reader(music.open_music, ("frames-per-beat",)),
+    "music": Reader(music.open_music, ("frames-per-beat", "validate")),
     "labelled": Reader(labelled.open_labelled, ("split",)),
     "video": Reader(video.open_video, ("digits", "size", "clips")),
 }
 
-BUILT_IN = {text.PYDOC: "text", video.BOUNCING: "video"}
+BUILT_IN = {text.PYDOC: "text", video.BOUNCING: "video", music.BACH: "music"}
 """Data that has a name and no file, and its kind."""
 
 SUFFIXES = dict.fromkeys((".csv", ".tsv", ".npy", ".parquet"), "series")
 SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
-SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music") | {".npz": "labelled"}
+SUFFIXES |= dict.fromkeys(music.ENDINGS, "music") | {".npz": "labelled"}
 """File names with any other ending are read as text."""
 
 
