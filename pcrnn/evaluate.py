@@ -127,12 +127,12 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
     if isinstance(source, LabelledSource):
         return judge(stack, source, batch=batch, chunk=chunk).nats
     device = next(stack.parameters()).device
-    valid = source.sequence("valid")
-    lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
-    before = source.context(WARM_UP)
+    valid = source.stored("valid")
+    lanes = Lanes.at_most(valid, batch, chunk, name="the validation split", unpack=source.unpacked)
+    before = source.lead(WARM_UP)
     contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
     with evaluating(stack):
-        _, state = stack.observe(contexts.contiguous().to(device))
+        _, state = stack.observe(source.unpacked(contexts.contiguous()).to(device))
         total, count = torch.zeros(len(stack.layers) + 1, dtype=torch.float64, device=device), 0
         for x in lanes.parts():
             piece = Chunk.of_stream(x.to(device, non_blocking=True))

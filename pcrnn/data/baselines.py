@@ -19,15 +19,17 @@ SMOOTHING = 0.1
 COMPRESSOR_WINDOW = 8 << 20
 """Training symbols a compressor sees first: at least as far back as it looks (xz 8 MiB, gzip 32 KiB)."""
 
+_BLOCK, _LARGEST_TABLE = 1 << 20, 1 << 22
+"""Symbols counted at a time, and runs that a table may have: memory does not grow with the data."""
+
 VARIANCE_FLOOR = 1e-6
 """Least residual variance of a standardised channel: no baseline may become infinitely sure."""
 
 
 def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
     """Bits per symbol of p(x) = (n(x) + a) / (T + a V), a = `SMOOTHING`."""
-    counts = np.bincount(train, minlength=size)
-    probability = (counts + SMOOTHING) / (len(train) + SMOOTHING * size)
-    return float(-np.log2(probability)[valid[1:]].mean())
+    probability = (_table(train, size, 1) + SMOOTHING) / (len(train) + SMOOTHING * size)
+    return float(-(_table(valid[1:], size, 1) * np.log2(probability)).sum() / (len(valid) - 1))
 
 
 def frequencies(train: np.ndarray, valid: np.ndarray, classes: int) -> float:
@@ -47,9 +49,13 @@ def markov(train: np.ndarray, valid: np.ndarray, size: int, order: int) -> float
     The first contexts reach back into the training split. V^(order + 1) must be below 2^63.
     """
     asked = np.concatenate([train[len(train) - order + 1 :], valid])
-    together = _counts(_windows(train, size, order + 1), _windows(asked, size, order + 1))
-    before = _counts(_windows(train[:-1], size, order), _windows(asked[:-1], size, order))
-    return float(-np.log2((together + SMOOTHING) / (before + SMOOTHING * size)).mean())
+    together, before = (_Counter(seen, size, length) for seen, length in ((train, order + 1), (train[:-1], order)))
+    bits, count = 0.0, len(asked) - order
+    for start in range(0, count, _BLOCK):
+        runs = asked[start : start + _BLOCK + order]
+        likely = (together.of(runs) + SMOOTHING) / (before.of(runs[:-1]) + SMOOTHING * size)
+        bits -= float(np.log2(likely).sum())
+    return bits / count
 
 
 def copy_last(train: np.ndarray, valid: np.ndarray, size: int) -> float:
@@ -136,16 +142,37 @@ def _known_mean(values: np.ndarray, otherwise: float) -> np.ndarray:
     return np.where(known > 0, total / np.maximum(known, 1), otherwise)
 
 
+class _Counter:
+    """How often every run of `length` symbols comes in `ids`: a table where that is small, else sorted numbers."""
+
+    def __init__(self, ids: np.ndarray, size: int, length: int) -> None:
+        self.size, self.length, self.known = size, length, None
+        if size**length <= _LARGEST_TABLE:
+            self.counts = _table(ids, size, length)
+        else:
+            self.known, self.counts = np.unique(_windows(ids, size, length), return_counts=True)
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Of each run of symbols in `ids`, in order."""
+        asked = _windows(ids, self.size, self.length)
+        if self.known is None:
+            return self.counts[asked]
+        nearest = np.minimum(np.searchsorted(self.known, asked), len(self.known) - 1)
+        return np.where(self.known[nearest] == asked, self.counts[nearest], 0)
+
+
+def _table(ids: np.ndarray, size: int, length: int) -> np.ndarray:
+    """How often each of all size^length runs of symbols comes, counted a block at a time."""
+    table = np.zeros(size**length, np.int64)
+    for start in range(0, len(ids) - length + 1, _BLOCK):
+        runs = _windows(ids[start : start + _BLOCK + length - 1], size, length)
+        table += np.bincount(runs, minlength=len(table))
+    return table
+
+
 def _windows(ids: np.ndarray, size: int, length: int) -> np.ndarray:
     """A number for every run of `length` symbols, in their order, int64 [T - length + 1]."""
     number = np.zeros(len(ids) - length + 1, np.int64)
     for at in range(length):
         number = number * size + ids[at : at + len(number)]
     return number
-
-
-def _counts(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each number asked for was seen."""
-    known, counts = np.unique(seen, return_counts=True)
-    nearest = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[nearest] == asked, counts[nearest], 0)

@@ -93,8 +93,11 @@ class MusicSource(Source):
 
         return Bernoulli(self.keys)
 
-    def sequence(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._roll[self.bounds(split)].astype(np.float32))
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._roll[self.bounds(split)])
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        return stored.float()
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each key's base rate, and of each key given whether it sounded one frame before."""

@@ -88,8 +88,11 @@ class SeriesSource(Source):
 
         return Gaussian(self.channels)
 
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._values[self.bounds(split)])
+
     def sequence(self, split: Split) -> Tensor:
-        return torch.tensor(self._values[self.bounds(split)])
+        return self.stored(split).clone()
 
     def in_units(self, steps: np.ndarray) -> np.ndarray:
         """Standardised steps [..., D] as the file has them, float64."""

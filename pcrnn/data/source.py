@@ -24,6 +24,10 @@ SHORTEST = 11
 """Fewest steps a data set may have: the last 10 % then hold two, which make one transition."""
 
 
+_BLOCK = 1 << 20
+"""Steps unpacked at a time where all are looked at: memory then does not grow with the data."""
+
+
 class Source(ABC):
     """One data set: its first 90 % train, its last 10 % validate; time is never shuffled.
 
@@ -42,8 +46,16 @@ class Source(ABC):
         """A new observation model that fits the steps of this data set."""
 
     @abstractmethod
+    def stored(self, split: Split) -> Tensor:
+        """The steps of one split as they are kept, in time order: a view, as narrow as they allow."""
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        """Steps as a stack observes them, of steps as they are kept: int64 [...] or float32 [..., D]."""
+        return stored
+
     def sequence(self, split: Split) -> Tensor:
-        """The steps of one split, in time order: int64 [T] or float32 [T, D]."""
+        """The steps of one split, in time order: int64 [T] or float32 [T, D]; a copy where they are kept narrower."""
+        return self.unpacked(self.stored(split))
 
     @abstractmethod
     def baselines(self) -> dict[str, float]:
@@ -66,11 +78,15 @@ class Source(ABC):
         """What each update learns from: the training split, `batch` side by side and `chunk` steps at a time."""
         from pcrnn.data.lanes import Lanes
 
-        return Lanes(self.sequence("train"), batch, chunk, name=f"the training split of {self.name}")
+        name = f"the training split of {self.name}"
+        return Lanes(self.stored("train"), batch, chunk, name=name, unpack=self.unpacked)
 
     def fingerprint(self) -> str:
         """A digest of the training split, by which a resumed run knows its data."""
-        return hashlib.sha256(self.sequence("train").numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256()
+        for part in self.stored("train").split(_BLOCK):
+            digest.update(self.unpacked(part).numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def split_point(self) -> int:
@@ -79,7 +95,11 @@ class Source(ABC):
 
     def context(self, steps: int) -> Tensor:
         """The last steps before the validation split, as many or those there are: it is met in their context."""
-        return self.sequence("all")[max(0, self.split_point - steps) : self.split_point]
+        return self.unpacked(self.lead(steps))
+
+    def lead(self, steps: int) -> Tensor:
+        """The same steps as they are kept."""
+        return self.stored("all")[max(0, self.split_point - steps) : self.split_point]
 
     def bounds(self, split: Split) -> slice:
         """Where a split lies in the data set."""

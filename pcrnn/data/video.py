@@ -74,19 +74,22 @@ class VideoSource(Source):
                 f"came {frames[frame, pixel]}; scale it"
             )
         self._frames = frames.astype(np.uint8 if most == 255 else np.float32)
-        self._scale = np.float32(1 / most)
+        self._scale = 1 / most
 
     def observation(self) -> Observation:
         from pcrnn.observations import Bernoulli
 
         return Bernoulli(self._frames.shape[1])
 
-    def sequence(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._grey(split))
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._frames[self.bounds(split)])
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        return stored * self._scale
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each pixel's base rate, and of the frame before, doubted as much as training asks for."""
-        train, valid = self._grey("train"), self._grey("valid")
+        train, valid = (self.sequence(split).numpy() for split in ("train", "valid"))
         return {"base rate": baselines.key_rates(train, valid), "copy-last frame": baselines.frame_copy(train, valid)}
 
     def describe(self) -> str:
@@ -98,9 +101,6 @@ class VideoSource(Source):
 
     def state(self) -> dict[str, Any]:
         return {"kind": self.kind, "size": list(self.size)}
-
-    def _grey(self, split: Split) -> np.ndarray:
-        return self._frames[self.bounds(split)] * self._scale
 
 
 def open_video(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> VideoSource:
