@@ -91,9 +91,6 @@ class SeriesSource(Source):
     def stored(self, split: Split) -> Tensor:
         return torch.from_numpy(self._values[self.bounds(split)])
 
-    def sequence(self, split: Split) -> Tensor:
-        return self.stored(split).clone()
-
     def in_units(self, steps: np.ndarray) -> np.ndarray:
         """Standardised steps [..., D] as the file has them, float64."""
         return steps * self.standardisation.scale + self.standardisation.mean
