@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from comparisons.mat_file import read_mat
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
 from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, SeriesSource, Source, open_source
 from pcrnn.data.baselines import SMOOTHING
+from pcrnn.data.mat_file import read_mat
 from pcrnn.errors import DataError
 from pcrnn.evaluate import WARM_UP
 from pcrnn.observations import Observation

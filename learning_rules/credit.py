@@ -267,7 +267,8 @@ class LayerBackward:
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
         beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
-        beyond[:, :-1] -= observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])
+        sent, known = self.activity.error_weight * gradient[:, 1:], observation.known(self.observed[:, 1:])
+        beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
         return beyond
 
     def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:

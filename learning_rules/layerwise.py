@@ -68,7 +68,8 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
     learn_base_rate(stack.sensory.eta, chunk.weights(surprise.dtype).unsqueeze(-1) * error[:, 1:])
     message = stack.sensory.message(error[:, :-1])
-    stack.sensory.error_weight.adapt(stack.observation.as_sent(error[:, 1:]), chunk.mask)
+    counted = stack.observation.counted(chunk.targets, chunk.mask)
+    stack.sensory.error_weight.adapt(stack.observation.as_sent(error[:, 1:]), counted)
     stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
     return Rising(message, expectation), surprise[:, 1:]
 
@@ -108,7 +109,8 @@ def climb(
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
         after.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
-        layer.error_weight.adapt(layer.observation.as_sent(update.error[:, 1:]), chunk.mask)
+        counted = layer.observation.counted(chunk.targets, chunk.mask)
+        layer.error_weight.adapt(layer.observation.as_sent(update.error[:, 1:]), counted)
         layer.observation.adapt(below, chunk.targets, chunk.mask)
         layer.adapt(update.difference)
     return Climbed(Rising(message, below), tuple(surprises), tuple(state_surprises), tuple(after), output)

@@ -7,6 +7,7 @@ error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 i
 import argparse
 import importlib
 import io
+import math
 import os
 import re
 import signal
@@ -272,6 +273,7 @@ def _train(command: Train) -> int:
         return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
     assert summary.valid is not None  # the run has finished
     _show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
+    _show_accuracy(config, summary.source, summary.stack)
     _show_sample(summary.stack, summary.source)
     if command.plots:
         from pcrnn.pictures import draw
@@ -292,6 +294,7 @@ def _evaluate(command: Evaluate) -> int:
     print(run.source.describe(), flush=True)
     valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
+    _show_accuracy(run.config, run.source, run.stack)
     return 0
 
 
@@ -363,7 +366,8 @@ def _forecast(command: Forecast) -> int:
     columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
     rows = []
     for at in range(command.horizon):
-        truth = found.truth[at] if at < len(found.truth) else [""] * len(names)
+        known = found.truth[at] if at < len(found.truth) else [math.nan] * len(names)
+        truth = ["" if math.isnan(value) else value for value in known]
         values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
         rows.append([found.start + at, *(value for of_channel in values for value in of_channel)])
     _write_csv(table, columns, rows)
@@ -407,6 +411,10 @@ def _detect(command: Detect) -> int:
 
     run = load_run(command.run, device=command.device)
     runs.note(run.notices)
+    if run.source.target() is not None:
+        raise UsageError(
+            f"{command.run}: expected a run that expects its next observation, got one that expects labels"
+        )
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
     found = detect(run.stack, run.source, watched, **options)
@@ -502,6 +510,15 @@ def _show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], 
     sys.stdout.flush()
 
 
+def _show_accuracy(config: TrainConfig, source: "Source", stack: "PredictiveStack") -> None:
+    from pcrnn.data import LabelledSource
+    from pcrnn.evaluate import judge
+
+    if isinstance(source, LabelledSource):
+        accuracy = judge(stack, source, batch=config.batch, chunk=config.chunk).accuracy
+        print(f"accuracy {accuracy:.3f}; always the most frequent class {source.majority():.3f}", flush=True)
+
+
 def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
     from pcrnn.data import TextSource
     from pcrnn.generate import sample_text
@@ -525,9 +542,13 @@ def _speaker() -> str:
 
 def _absolute(data: str) -> str:
     """The same data as seen from any folder, for --resume and evaluate."""
+    from pcrnn.data.readers import BUILT_IN
+
     name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
     kind, colon, path = name.rpartition(":")
-    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name != "pydoc" and Path(path).exists() else data
+    return (
+        f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name not in BUILT_IN and Path(path).exists() else data
+    )
 
 
 def _stem(config: TrainConfig) -> str:

@@ -32,7 +32,8 @@ class TrainConfig:
     """
 
     data: str = "pydoc"
-    """`pydoc` (Python's language reference) or a file: .csv, .npy series; .fa(.gz) genome; .mid music; else text."""
+    """`pydoc` (Python's language reference) or a file: .csv, .npy, .parquet series; .fa(.gz) genome; .mid music; .npz
+    labelled sequences; else text."""
     tokens: Literal["characters", "bytes"] = "characters"
     """What one symbol of a text is."""
     rule: Literal["local", "bptt"] = "local"

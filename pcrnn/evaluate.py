@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Lanes, Source, open_source
+from pcrnn.data import LabelledSource, Lanes, Source, open_source
+from pcrnn.data.labelled import SequenceLanes
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
 from pcrnn.observations import Gaussian, Observation
@@ -35,6 +36,13 @@ class TrainedRun(NamedTuple):
     notices: tuple[str, ...]
 
 
+class Judged(NamedTuple):
+    """What a stack makes of labels."""
+
+    nats: list[float]  # mean surprise of every level, level 0 first
+    accuracy: float  # share of the labels that the top level finds likeliest
+
+
 class Passage(NamedTuple):
     """What happened at each step of a passage."""
 
@@ -49,9 +57,15 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
 
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
-    observation = _observation(config, source)
-    require_memory(count_weights(config, observation.size), torch.device("cpu"), "hidden")
-    return PredictiveStack(observation, config.hidden, **config.stack_options())
+    observation, target = _observation(config, source), source.target()
+    if target is not None and config.inference_steps:
+        raise UsageError(
+            f"inference_steps: expected 0 for {source.name}, whose labels are not seen when they are asked for, got "
+            f"{config.inference_steps}; leave it out"
+        )
+    numbers = count_weights(config, observation.size, None if target is None else target.size)
+    require_memory(numbers, torch.device("cpu"), "hidden")
+    return PredictiveStack(observation, config.hidden, target=target, **config.stack_options())
 
 
 def _observation(config: TrainConfig, source: Source) -> Observation:
@@ -105,17 +119,19 @@ def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:
 
 @torch.no_grad()
 def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: int = 128) -> list[float]:
-    """Mean surprise of every level on the validation split in nats per step, level 0 first.
+    """Mean surprise of every level on the validation split in nats per step or label, level 0 first.
 
     The split is cut into at most `batch` lanes, each met in the context of the steps before it and read to its end.
     """
+    if isinstance(source, LabelledSource):
+        return judge(stack, source, batch=batch, chunk=chunk).nats
     device = next(stack.parameters()).device
-    valid = source.sequence("valid")
-    lanes = Lanes.at_most(valid, batch, chunk, name="the validation split")
-    before = source.context(WARM_UP)
+    valid = source.stored("valid")
+    lanes = Lanes.at_most(valid, batch, chunk, name="the validation split", unpack=source.unpacked)
+    before = source.lead(WARM_UP)
     contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
     with evaluating(stack):
-        _, state = stack.observe(contexts.contiguous().to(device))
+        _, state = stack.observe(source.unpacked(contexts.contiguous()).to(device))
         total, count = torch.zeros(len(stack.layers) + 1, dtype=torch.float64, device=device), 0
         for x in lanes.parts():
             piece = Chunk.of_stream(x.to(device, non_blocking=True))
@@ -124,6 +140,23 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
             total += surprise.sum((1, 2), dtype=torch.float64)
             count += surprise[0].numel()
     return (total / count).tolist()
+
+
+@torch.no_grad()
+def judge(stack: PredictiveStack, source: LabelledSource, *, batch: int = 32, chunk: int = 128) -> Judged:
+    """What a stack makes of the labels of the validation split, `batch` sequences at a time."""
+    device, state = next(stack.parameters()).device, None
+    nats, right, count = torch.zeros(len(stack.levels), dtype=torch.float64, device=device), 0, 0
+    with evaluating(stack):
+        for part, begins in SequenceLanes.parts(source.part("valid"), batch, chunk):
+            piece = Chunk(*(each.to(device) for each in part))
+            activity, state = stack.observe(piece.observations, None if begins else state)
+            assert piece.mask is not None
+            nats += (stack.outcome(activity, piece).surprise * piece.mask).sum((1, 2), dtype=torch.float64)
+            likeliest = activity.expectations[-1].argmax(-1)
+            right += int(((likeliest == piece.targets) & piece.mask).sum())
+            count += int(piece.mask.sum())
+    return Judged((nats / count).tolist(), right / count)
 
 
 @torch.no_grad()
@@ -142,12 +175,16 @@ def watching(stack: PredictiveStack, steps: Tensor) -> Iterator[StackActivity]:
 def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
     """Surprise of every level at each step of a passage of a data set, met in its context.
 
+    Of labelled sequences, the first steps of one, and the surprise of its label if that were asked for after each.
+
     Args:
-        start: its first step, counted in the data set.
+        start: its first step, counted in the data set; or the number of a sequence, counted in the validation split.
         length: how many steps, or those there are.
 
     Raises UsageError for a passage that does not begin inside the data set.
     """
+    if isinstance(source, LabelledSource):
+        return _watch_labelled(stack, source, start, length)
     if not 0 <= start < source.length or length < 1:
         raise UsageError(
             f"passage: expected a start from 0 to {source.length - 1} and a length of at least 1, "
@@ -158,3 +195,22 @@ def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Pa
     pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in watching(stack, seen)]
     surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
     return Passage(start, seen[start - begin :], surprise, state_surprise)
+
+
+@torch.no_grad()
+def _watch_labelled(stack: PredictiveStack, source: LabelledSource, number: int, length: int) -> Passage:
+    sequences = source.part("valid")
+    if not 0 <= number < len(sequences.x) or length < 1:
+        raise UsageError(
+            f"passage: expected the number of a sequence as start, from 0 to {len(sequences.x) - 1}, and a length of "
+            f"at least 1, got start {number} and length {length}"
+        )
+    x, labels, counts = (part[number : number + 1] for part in sequences)
+    steps = int(counts.nonzero().max()) + 1  # nothing counts after that
+    labels = labels if source.per_step else labels[:, steps - 1 : steps].expand_as(labels)
+    device = next(stack.parameters()).device
+    piece = Chunk(*(part[:, : min(steps, length)].to(device) for part in (x, labels, counts)))
+    with evaluating(stack):
+        activity, _ = stack.observe(piece.observations)
+        surprise = stack.outcome(activity, piece).surprise[:, 0].cpu()
+    return Passage(0, piece.observations[0].cpu(), surprise, activity.state_surprise[:, 0].cpu())

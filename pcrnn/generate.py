@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcrnn.data import MusicSource, SeriesSource, TextSource
+from pcrnn.data.series import filled
 from pcrnn.errors import UsageError
 from pcrnn.evaluate import WARM_UP, evaluating
 from pcrnn.stack import PredictiveStack, StackState
@@ -103,22 +104,24 @@ class Forecast(NamedTuple):
     median: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
-    copy_last: NDArray[np.float64]  # the last step seen, again and again
-    truth: NDArray[np.float64]  # of the steps that are known, [H' <= H, D]
-    before: NDArray[np.float64]  # as many steps before as the horizon has, or those there are
+    copy_last: NDArray[np.float64]  # the last values seen, again and again
+    truth: NDArray[np.float64]  # of the steps that are known, [H' <= H, D]; NaN where a value is missing
+    before: NDArray[np.float64]  # as many steps before as the horizon has, or those there are; gaps interpolated
     widened: NDArray[np.float64] | None  # what the interval of each channel was multiplied by, [D]; None: left as drawn
     held: float  # share of the drawn values that were held at the limits
 
     @property
     def coverage(self) -> float:
         """Share of the known values inside their interval; NaN where none is known."""
-        known = len(self.truth)
-        inside = (self.lower[:known] <= self.truth) & (self.truth <= self.upper[:known])
-        return float(inside.mean()) if known else float("nan")
+        steps, known = len(self.truth), ~np.isnan(self.truth)
+        inside = (self.lower[:steps] <= self.truth) & (self.truth <= self.upper[:steps])
+        return float(inside[known].mean()) if known.any() else float("nan")
 
     def error(self, expected: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean absolute error of an expectation [H, D] in each channel where the truth is known, [D]."""
-        return np.abs(expected[: len(self.truth)] - self.truth).mean(0)
+        known = ~np.isnan(self.truth)
+        total = np.where(known, np.abs(expected[: len(self.truth)] - self.truth), 0).sum(0)
+        return total / np.where(known.any(0), known.sum(0), np.nan)
 
 
 def forecast(
@@ -178,9 +181,9 @@ def forecast(
         median=in_units(median),
         lower=in_units(lower),
         upper=in_units(upper),
-        copy_last=in_units(seen[start - 1 : start].expand(horizon, -1)),
+        copy_last=in_units(torch.from_numpy(filled(seen[:start].numpy())[-1:]).expand(horizon, -1)),
         truth=in_units(seen[start : start + horizon]),
-        before=in_units(seen[max(0, start - horizon) : start]),
+        before=in_units(torch.from_numpy(filled(seen[max(0, start - horizon) : start].numpy()))),
         widened=None if factor is None else factor.cpu().double().numpy(),
         held=float(held),
     )

@@ -44,10 +44,12 @@ def export(run: "TrainedRun", folder: Path) -> Path:
         raise UsageError(f"{folder}: expected the name of a new folder, got one that exists; choose another")
     observation = run.stack.observation
     weighting = {} if run.config.precision_weighting else {"weighted": False}
+    target = run.source.target()
     document = {
         "format": FORMAT,
         "library": "pcrnn",
         "observation": {"family": observation.family, "size": observation.size, **weighting},
+        "target": None if target is None else {"family": target.family, "size": target.size},
         "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
         "data": run.source.state(),
         "trained": {"settings": run.config.as_mapping(), "updates": run.step},
@@ -72,17 +74,18 @@ def load(folder: str | Path) -> PredictiveStack:
     >>> expectation, state = stack(torch.zeros(1, 10, dtype=torch.long))  # doctest: +SKIP
     """
     path = Path(folder)
-    family, config = _described(path)
+    family, target, config = _described(path)
     weights = _weights(path / MODEL)
-    require_memory(count_weights(config, family.size), torch.device("cpu"), f"{path / CONFIG}: hidden")
-    stack = PredictiveStack(family, config.hidden, **config.stack_options())
+    numbers = count_weights(config, family.size, None if target is None else target.size)
+    require_memory(numbers, torch.device("cpu"), f"{path / CONFIG}: hidden")
+    stack = PredictiveStack(family, config.hidden, target=target, **config.stack_options())
     checkpoints.check_fits(stack.state_dict(), weights, str(path / MODEL))
     stack.load_state_dict(weights)
     return stack.eval()
 
 
-def _described(path: Path) -> tuple[Observation, TrainConfig]:
-    """The observation and the settings in a folder's config."""
+def _described(path: Path) -> tuple[Observation, Observation | None, TrainConfig]:
+    """The observation, the target and the settings in a folder's config."""
     name = path / CONFIG
     content = checkpoints.read_file(name, limit=_CONFIG_LIMIT)
     try:
@@ -95,7 +98,9 @@ def _described(path: Path) -> tuple[Observation, TrainConfig]:
         observation, stack = document["observation"], document["stack"]
         weighting = {} if observation.get("weighted", True) else {"weighted": False}
         family = _FAMILIES[observation["family"]](_whole(observation["size"]), **weighting)
-        return family, TrainConfig.from_mapping(stack, str(name))
+        expected = document.get("target")
+        target = None if expected is None else _FAMILIES[expected["family"]](_whole(expected["size"]))
+        return family, target, TrainConfig.from_mapping(stack, str(name))
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -27,14 +27,19 @@ def machine_memory() -> int:
         return sys.maxsize
 
 
-def layer_sizes(config: TrainConfig, parameters: int) -> list[tuple[int, int]]:
-    """N and K M of every layer of a stack that predicts an observation of D = `parameters`, bottom first."""
-    heard = blocks(config.skip, parameters, config.hidden)
+def layer_sizes(config: TrainConfig, parameters: int, target: int | None = None) -> list[tuple[int, int]]:
+    """N and K M of every layer of a stack that observes D = `parameters`, bottom first; it may have a target."""
+    heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None)
     return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
 
 
-def count_weights(config: TrainConfig, parameters: int) -> int:
-    """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rate."""
+def count_weights(config: TrainConfig, parameters: int, target: int | None = None) -> int:
+    """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rates.
+
+    Args:
+        target: natural parameters of a target, if it has one, which the layers then expect.
+    """
+    expected = parameters if target is None else target
     cell = _cell(config)
     square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
     biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
@@ -42,24 +47,25 @@ def count_weights(config: TrainConfig, parameters: int) -> int:
     descending = sum(below * above for below, above in pairs) if config.top_down else 0
     return (
         parameters
+        + (0 if target is None else target)
         + descending
         + sum(
-            cell.blocks * units * window + biases * units + square * units * units + parameters * units
-            for units, window in layer_sizes(config, parameters)
+            cell.blocks * units * window + biases * units + square * units * units + expected * units
+            for units, window in layer_sizes(config, parameters, target)
         )
     )
 
 
-def count_numbers(config: TrainConfig, parameters: int) -> int:
+def count_numbers(config: TrainConfig, parameters: int, target: int | None = None) -> int:
     """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
-    sizes = layer_sizes(config, parameters)
+    sizes = layer_sizes(config, parameters, target)
     cell = _cell(config)
     traced = cell.components * cell.traced_blocks if config.trace == "exact" else 0
     heard = 1 if cell.recurrent_blocks else 0
     traces = sum(traced * units * (window + heard * units) for units, window in sizes)
     steps = sum(cell.blocks * units + window for units, window in sizes)
     learning = traces if config.rule == "local" else 0
-    return 4 * count_weights(config, parameters) + config.batch * (learning + config.chunk * steps)
+    return 4 * count_weights(config, parameters, target) + config.batch * (learning + config.chunk * steps)
 
 
 def _cell(config: TrainConfig) -> type[Cell]:

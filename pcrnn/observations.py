@@ -79,6 +79,17 @@ class Observation(nn.Module, ABC):
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         """Update running statistics of the family, if it has any, from one chunk of observations."""
 
+    def known(self, x: Tensor) -> Tensor | None:
+        """True where a channel was observed, [..., D]; None where a family has no missing values."""
+        return None
+
+    def counted(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """True where a channel was observed and its step counts, [..., D] or [..., 1]; None where all do."""
+        known = self.known(x)
+        if mask is None:
+            return known
+        return mask.unsqueeze(-1) if known is None else known & mask.unsqueeze(-1)
+
     def check(self, x: Tensor, name: str = "observations") -> None:
         """Raise the errors torch.nn.RNN would: TypeError for a wrong dtype, ValueError for a wrong shape."""
         if not x.is_floating_point():
@@ -162,6 +173,7 @@ class Gaussian(Observation):
 
     e = precision (x - eta); surprise = 1/2 sum_d [precision (x - eta)^2 - log precision + log 2 pi].
     The precision is the inverse of a running variance of x - eta, updated by `adapt` with weight `rate`.
+    Where x is NaN, the channel was not observed: its error is 0 and it has no part in the surprise.
 
     Args:
         weighted: let errors go up as they are learned from, weighted by their channel's precision; if False x - eta
@@ -207,8 +219,10 @@ class Gaussian(Observation):
 
     @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
-        difference = x - eta
-        self.running.update(difference.flatten(0, -2) if mask is None else difference[mask])
+        self.running.update(x - eta, self.counted(x, mask))
+
+    def known(self, x: Tensor) -> Tensor:
+        return ~x.isnan()
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.weighted else ", weighted=False")

@@ -1,6 +1,7 @@
 """All pictures of a run, from its metrics and its stack; pcrnn/plots, which draws them, knows only arrays."""
 
 import math
+import string
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcrnn import plots
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, Source, TextSource
+from pcrnn.data.series import filled
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import Passage, watch
 from pcrnn.run import Row, RunFolder, read_metrics
@@ -28,7 +31,7 @@ def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: Predicti
     """
     training = draw_training(folder, config, source)
     info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    passage = watch(stack, source, source.split_point, PASSAGE)
+    passage = watch(stack, source, opening(source), PASSAGE)
     return draw_surprise(folder.plots / "surprise_over_time", source, passage, info) + training
 
 
@@ -59,10 +62,10 @@ def draw_surprise(
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     symbols = values = None
-    if not isinstance(source, TextSource):
-        values = passage.steps.numpy()
+    if passage.steps.is_floating_point():
+        values = filled(passage.steps.numpy())
     elif length <= plots.MAX_SYMBOLS and smooth == 1:
-        symbols = [source.decode(symbol) for symbol in passage.steps.split(1)]
+        symbols = signs(source, passage.steps)
     return plots.surprise_over_time(
         stem,
         passage.surprise.numpy(),
@@ -71,12 +74,26 @@ def draw_surprise(
         values=values,
         names=source.channel_names if isinstance(source, SeriesSource) else (),
         roll=source.kind == "music",
+        labelled=source.target() is not None,
         features=within(features, passage),
         changes=changes,
         start=passage.start,
         smooth=smooth,
         info=info,
     )
+
+
+def opening(source: Source) -> int:
+    """Where the passage begins that is drawn where nobody says: the first of the validation split."""
+    return source.split_point if source.target() is None else 0
+
+
+def signs(source: Source, steps: Tensor) -> list[str]:
+    """One character for each symbol [T]: the text's, or a digit, a letter, and a dot for all further ones."""
+    if isinstance(source, TextSource):
+        return [source.decode(step) for step in steps.split(1)]
+    known = string.digits + string.ascii_letters
+    return [known[symbol] if symbol < len(known) else "·" for symbol in steps.tolist()]
 
 
 def within(features: Sequence[plots.Feature], passage: Passage) -> list[plots.Feature]:

@@ -420,6 +420,8 @@ def _trained(path: Path) -> Specimen:
     from pcrnn.plots import RunInfo
 
     run = load_run(path, device="cpu")
+    if run.source.target() is not None:
+        raise UsageError(f"{path}: expected a run that expects its next observation, got one that expects labels")
     valid = run.source.sequence("valid")
 
     def passages(lanes: int, steps: int) -> torch.Tensor:

@@ -22,14 +22,19 @@ class RunningVariance(nn.Module):
         self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def update(self, error: Tensor) -> None:
-        """Take in the errors of one chunk, [steps, D]; nothing of none."""
-        if error.shape[0] == 0 or self.rate == 0:
+    def update(self, error: Tensor, counted: Tensor | None = None) -> None:
+        """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
+        if self.rate == 0 or error.numel() == 0:
             return
-        self.chunks += 1
-        weight = self.chunks.reciprocal().clamp_min(self.rate).to(self.variance.dtype)
-        mean_square = torch.linalg.vector_norm(error, dim=0).square() / error.shape[0]
-        self.variance.lerp_(mean_square.to(self.variance.dtype), weight)
+        errors = error.flatten(0, -2)
+        count = torch.full_like(self.variance, len(errors))
+        if counted is not None:
+            counts = counted.expand_as(error).flatten(0, -2)
+            errors, count = errors.masked_fill(~counts, 0), counts.sum(0)
+        self.chunks += (count > 0).any()
+        weight = self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
+        mean_square = torch.linalg.vector_norm(errors, dim=0).square() / count.clamp_min(1)
+        self.variance.lerp_(mean_square.to(self.variance.dtype), weight * (count > 0))
 
 
 class ErrorWeight(RunningVariance):
@@ -51,6 +56,6 @@ class ErrorWeight(RunningVariance):
         """pi, [1]."""
         return self.variance.clamp_min(1e-8).rsqrt()
 
-    def adapt(self, error: Tensor, mask: Tensor | None = None) -> None:
-        """Take in the errors of one chunk, [B, T, D], where the mask [B, T] is True."""
-        self.update((error if mask is None else error[mask]).reshape(-1, 1))
+    def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
+        """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""
+        self.update(error.unsqueeze(-1), None if counted is None else counted.expand_as(error).unsqueeze(-1))

@@ -347,9 +347,11 @@ class PredictiveStack(nn.Module):
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
         if self.prior is None:
             for level, error in zip(self.levels, outcome.error, strict=True):
-                level.error_weight.adapt(level.observation.as_sent(error), chunk.mask)
+                counted = level.observation.counted(chunk.targets, chunk.mask)
+                level.error_weight.adapt(level.observation.as_sent(error), counted)
         elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
-            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error))
+            known = self.observation.known(chunk.observations)
+            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error), known)
         for level, eta in zip(self.levels, activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
@@ -374,7 +376,8 @@ class PredictiveStack(nn.Module):
         """Raise ValueError where a next-step chunk's targets are not its observations one step later."""
         if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
             return
-        if not torch.equal(chunk.targets[:, :-1], chunk.observations[:, 1:]):
+        met, seen = chunk.targets[:, :-1], chunk.observations[:, 1:]
+        if met.shape != seen.shape or not ((met == seen) | ((met != met) & (seen != seen))).all():  # NaN is missing
             raise ValueError(
                 "PredictiveStack: expected targets to be the observations one step later, got others; "
                 "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"

@@ -28,7 +28,7 @@ from pcrnn import run as runs
 from pcrnn.allocator import keep_freed_memory
 from pcrnn.checkpoint import Checkpoint
 from pcrnn.config import TrainConfig, check_resumable
-from pcrnn.data import Lanes, Source, open_source
+from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.evaluate import build_stack, evaluate, read_documents
 from pcrnn.graph import GraphedUpdate
@@ -194,12 +194,14 @@ class Trainer:
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
-        needed = count_numbers(config, source.observation().size) // self.team.size  # at the least
+        target = source.target()
+        if target is not None and config.parallel != "none":
+            raise UsageError(f"parallel: expected none for labelled sequences, got {config.parallel}; leave it out")
+        sizes = source.observation().size, None if target is None else target.size
+        needed = count_numbers(config, *sizes) // self.team.size  # at the least
         require_memory(needed, self.device, "hidden, batch, chunk")
         torch.manual_seed(config.seed)
-        self.lanes = Lanes(
-            source.sequence("train"), config.batch, config.chunk, name=f"the training split of {source.name}"
-        )
+        self.lanes = source.lanes(config.batch, config.chunk)
         self.stack = build_stack(config, source).to(self.device)
         self.rule = self.team.takes(self.stack, _make_rule(config))
         self.groups = self.rule.clip_groups(self.stack)
@@ -211,7 +213,8 @@ class Trainer:
         self.step = 0  # updates done
         self.own_lanes = self.team.lanes(config.batch)
         self.state, self.carry = self._fresh()
-        self.window = torch.zeros(len(self.names), device=self.device)  # sum of readings since the last row
+        readings = len(self.names) + (target is not None)  # with a target, the last counts the updates that had one
+        self.window = torch.zeros(readings, device=self.device)  # sum of readings since the last row
         self.window_steps = 0
         self.seconds = 0.0
         self._clock: float | None = None  # when it was started, None while it stands
@@ -230,7 +233,8 @@ class Trainer:
             self.team.restarts(self.stack)
             trees.copy_into((self.state, self.carry), self._fresh())
         set_rates(self.optimiser, self.config, self.step)
-        self.learn(x[self.own_lanes].to(self.device, non_blocking=True))
+        parts = (x,) if isinstance(x, Tensor) else x
+        self.learn(*(part[self.own_lanes].to(self.device, non_blocking=True) for part in parts))
         if self.device.type == "cpu":
             self.guard.check(self.step + 1)
         self.window_steps += 1
@@ -242,24 +246,28 @@ class Trainer:
         lanes = self.own_lanes.stop - self.own_lanes.start
         return self.stack.initial_state(lanes), self.rule.init(self.stack, lanes)
 
-    def _learn(self, x: Tensor) -> None:
-        """One update on the device: in place, of fixed shapes, without waiting for it."""
+    def _learn(self, *parts: Tensor) -> None:
+        """One update on the device: in place, of fixed shapes, without waiting for it.
+
+        Args:
+            parts: consecutive observations, or observations, targets and where these count.
+        """
         self.optimiser.zero_grad(set_to_none=False)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            chunk = Chunk.of_stream(x)
+            chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
             result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry, self.team.learned)
         trees.copy_into(self.state, state)
-        reading = self._reading(result)
+        reading = self._reading(result, chunk)
         self.guard.watch(reading, self._clip())
         self.optimiser.step()
-        self.window += reading
+        self.window += reading if chunk.mask is None else torch.cat([reading, chunk.mask.any().to(reading).view(1)])
 
     def row(self) -> runs.Row:
         """Metrics of the updates since the row before, as means."""
         self.guard.check(self.step)
-        means = (self.team.total(self.window) / self.window_steps).tolist()
+        means = self._means()
         self._stop_clock()
-        tokens = self.step * self.config.batch * self.config.chunk
+        tokens = self.step * self.lanes.batch * self.lanes.chunk
         past_tokens, past_seconds = self._last_row
         row: runs.Row = {
             "step": self.step,
@@ -310,7 +318,7 @@ class Trainer:
     def _restore(self, loaded: checkpoints.Loaded) -> None:
         weights, saved = loaded.checkpoint.weights, self.team.own(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
-        if data["sha256"] != _fingerprint(self.source):
+        if data["sha256"] != self.source.fingerprint():
             raise CheckpointError(
                 f"{self.config.data}: expected the data this run began with, but its content has changed; "
                 "put the old file back, or start a new run"
@@ -336,14 +344,14 @@ class Trainer:
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
         settings = json.dumps(self.config.as_mapping() | {"data": ""}, sort_keys=True)  # files may lie elsewhere
-        common = (settings, self.step, pcrnn.__version__, torch.__version__, _fingerprint(self.source))
+        common = (settings, self.step, pcrnn.__version__, torch.__version__, self.source.fingerprint())
         return hashlib.sha256(repr(common).encode()).hexdigest()
 
     def documents(self) -> dict[str, Any]:
         """The JSON documents of a checkpoint."""
         return {
             "config": {"settings": self.config.as_mapping(), "versions": versions()},
-            "data": {"state": self.source.state(), "sha256": _fingerprint(self.source)},
+            "data": {"state": self.source.state(), "sha256": self.source.fingerprint()},
             "progress": {
                 "seconds": self.seconds,
                 "window_steps": self.window_steps,
@@ -362,9 +370,20 @@ class Trainer:
             self.seconds += time.perf_counter() - self._clock
             self._clock = None
 
-    def _reading(self, result: learning_rules.Result) -> Tensor:
+    def _means(self) -> list[float]:
+        """What `runs.measured` names since the row before; surprises over the updates that had a target."""
+        total = self.team.total(self.window)[: len(self.names)]
+        if self.source.target() is None:
+            return (total / self.window_steps).tolist()
+        met = [name == "loss" or name.startswith("surprise") for name in self.names]
+        updates = torch.where(torch.tensor(met, device=total.device), self.window[-1].clamp_min(1), self.window_steps)
+        return (total / updates).tolist()
+
+    def _reading(self, result: learning_rules.Result, chunk: Chunk) -> Tensor:
         """What `runs.measured` names, on the device; from here on, gradients are those of the joined batch."""
-        surprise, state_surprise = result.surprise.mean((1, 2)), result.state_surprise.mean((1, 2))
+        weight = None if chunk.mask is None else chunk.weights(result.surprise.dtype)
+        surprise = result.surprise.mean((1, 2)) if weight is None else (result.surprise * weight).sum((1, 2))
+        state_surprise = result.state_surprise.mean((1, 2))
         seen = self.team.joined(torch.cat([result.loss.view(1), surprise, state_surprise]))
         return torch.cat([seen, torch.stack([_norm(layer.parameters()) for layer in self.stack.layers])])
 
@@ -449,10 +468,6 @@ def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     parameters = list(parameters)
     gradients = [p.grad for p in parameters if p.grad is not None]
     return get_total_norm(gradients) if gradients else parameters[0].new_zeros(()).detach()
-
-
-def _fingerprint(source: Source) -> str:
-    return hashlib.sha256(source.sequence("train").numpy().tobytes()).hexdigest()
 
 
 def _due(step: int, every: int) -> bool:

@@ -9,6 +9,7 @@ Example:
 """
 
 from pcrnn.data.fasta import GenomeSource as GenomeSource
+from pcrnn.data.labelled import LabelledSource as LabelledSource
 from pcrnn.data.lanes import Lanes as Lanes
 from pcrnn.data.music import MusicSource as MusicSource
 from pcrnn.data.readers import open_source as open_source
@@ -16,3 +17,4 @@ from pcrnn.data.series import SeriesSource as SeriesSource
 from pcrnn.data.source import Source as Source
 from pcrnn.data.source import Split as Split
 from pcrnn.data.text import TextSource as TextSource
+from pcrnn.data.video import VideoSource as VideoSource

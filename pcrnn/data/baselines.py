@@ -1,7 +1,8 @@
 """What a data set's simplest predictors reach: fitted on the training split, scored on the validation split.
 
 Every figure is a mean over the transitions of the validation split (its steps but the first), which are what
-a stack is scored on. Shapes: train [T], valid [T'] symbol ids below V = size; or [T, D] real values.
+a stack is scored on. Shapes: train [T], valid [T'] symbol ids below V = size; or [T, D] real values, NaN where one is
+missing: nothing is fitted to it, and it adds nothing to the figure.
 """
 
 from __future__ import annotations
@@ -18,15 +19,23 @@ SMOOTHING = 0.1
 COMPRESSOR_WINDOW = 8 << 20
 """Training symbols a compressor sees first: at least as far back as it looks (xz 8 MiB, gzip 32 KiB)."""
 
+_BLOCK, _LARGEST_TABLE = 1 << 20, 1 << 22
+"""Symbols counted at a time, and runs that a table may have: memory does not grow with the data."""
+
 VARIANCE_FLOOR = 1e-6
 """Least residual variance of a standardised channel: no baseline may become infinitely sure."""
 
 
 def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
     """Bits per symbol of p(x) = (n(x) + a) / (T + a V), a = `SMOOTHING`."""
-    counts = np.bincount(train, minlength=size)
-    probability = (counts + SMOOTHING) / (len(train) + SMOOTHING * size)
-    return float(-np.log2(probability)[valid[1:]].mean())
+    probability = (_table(train, size, 1) + SMOOTHING) / (len(train) + SMOOTHING * size)
+    return float(-(_table(valid[1:], size, 1) * np.log2(probability)).sum() / (len(valid) - 1))
+
+
+def frequencies(train: np.ndarray, valid: np.ndarray, classes: int) -> float:
+    """Nats per label of p(y) = (n(y) + a) / (n + a K), a = `SMOOTHING`; labels [n] below K = classes."""
+    counts = np.bincount(train, minlength=classes)
+    return float(-np.log((counts + SMOOTHING) / (len(train) + SMOOTHING * classes))[valid].mean())
 
 
 def bigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
@@ -40,9 +49,13 @@ def markov(train: np.ndarray, valid: np.ndarray, size: int, order: int) -> float
     The first contexts reach back into the training split. V^(order + 1) must be below 2^63.
     """
     asked = np.concatenate([train[len(train) - order + 1 :], valid])
-    together = _counts(_windows(train, size, order + 1), _windows(asked, size, order + 1))
-    before = _counts(_windows(train[:-1], size, order), _windows(asked[:-1], size, order))
-    return float(-np.log2((together + SMOOTHING) / (before + SMOOTHING * size)).mean())
+    together, before = (_Counter(seen, size, length) for seen, length in ((train, order + 1), (train[:-1], order)))
+    bits, count = 0.0, len(asked) - order
+    for start in range(0, count, _BLOCK):
+        runs = asked[start : start + _BLOCK + order]
+        likely = (together.of(runs) + SMOOTHING) / (before.of(runs[:-1]) + SMOOTHING * size)
+        bits -= float(np.log2(likely).sum())
+    return bits / count
 
 
 def copy_last(train: np.ndarray, valid: np.ndarray, size: int) -> float:
@@ -67,19 +80,27 @@ def compressors(context: bytes, valid: bytes, symbols: int) -> dict[str, float]:
 
 
 def gaussian_copy_last(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per step of x_t ~ Normal(x_{t-1}, v), v the mean square difference in training, per channel."""
-    return _gaussian_nats(np.diff(train, axis=0), np.diff(valid, axis=0))
+    """Nats per step of x_t ~ Normal(x_s, v), s < t the last step known, v the mean square difference in training."""
+    last = last_known(np.concatenate([train, valid]))[:-1]
+    fitted, residual = train[1:] - last[: len(train) - 1], valid[1:] - last[len(train) :]
+    return _gaussian_nats(fitted, residual)
 
 
 def gaussian_mean(train: np.ndarray, valid: np.ndarray) -> float:
     """Nats per step of x_t ~ Normal(mean, variance) of the training part, per channel."""
-    mean = train.mean(axis=0)
+    mean = _known_mean(train, 0.0)
     return _gaussian_nats(train - mean, valid[1:] - mean)
 
 
+def last_known(values: np.ndarray) -> np.ndarray:
+    """At each step the last value that is not NaN, of each channel [T, D]; NaN before the first."""
+    at = np.where(np.isnan(values), 0, np.arange(len(values))[:, None])
+    return np.take_along_axis(values, np.maximum.accumulate(at, axis=0), axis=0)
+
+
 def key_rates(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per frame of every key's own rate p = (n + a) / (T + 2 a), a = `SMOOTHING`; rolls [T, D] of 0 and 1."""
-    rate = (train.sum(0) + SMOOTHING) / (len(train) + 2 * SMOOTHING)
+    """Nats per frame of every key's own rate p = (n + a) / (T + 2 a), a = `SMOOTHING`; rolls [T, D] of 0 to 1."""
+    rate = (train.sum(0, dtype=np.float64) + SMOOTHING) / (len(train) + 2 * SMOOTHING)
     return _bernoulli_nats(rate, valid[1:])
 
 
@@ -93,16 +114,60 @@ def key_bigram(train: np.ndarray, valid: np.ndarray) -> float:
     return _bernoulli_nats(np.where(valid[:-1].astype(bool), rates[1], rates[0]), valid[1:])
 
 
-def _bernoulli_nats(rate: np.ndarray, sounded: np.ndarray) -> float:
-    """Mean over frames of the sum over keys of -log p."""
-    return float(-np.log(np.where(sounded, rate, 1 - rate)).sum(-1).mean())
+def frame_copy(train: np.ndarray, valid: np.ndarray) -> float:
+    """Nats per frame of p(pixel given the same one a frame before), two rates for all pixels: lit before or dark."""
+    before, after = train[:-1].astype(np.float64), train[1:].astype(np.float64)
+    lit, dark = ((after * was).sum() + SMOOTHING for was in (before, 1 - before))
+    rates = lit / (before.sum() + 2 * SMOOTHING), dark / ((1 - before).sum() + 2 * SMOOTHING)
+    last = valid[:-1].astype(np.float64)
+    return _bernoulli_nats(last * rates[0] + (1 - last) * rates[1], valid[1:])
+
+
+def _bernoulli_nats(rate: np.ndarray, lit: np.ndarray) -> float:
+    """Mean over frames of the sum over keys, or pixels whose grey value is the share of light, of -log p."""
+    return float(-(lit * np.log(rate) + (1.0 - lit) * np.log(1 - rate)).sum(-1).mean())
 
 
 def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
     """Mean over T of the sum over D of 1/2 (residual^2 / v + log 2 pi v), v [D] = mean square of `fitted`."""
-    v = np.maximum(np.square(fitted, dtype=np.float64).mean(axis=0), VARIANCE_FLOOR)
+    v = np.maximum(_known_mean(np.square(fitted, dtype=np.float64), 1.0), VARIANCE_FLOOR)
     nats = 0.5 * (np.square(residual, dtype=np.float64) / v + np.log(2 * math.pi * v))
-    return float(nats.sum(axis=1).mean())
+    return float(np.nansum(nats, axis=1).mean())
+
+
+def _known_mean(values: np.ndarray, otherwise: float) -> np.ndarray:
+    """Mean over T of the values [T, D] that are not NaN, [D]; `otherwise` where all are."""
+    known = np.count_nonzero(~np.isnan(values), axis=0)
+    total = np.nansum(values, axis=0, dtype=np.float64)
+    return np.where(known > 0, total / np.maximum(known, 1), otherwise)
+
+
+class _Counter:
+    """How often every run of `length` symbols comes in `ids`: a table where that is small, else sorted numbers."""
+
+    def __init__(self, ids: np.ndarray, size: int, length: int) -> None:
+        self.size, self.length, self.known = size, length, None
+        if size**length <= _LARGEST_TABLE:
+            self.counts = _table(ids, size, length)
+        else:
+            self.known, self.counts = np.unique(_windows(ids, size, length), return_counts=True)
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Of each run of symbols in `ids`, in order."""
+        asked = _windows(ids, self.size, self.length)
+        if self.known is None:
+            return self.counts[asked]
+        nearest = np.minimum(np.searchsorted(self.known, asked), len(self.known) - 1)
+        return np.where(self.known[nearest] == asked, self.counts[nearest], 0)
+
+
+def _table(ids: np.ndarray, size: int, length: int) -> np.ndarray:
+    """How often each of all size^length runs of symbols comes, counted a block at a time."""
+    table = np.zeros(size**length, np.int64)
+    for start in range(0, len(ids) - length + 1, _BLOCK):
+        runs = _windows(ids[start : start + _BLOCK + length - 1], size, length)
+        table += np.bincount(runs, minlength=len(table))
+    return table
 
 
 def _windows(ids: np.ndarray, size: int, length: int) -> np.ndarray:
@@ -111,10 +176,3 @@ def _windows(ids: np.ndarray, size: int, length: int) -> np.ndarray:
     for at in range(length):
         number = number * size + ids[at : at + len(number)]
     return number
-
-
-def _counts(seen: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """How often each number asked for was seen."""
-    known, counts = np.unique(seen, return_counts=True)
-    nearest = np.minimum(np.searchsorted(known, asked), len(known) - 1)
-    return np.where(known[nearest] == asked, counts[nearest], 0)

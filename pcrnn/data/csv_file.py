@@ -19,19 +19,23 @@ import numpy as np
 from pcrnn.data.files import decode_utf8, locate, read_bytes
 from pcrnn.errors import DataError
 
+MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
+"""Cells that stand for a missing value, where those are allowed."""
+
 
 class Table(NamedTuple):
-    """values [T, D] float64, all finite; columns: the D names of the header, None where there is none."""
+    """values [T, D] float64, finite or, where missing, NaN; columns: D names, None where there are none."""
 
     values: np.ndarray
     columns: tuple[str, ...] | None
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, *, missing: bool = False) -> Table:
     """Read a table of numbers, separated by comma, semicolon or tab (whichever the first line has most of).
 
     The first row is a header when its cells are names; where they are numbers it is data. Quotes, a
-    byte-order mark and any line ending are accepted, empty lines only at the end.
+    byte-order mark and any line ending are accepted, empty lines only at the end. With `missing` a cell may be one
+    of `MISSING`, which is NaN in the table.
 
     Raises:
         DataError: names file:line:column, what was expected, what came and the fix.
@@ -41,7 +45,7 @@ def read_csv(path: Path) -> Table:
     _require_text(text, name)
     delimiter = _delimiter(text)
     _, first, lines = next(_rows(text, delimiter, name))
-    columns = _header(first, name)
+    columns = _header(first, name, missing)
     skipped = lines if columns else 0
     body = "".join(text.split("\n", skipped)[skipped:])
     if not body:
@@ -50,7 +54,7 @@ def read_csv(path: Path) -> Table:
         )
     values = parse_fast(body, delimiter, len(first))
     if values is None:
-        values = parse_carefully(body, delimiter, columns or ("",) * len(first), name, skipped)
+        values = parse_carefully(body, delimiter, columns or ("",) * len(first), name, skipped, missing=missing)
     return Table(values, columns)
 
 
@@ -64,18 +68,23 @@ def parse_fast(body: str, delimiter: str, width: int) -> np.ndarray | None:
     return values if whole and np.isfinite(values).all() else None
 
 
-def parse_carefully(body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0) -> np.ndarray:
+def parse_carefully(
+    body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0, *, missing: bool = False
+) -> np.ndarray:
     """The rows as [T, D], cell by cell.
 
     Args:
         columns: a name, or "", for each of D.
         skipped: how many lines of the file came before the body.
+        missing: whether values may be missing, which are NaN then.
 
     Raises:
         DataError: at the first cell that is no finite number, or the first row of another width.
     """
     values = []
     for line, cells, _ in _rows(body, delimiter, name, skipped):
+        if missing and not cells and len(columns) == 1:
+            cells = [""]
         if not cells:
             raise DataError(f"{name}:{line}:1: expected {_count(len(columns))}, came an empty line; remove or fill it")
         if len(cells) != len(columns):
@@ -84,7 +93,12 @@ def parse_carefully(body: str, delimiter: str, columns: Sequence[str], name: str
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
                 f"came {len(cells)}; mend the row"
             )
-        values.append([_finite(cell, f"{name}:{line}:{i}", columns[i - 1]) for i, cell in enumerate(cells, 1)])
+        values.append(
+            [
+                math.nan if missing and _is_missing(cell) else _finite(cell, f"{name}:{line}:{i}", columns[i - 1])
+                for i, cell in enumerate(cells, 1)
+            ]
+        )
     return np.array(values, np.float64)
 
 
@@ -121,10 +135,12 @@ def _rows(text: str, delimiter: str, name: str, skipped: int = 0) -> Iterator[tu
         yield line, cells, skipped + reader.line_num
 
 
-def _header(cells: list[str], name: str) -> tuple[str, ...] | None:
-    """The names in the first row, None where it holds numbers."""
+def _header(cells: list[str], name: str, missing: bool) -> tuple[str, ...] | None:
+    """The names in the first row, None where it holds numbers, of which some may be missing."""
     names = [cell.strip() for cell in cells]
     numbers = [_number(cell) is not None for cell in names]
+    if missing and (any(numbers) or all(map(_is_missing, names))):
+        numbers = [number or _is_missing(cell) for cell, number in zip(names, numbers, strict=True)]
     words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]
     if not any(words):
         return None
@@ -135,18 +151,27 @@ def _header(cells: list[str], name: str) -> tuple[str, ...] | None:
             f"came {_shown(names[word])} beside {_shown(names[number])}; "
             "name every column, or make every cell a number"
         )
+    require_names(names, f"{name}:1")
+    return tuple(names)
+
+
+def require_names(names: Sequence[str], name: str) -> None:
+    """Refuse columns without a name, and two of one name; `name` is where they stand, without the column.
+
+    Raises:
+        DataError: names the first such column.
+    """
     first: dict[str, int] = {}
     for i, column in enumerate(names, 1):
         if not column:
             raise DataError(
-                f"{name}:1:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
+                f"{name}:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
             )
         if first.setdefault(column, i) != i:
             raise DataError(
-                f"{name}:1:{i}: expected different column names, came {_shown(column)} again "
+                f"{name}:{i}: expected different column names, came {_shown(column)} again "
                 f"(as column {first[column]}); rename or remove one"
             )
-    return tuple(names)
 
 
 def _finite(cell: str, place: str, column: str) -> float:
@@ -155,9 +180,15 @@ def _finite(cell: str, place: str, column: str) -> float:
         return number
     where = f" in column {_shown(column)}" if column else ""
     came = _shown(cell) if cell.strip() else "an empty cell"
+    allow = " (a missing value? allow them with ?missing=skip after the file's name)" if _is_missing(cell) else ""
     raise DataError(
-        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; mend it, or remove the row or column"
+        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; "
+        f"mend it, or remove the row or column{allow}"
     )
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip() in MISSING
 
 
 def _number(cell: str) -> float | None:

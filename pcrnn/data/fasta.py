@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from pcrnn.data import baselines
@@ -33,7 +32,6 @@ ORDER = 6
 
 _AMBIGUOUS = b"NRYSWKMBDHVnryswkmbdhv-."
 _TO_BASES = bytes.maketrans(b"acgtUu", b"ACGTTT")
-_COMPLEMENT = np.array([3, 2, 1, 0])
 _BLOCK = 1 << 20  # bytes unpacked at a time
 _GZIP = b"\x1f\x8b"
 
@@ -72,11 +70,11 @@ class GenomeSource(TextSource):
         self.tokens, self.unit = "bases", "bits/base"
         self.reverse_complement, self.records, self.dropped = reverse_complement, records, dropped
 
-    def sequence(self, split: Split) -> Tensor:
-        strand = super().sequence(split)
+    def stored(self, split: Split) -> Tensor:
+        strand = super().stored(split)
         if split != "train" or not self.reverse_complement:
             return strand
-        return torch.cat([strand, torch.from_numpy(_COMPLEMENT)[strand.flip(0)]])
+        return torch.cat([strand, len(BASES) - 1 - strand.flip(0)])  # ACGT backward is TGCA, its complement
 
     def baselines(self) -> dict[str, float]:
         """Bits per base of counting bases, of counting them after each run of `ORDER`, and of copying the last."""

@@ -9,7 +9,7 @@ Shapes: B lanes (batch), C transitions a chunk, S transitions a lane.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +32,7 @@ class Lanes:
         batch: B.
         chunk: C.
         name: what error messages call the sequence.
+        unpack: makes of steps as the sequence keeps them what `read` and `parts` give.
 
     Raises:
         DataError: fewer than B C + 1 steps.
@@ -44,10 +45,19 @@ class Lanes:
                 [6, 7, 8]]), False)
     """
 
-    def __init__(self, sequence: Tensor, batch: int, chunk: int, *, name: str = "the sequence") -> None:
+    def __init__(
+        self,
+        sequence: Tensor,
+        batch: int,
+        chunk: int,
+        *,
+        name: str = "the sequence",
+        unpack: Callable[[Tensor], Tensor] = lambda stored: stored,
+    ) -> None:
         _require_positive(batch=batch, chunk=chunk)
         _require_length(len(sequence), batch, chunk, name)
         transitions = len(sequence) - 1
+        self.unpack = unpack
         self.batch = batch
         self.chunk = chunk
         self.lane_length = transitions // batch
@@ -58,7 +68,15 @@ class Lanes:
         self._lanes = sequence.unfold(0, self.lane_length + 1, self.lane_length)[:batch].movedim(-1, 1)
 
     @classmethod
-    def at_most(cls, sequence: Tensor, batch: int, chunk: int, *, name: str = "the sequence") -> Lanes:
+    def at_most(
+        cls,
+        sequence: Tensor,
+        batch: int,
+        chunk: int,
+        *,
+        name: str = "the sequence",
+        unpack: Callable[[Tensor], Tensor] = lambda stored: stored,
+    ) -> Lanes:
         """Lanes for evaluation: up to `batch`, as many as leave each one a whole chunk.
 
         Where not even one lane has a whole chunk, there is one lane and the chunk is shorter.
@@ -71,7 +89,7 @@ class Lanes:
         _require_length(len(sequence), 1, 1, name)
         transitions = len(sequence) - 1
         chunk = min(chunk, transitions)
-        return cls(sequence, min(batch, transitions // chunk), chunk, name=name)
+        return cls(sequence, min(batch, transitions // chunk), chunk, name=name, unpack=unpack)
 
     def read(self, step: int) -> tuple[Tensor, bool]:
         """The windows of training step `step` = 0, 1, ..., a pure function of it.
@@ -95,7 +113,7 @@ class Lanes:
             yield self._window(start, self.chunk)  # slicing stops at the lane's end
 
     def _window(self, start: int, length: int) -> Tensor:
-        return self._lanes[:, start : start + length + 1].clone(memory_format=torch.contiguous_format)
+        return self.unpack(self._lanes[:, start : start + length + 1].clone(memory_format=torch.contiguous_format))
 
 
 def _require_positive(**sizes: int) -> None:

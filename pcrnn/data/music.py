@@ -1,11 +1,11 @@
-"""Music as piano rolls: MIDI files, or arrays of zeros and ones, as frames of keys that sound.
+"""Music as piano rolls: MIDI files, MusicXML scores, or arrays of zeros and ones, as frames of keys that sound.
 
 Shapes: T frames, D keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,10 @@ import torch
 
 from pcrnn.data import baselines
 from pcrnn.data.files import require_file
+from pcrnn.data.mat_file import read_mat
+from pcrnn.data.musicxml import read_musicxml
 from pcrnn.data.npy_file import read_npy
+from pcrnn.data.packages import in_package
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError
 
@@ -32,7 +35,14 @@ SILENCE = 4
 
 _PERCUSSION = 9  # the MIDI channel whose notes are no pitches
 _MOST_FRAMES = 1 << 22  # of one piece: days of music; a damaged file claims more
-_ENDINGS = (".mid", ".midi")
+_MIDI, _SCORES = (".mid", ".midi"), (".mxl", ".musicxml")
+ENDINGS = (*_MIDI, *_SCORES)
+
+BACH = "bach"
+"""Bach's chorales as the package music21 brings them."""
+
+SPLITS = {"valid": "validdata", "test": "testdata"}
+"""What a .mat file with splits of its own calls what may validate; `traindata` trains."""
 
 
 class MusicSource(Source):
@@ -43,6 +53,7 @@ class MusicSource(Source):
         name: what messages call it.
         frames_per_beat: of the roll; a MIDI file is cut so.
         pieces: how many follow each other in it.
+        split_point: the first frame that validates, by default that of the last 10 %.
 
     Raises:
         DataError: too short, or a number that is neither 0 nor 1.
@@ -53,10 +64,17 @@ class MusicSource(Source):
     nats_per_unit = 1.0
 
     def __init__(
-        self, roll: np.ndarray, *, name: str = "music", frames_per_beat: int = FRAMES_PER_BEAT, pieces: int = 1
+        self,
+        roll: np.ndarray,
+        *,
+        name: str = "music",
+        frames_per_beat: int = FRAMES_PER_BEAT,
+        pieces: int = 1,
+        split_point: int | None = None,
     ) -> None:
         self.name, self.frames_per_beat, self.pieces = name, frames_per_beat, pieces
         self.length, self.keys = roll.shape
+        self._split_point = split_point
         require_length(self.length, name, "frames")
         if not np.isin(roll, (0, 1)).all():
             frame, key = np.argwhere(~np.isin(roll, (0, 1)))[0]
@@ -66,13 +84,20 @@ class MusicSource(Source):
             )
         self._roll = roll.astype(bool)
 
+    @property
+    def split_point(self) -> int:
+        return super().split_point if self._split_point is None else self._split_point
+
     def observation(self) -> Observation:
         from pcrnn.observations import Bernoulli
 
         return Bernoulli(self.keys)
 
-    def sequence(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._roll[self.bounds(split)].astype(np.float32))
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._roll[self.bounds(split)])
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        return stored.float()
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each key's base rate, and of each key given whether it sounded one frame before."""
@@ -81,10 +106,10 @@ class MusicSource(Source):
 
     def describe(self) -> str:
         pieces = "1 piece" if self.pieces == 1 else f"{self.pieces:,} pieces"
-        train = self.split_point
+        train, how = self.split_point, "the last 10 %" if self._split_point is None else "as the file says"
         return (
             f"{self.name}: {self.length:,} frames of {self.keys} keys, {pieces}, {self._roll.sum(1).mean():.1f} keys "
-            f"at a time; {train:,} to train on, {self.length - train:,} to validate on (the last 10 %)"
+            f"at a time; {train:,} to train on, {self.length - train:,} to validate on ({how})"
         )
 
     def state(self) -> dict[str, Any]:
@@ -92,7 +117,10 @@ class MusicSource(Source):
 
 
 def open_music(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> MusicSource:
-    """Read a MIDI file, a folder of them, or a .npy roll; the option `frames-per-beat` says how finely it is cut."""
+    """Read a MIDI file or a MusicXML score, a folder of them, `bach`, a .npy roll or a .mat file with splits.
+
+    The option `frames-per-beat` says how finely it is cut; `validate=test` takes that split of a .mat file.
+    """
     path, keys = Path(location), None
     if state is not None:
         keys, per_beat = state.get("keys"), state.get("frames_per_beat")
@@ -103,16 +131,40 @@ def open_music(location: str, options: Mapping[str, str], state: Mapping[str, An
     else:
         per_beat = _frames_per_beat(options, location)
     assert isinstance(per_beat, int)
-    if path.suffix.lower() == ".npy":
-        source = MusicSource(read_npy(path), name=location, frames_per_beat=per_beat)
+    ending, about = path.suffix.lower(), {"name": location, "frames_per_beat": per_beat}
+    if ending != ".mat" and "validate" in options:
+        raise DataError(f"{location}: expected validate with a .mat file alone, which has splits; leave it out")
+    if ending == ".npy":
+        source = MusicSource(read_npy(path), **about)
+    elif ending == ".mat":
+        train, valid = _splits(path, options.get("validate", "valid"))
+        roll, pieces = joined([*train, *valid], per_beat), len(train) + len(valid)
+        source = MusicSource(roll, pieces=pieces, split_point=len(roll) - len(joined(valid, per_beat)), **about)
     else:
-        pieces = [read_midi(file, per_beat) for file in _files(path)]
-        gap = np.zeros((SILENCE * per_beat, KEYS), bool)
-        joined = np.concatenate([part for piece in pieces for part in (piece, gap)][:-1])
-        source = MusicSource(joined, name=location, frames_per_beat=per_beat, pieces=len(pieces))
+        pieces = [read_piece(file, per_beat) for file in _files(path, location)]
+        source = MusicSource(joined(pieces, per_beat), pieces=len(pieces), **about)
     if keys not in (None, source.keys):
         raise DataError(f"{location}: expected {keys} keys, as the run was trained on, came {source.keys}")
     return source
+
+
+def joined(pieces: Sequence[np.ndarray], frames_per_beat: int) -> np.ndarray:
+    """One roll [T, D] of several, with silence between."""
+    gap = np.zeros((SILENCE * frames_per_beat, pieces[0].shape[1]), bool)
+    return np.concatenate([part for piece in pieces for part in (piece, gap)][:-1])
+
+
+def read_piece(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
+    """Which of the piano's keys sound in each frame of a MIDI file or a score, bool [T, 88].
+
+    Raises:
+        DataError: as `read_midi` and `read_musicxml` do.
+    """
+    if path.suffix.lower() not in _SCORES:
+        return read_midi(path, frames_per_beat)
+    notes = read_musicxml(path)
+    played = [(float(note.begins), float(note.ends), note.pitch - LOWEST) for note in notes]
+    return _roll([note for note in played if 0 <= note[2] < KEYS], 1 / frames_per_beat, path)
 
 
 def read_midi(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
@@ -131,6 +183,11 @@ def read_midi(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
         per_frame = file.ticks_per_beat / frames_per_beat
     except Exception as error:  # mido lets a damaged file raise nearly anything
         raise DataError(f"{path}: expected a standard MIDI file, came one that is damaged: {error!r}") from None
+    return _roll(notes, per_frame, path)
+
+
+def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Path) -> np.ndarray:
+    """Frames [T, 88] of notes that begin, end and have a key; a frame takes so much of their time."""
     frames = [(round(on / per_frame), max(round(off / per_frame), round(on / per_frame) + 1)) for on, off, _ in notes]
     length = max((end for _, end in frames), default=0)
     if not 0 < length <= _MOST_FRAMES:
@@ -178,18 +235,42 @@ def _notes(file: Any) -> Iterable[tuple[int, int, int]]:
         yield from ((began, tick, key) for (_, key), began in sounding.items())
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or the MIDI files of a folder by name."""
+def _files(path: Path, location: str) -> list[Path]:
+    """The file itself, the MIDI files and scores of a folder by name, or the chorales of music21."""
+    if location == BACH:
+        return sorted(in_package("music21", "corpus/bach", "Bach's chorales", "music21").glob("bwv*.mxl"))
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in _ENDINGS)
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
     if not found:
-        raise DataError(f"{path}: expected a folder with MIDI files (.mid, .midi), came one without; name another")
+        raise DataError(
+            f"{path}: expected a folder with MIDI files ({', '.join(ENDINGS)}), came one without; name another"
+        )
     return found
 
 
+def _splits(path: Path, validate: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Rolls that train and rolls that validate, of a .mat file with splits of its own."""
+    if validate not in SPLITS:
+        raise DataError(f"{path}: expected validate={' or validate='.join(SPLITS)}, came validate={validate}")
+    found = read_mat(path)
+    splits, shapes = [], set()
+    for name in ("traindata", SPLITS[validate]):
+        rolls = found.get(name)
+        rolls = rolls if isinstance(rolls, list) else []
+        shapes |= {roll.shape[1:] for roll in rolls}
+        if not rolls or len(shapes) > 1:
+            raise DataError(
+                f"{path}: expected cell arrays traindata, validdata and testdata of rolls [T, D] with as many keys "
+                f"each, came other content; save {name} so"
+            )
+        splits.append(rolls)
+    return splits[0], splits[1]
+
+
 def _frames_per_beat(options: Mapping[str, str], location: str) -> int:
-    written = options.get("frames-per-beat", str(FRAMES_PER_BEAT))
+    default = 1 if location.lower().endswith(".mat") else FRAMES_PER_BEAT  # of chorales in quarter notes
+    written = options.get("frames-per-beat", str(default))
     if not (written.isascii() and written.isdigit() and 1 <= int(written) <= 480):
         raise DataError(f"{location}: expected frames-per-beat as a whole number from 1 to 480, came {written!r}")
     return int(written)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pcrnn.data import fasta, music, series, text
+from pcrnn.data import fasta, labelled, music, series, text, video
 from pcrnn.data.source import Source
 from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
 
@@ -23,14 +23,19 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "text": Reader(text.open_text),
-    "series": Reader(series.open_series, ("columns",)),
+    "series": Reader(series.open_series, ("columns", "missing")),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
-    "music": Reader(music.open_music, ("frames-per-beat",)),
+    "music": Reader(music.open_music, ("frames-per-beat", "validate")),
+    "labelled": Reader(labelled.open_labelled, ("split",)),
+    "video": Reader(video.open_video, ("digits", "size", "clips")),
 }
 
-SUFFIXES = {".csv": "series", ".tsv": "series", ".npy": "series"}
+BUILT_IN = {text.PYDOC: "text", video.BOUNCING: "video", music.BACH: "music"}
+"""Data that has a name and no file, and its kind."""
+
+SUFFIXES = dict.fromkeys((".csv", ".tsv", ".npy", ".parquet"), "series")
 SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
-SUFFIXES |= dict.fromkeys((".mid", ".midi"), "music")
+SUFFIXES |= dict.fromkeys(music.ENDINGS, "music") | {".npz": "labelled"}
 """File names with any other ending are read as text."""
 
 
@@ -40,11 +45,11 @@ def open_source(
     """Open a data set.
 
     Args:
-        spec: "pydoc" (Python's own language reference), or a file: .csv, .tsv and .npy are series, .fa, .fasta and
-            .fna (and .gz of them) are genomes, .mid and .midi are music, anything else is text; "text:FILE",
-            "series:FILE", "fasta:FILE" and "music:FILE" (or a folder of MIDI files, or a .npy roll) say so explicitly.
-            Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
-            "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
+        spec: a name in `BUILT_IN` ("pydoc" is Python's own language reference), or a file, whose ending says what it is
+            (`SUFFIXES`; others are
+            text); "KIND:FILE" says so explicitly, with a kind of `READERS`. Options of a kind follow the name:
+            "table.csv?columns=wind,pressure", "genome.fa?reverse-complement", "music:folder?frames-per-beat=4". A file
+            called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
             standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
@@ -90,13 +95,15 @@ class Spec(NamedTuple):
 
 
 def _resolve(spec: str) -> Spec:
-    if spec == text.PYDOC:
-        return Spec("text", spec, {})
+    if spec in BUILT_IN:
+        return Spec(BUILT_IN[spec], spec, {})
     if os.path.lexists(spec):
         return Spec(None, spec, {})
     spec, _, written = spec.partition("?")
     pairs = (option.partition("=") for option in written.split("&") if option)
     options = {name: value for name, _, value in pairs}
+    if spec in BUILT_IN:
+        return Spec(BUILT_IN[spec], spec, options)
     if os.path.lexists(spec):
         return Spec(None, spec, options)
     kind, colon, location = spec.partition(":")
@@ -105,11 +112,12 @@ def _resolve(spec: str) -> Spec:
     if colon and kind.isidentifier() and len(kind) > 1:
         known = ", ".join(f"{name}:FILE" for name in READERS)
         raise DataError(
-            f"expected {text.PYDOC}, a file or one of {known}, came the unknown kind {kind!r}{nearest(kind, READERS)}"
+            f"expected {', '.join(BUILT_IN)}, a file or one of {known}, "
+            f"came the unknown kind {kind!r}{nearest(kind, READERS)}"
         )
     raise DataError(
-        f"{spec}: expected {text.PYDOC} or an existing file, came a name that is neither"
-        f"{nearest(spec, [text.PYDOC, *_neighbours(Path(spec))])}"
+        f"{spec}: expected {', '.join(BUILT_IN)} or an existing file, came a name that is neither"
+        f"{nearest(spec, [*BUILT_IN, *_neighbours(Path(spec))])}"
     )
 
 
@@ -128,7 +136,7 @@ def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> s
             f"data state: expected a kind out of {', '.join(READERS)}, came {of_run!r}; "
             "it is damaged or was written by a newer version"
         )
-    if kind is None and Path(location).suffix.lower() == ".npy" and of_run != "music":
+    if kind is None and Path(location).suffix.lower() == ".npy" and of_run not in ("music", "video"):
         kind = "series"
     if kind not in (None, of_run):
         raise DataError(

@@ -1,4 +1,8 @@
-"""Real-valued series from CSV and NumPy files, each channel standardised on the training part.
+"""Real-valued series from CSV, NumPy and Parquet files, each channel standardised on the training part.
+
+A missing value is NaN and stays NaN in `sequence`: a Gaussian leaves it out (`pcrnn.observations`), so it is never
+learned from, sends no error up and adds nothing to a surprise. It is not filled in before the stack sees it, because an
+interpolated value would give away what comes after the gap; `filled` interpolates for the eye.
 
 Shapes: T steps, D channels.
 """
@@ -15,6 +19,7 @@ import torch
 from pcrnn.data import baselines
 from pcrnn.data.csv_file import Table, read_csv
 from pcrnn.data.npy_file import read_npy
+from pcrnn.data.parquet_file import Choice, read_parquet
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError, nearest
 
@@ -38,13 +43,14 @@ class SeriesSource(Source):
     of it has no bound.
 
     Args:
-        values: [T, D], finite.
+        values: [T, D], finite or, where `missing` allows it, NaN.
         columns: D names, None where there are none.
         name: what messages call the series.
         standardisation: of an earlier run; by default that of the training part.
+        missing: whether values may be missing.
 
     Raises:
-        DataError: too short, a value that is not finite (before or after standardising), a constant channel.
+        DataError: too short, a value that is not finite (before or after standardising), a constant or empty channel.
 
     Example:
         >>> source = SeriesSource(np.arange(20.0)[:, None], columns=("trend",))
@@ -63,8 +69,9 @@ class SeriesSource(Source):
         columns: Sequence[str] | None = None,
         name: str = "series",
         standardisation: Standardisation | None = None,
+        missing: bool = False,
     ) -> None:
-        self.name = name
+        self.name, self.missing = name, missing
         self.length, self.channels = values.shape
         self.columns = None if columns is None else tuple(columns)
         require_length(self.length, name, "rows")
@@ -81,12 +88,17 @@ class SeriesSource(Source):
 
         return Gaussian(self.channels)
 
-    def sequence(self, split: Split) -> Tensor:
-        return torch.tensor(self._values[self.bounds(split)])
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._values[self.bounds(split)])
 
     def in_units(self, steps: np.ndarray) -> np.ndarray:
         """Standardised steps [..., D] as the file has them, float64."""
         return steps * self.standardisation.scale + self.standardisation.mean
+
+    @property
+    def count_missing(self) -> int:
+        """How many values are missing."""
+        return int(np.isnan(self._values).sum())
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -106,7 +118,7 @@ class SeriesSource(Source):
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
         train = self.split_point
         return (
-            f"{self.name}: {self.length:,} steps of {channels}{names}; {train:,} to train on, "
+            f"{self.name}: {self.length:,} steps of {channels}{names}{self._gaps()}; {train:,} to train on, "
             f"{self.length - train:,} to validate on (the last 10 %)"
         )
 
@@ -117,27 +129,39 @@ class SeriesSource(Source):
             "columns": None if self.columns is None else list(self.columns),
             "mean": mean,
             "scale": scale,
-        }
+        } | ({"missing": True} if self.missing else {})
 
     def _fit(self, train: np.ndarray) -> Standardisation:
-        flat = np.flatnonzero(train.min(axis=0) == train.max(axis=0))
+        empty = np.flatnonzero(np.isnan(train).all(axis=0))
+        if empty.size:
+            raise DataError(
+                f"{self.name}: expected channels with values among the first {len(train)} rows "
+                f"(the training part), came {self._channel(empty[0])}, where all are missing; remove it"
+            )
+        low, high = np.nanmin(train, axis=0), np.nanmax(train, axis=0)
+        flat = np.flatnonzero(low == high)
         if flat.size:
             raise DataError(
                 f"{self.name}: expected channels that vary over the first {len(train)} rows "
-                f"(the training part), came {self._channel(flat[0])}, always {train[0, flat[0]]:g}; remove it"
+                f"(the training part), came {self._channel(flat[0])}, always {low[flat[0]]:g}; remove it"
             )
-        peak = np.abs(train).max(axis=0)  # squares of values beyond 1e154 would overflow
+        peak = np.maximum(np.abs(low), np.abs(high))  # squares of values beyond 1e154 would overflow
         relative = train / peak
-        return Standardisation(relative.mean(axis=0) * peak, relative.std(axis=0) * peak)
+        return Standardisation(np.nanmean(relative, axis=0) * peak, np.nanstd(relative, axis=0) * peak)
+
+    def _gaps(self) -> str:
+        return f", {self.count_missing:,} of {self._values.size:,} values missing and skipped" if self.missing else ""
 
     def _require_finite(self, values: np.ndarray, expected: str) -> None:
-        if np.isfinite(values).all():
+        allowed = np.isfinite(values) | (np.isnan(values) & self.missing)
+        if allowed.all():
             return
-        row, channel = np.argwhere(~np.isfinite(values))[0]
+        row, channel = np.argwhere(~allowed)[0]
         raise DataError(
             f"{self.name}[{row}, {channel}]: expected {expected}, came {values[row, channel]} "
             f"at step {row} (counted from 0) of {self._channel(channel)}; "
             "fill it in, or remove the row or column"
+            + (" (or allow missing values with ?missing=skip)" if np.isnan(values[row, channel]) else "")
         )
 
     def _channel(self, index: int) -> str:
@@ -145,36 +169,75 @@ class SeriesSource(Source):
         return f"column {index + 1}{name}"
 
 
+def filled(values: np.ndarray) -> np.ndarray:
+    """Values [T, D] with every NaN interpolated linearly in time, the ends copied; a channel of NaN alone is 0."""
+    whole, steps = np.array(values), np.arange(len(values))
+    for channel in whole.T:
+        gap = np.isnan(channel)
+        channel[gap] = 0 if gap.all() else np.interp(steps[gap], steps[~gap], channel[~gap])
+    return whole
+
+
 def open_series(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
-    """Read a .npy file, or any other as CSV; the option `columns` chooses some, `state` gives the standardisation."""
-    path = Path(location)
-    table = Table(read_npy(path), None) if path.suffix.lower() == ".npy" else read_csv(path)
-    table = chosen(table, options["columns"], location) if "columns" in options else table
+    """Read a .npy or a .parquet file, or any other as CSV.
+
+    The option `columns` chooses some, `missing=skip` allows missing values; `state` gives the standardisation.
+    """
+    path, missing, written = Path(location), _allows_missing(location, options, state), options.get("columns")
+
+    def choose(names: Sequence[str]) -> list[int]:
+        return list(range(len(names))) if written is None else places(names, written, location)
+
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        table = read_parquet(path, choose, missing=missing)
+    else:
+        table = Table(read_npy(path), None) if ending == ".npy" else read_csv(path, missing=missing)
+        table = table if written is None else _taken(table, choose)
     standardisation = None
     if state is not None:
         standardisation = _restore(state)
         _require_same_channels(table, standardisation, state.get("columns"), location)
-    return SeriesSource(table.values, columns=table.columns, name=location, standardisation=standardisation)
+    return SeriesSource(
+        table.values, columns=table.columns, name=location, standardisation=standardisation, missing=missing
+    )
 
 
-def chosen(table: Table, written: str, name: str) -> Table:
-    """The columns of a comma-separated list, in its order: names, or numbers from 1.
+def _allows_missing(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> bool:
+    written = options.get("missing")
+    if written not in (None, "skip"):
+        raise DataError(
+            f"{location}: expected missing=skip, which leaves missing values out, came missing={written}; "
+            "without it missing values are refused"
+        )
+    of_run = False if state is None else state.get("missing", False)
+    if not isinstance(of_run, bool):
+        raise CheckpointError(f"data state: expected missing true or false, came {of_run!r}; it is damaged")
+    return written is not None or of_run
+
+
+def places(names: Sequence[str], written: str, name: str) -> list[int]:
+    """Where the columns of a comma-separated list stand among these, in its order: names, or numbers from 1.
 
     Raises:
         DataError: a column that is not there (names the nearest), or one twice.
     """
-    known = [str(number + 1) for number in range(table.values.shape[1])]
-    places = {number: place for place, number in enumerate(known)}
-    places |= {column: place for place, column in enumerate(table.columns or ())}
+    known = {str(number): place for place, number in enumerate(range(1, len(names) + 1))}
+    known |= {column: place for place, column in enumerate(names)}
     wanted = [column.strip() for column in written.split(",")]
     for column in wanted:
-        if column not in places:
-            offered = _listed(table.columns or known)
-            hint = nearest(column, places)
-            raise DataError(f"{name}: expected, as columns, some of {offered}, came {column!r}{hint}")
-    taken = [places[column] for column in wanted]
+        if column not in known:
+            hint = nearest(column, known)
+            raise DataError(f"{name}: expected, as columns, some of {_listed(names)}, came {column!r}{hint}")
+    taken = [known[column] for column in wanted]
     if len(set(taken)) < len(taken):
         raise DataError(f"{name}: expected different columns, came {written}; leave out what stands there twice")
+    return taken
+
+
+def _taken(table: Table, choose: Choice) -> Table:
+    """Some columns of a table; where they have no names, numbers from 1 stand for them."""
+    taken = choose(table.columns or [str(number) for number in range(1, table.values.shape[1] + 1)])
     columns = None if table.columns is None else tuple(table.columns[place] for place in taken)
     return Table(np.ascontiguousarray(table.values[:, taken]), columns)
 

@@ -5,6 +5,7 @@ Shapes: T steps, D channels (or symbols of a vocabulary).
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,12 +14,18 @@ from pcrnn.errors import DataError, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pcrnn.data.labelled import SequenceLanes
+    from pcrnn.data.lanes import Lanes
     from pcrnn.observations import Observation
 
 Split = Literal["train", "valid", "all"]
 
 SHORTEST = 11
 """Fewest steps a data set may have: the last 10 % then hold two, which make one transition."""
+
+
+_BLOCK = 1 << 20
+"""Steps unpacked at a time where all are looked at: memory then does not grow with the data."""
 
 
 class Source(ABC):
@@ -39,8 +46,16 @@ class Source(ABC):
         """A new observation model that fits the steps of this data set."""
 
     @abstractmethod
+    def stored(self, split: Split) -> Tensor:
+        """The steps of one split as they are kept, in time order: a view, as narrow as they allow."""
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        """Steps as a stack observes them, of steps as they are kept: int64 [...] or float32 [..., D]."""
+        return stored
+
     def sequence(self, split: Split) -> Tensor:
-        """The steps of one split, in time order: int64 [T] or float32 [T, D]."""
+        """The steps of one split, in time order: int64 [T] or float32 [T, D]; a copy where they are kept narrower."""
+        return self.unpacked(self.stored(split))
 
     @abstractmethod
     def baselines(self) -> dict[str, float]:
@@ -55,6 +70,24 @@ class Source(ABC):
     def state(self) -> dict[str, Any]:
         """What `open_source(state=...)` needs to read another file the same way; JSON types only."""
 
+    def target(self) -> Observation | None:
+        """A new model of what is to be expected at each step; None where that is the next observation."""
+        return None
+
+    def lanes(self, batch: int, chunk: int) -> Lanes | SequenceLanes:
+        """What each update learns from: the training split, `batch` side by side and `chunk` steps at a time."""
+        from pcrnn.data.lanes import Lanes
+
+        name = f"the training split of {self.name}"
+        return Lanes(self.stored("train"), batch, chunk, name=name, unpack=self.unpacked)
+
+    def fingerprint(self) -> str:
+        """A digest of the training split, by which a resumed run knows its data."""
+        digest = hashlib.sha256()
+        for part in self.stored("train").split(_BLOCK):
+            digest.update(self.unpacked(part).numpy().tobytes())
+        return digest.hexdigest()
+
     @property
     def split_point(self) -> int:
         """The first step of the validation split."""
@@ -62,7 +95,11 @@ class Source(ABC):
 
     def context(self, steps: int) -> Tensor:
         """The last steps before the validation split, as many or those there are: it is met in their context."""
-        return self.sequence("all")[max(0, self.split_point - steps) : self.split_point]
+        return self.unpacked(self.lead(steps))
+
+    def lead(self, steps: int) -> Tensor:
+        """The same steps as they are kept."""
+        return self.stored("all")[max(0, self.split_point - steps) : self.split_point]
 
     def bounds(self, split: Split) -> slice:
         """Where a split lies in the data set."""

@@ -81,8 +81,11 @@ class TextSource(Source):
         """V."""
         return 256 if self.vocabulary is None else len(self.vocabulary)
 
-    def sequence(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._ids[self.bounds(split)].astype(np.int64))
+    def stored(self, split: Split) -> Tensor:
+        return torch.from_numpy(self._ids[self.bounds(split)])
+
+    def unpacked(self, stored: Tensor) -> Tensor:
+        return stored.long()
 
     def baselines(self) -> dict[str, float]:
         """Bits per symbol of unigram, bigram, copy-last, gzip and xz."""
@@ -127,7 +130,7 @@ class TextSource(Source):
 
     def _encode(self, content: str | bytes, name: str) -> np.ndarray:
         if isinstance(content, bytes):
-            return np.frombuffer(content, np.uint8)
+            return np.frombuffer(content, np.uint8).copy()  # torch wants to be allowed to write
         assert self.vocabulary is not None
         return _translate(content, self.vocabulary, name)
 
@@ -179,12 +182,14 @@ def _restore(state: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _translate(text: str, vocabulary: Sequence[str], name: str) -> np.ndarray:
-    """Ids [T] of the characters of a text, in the smallest integer type that holds V; by table, in blocks."""
+    """Ids [T] of the characters of a text, in the smallest type of torch's that holds V; by table, in blocks."""
     codes = _code_points(vocabulary)
     unknown = int(codes.max()) + 1
     table = np.full(unknown + 1, -1, np.int32)
     table[codes] = np.arange(len(codes), dtype=np.int32)
-    ids = np.empty(len(text), np.min_scalar_type(len(codes) - 1))
+    ids = np.empty(
+        len(text), next(kind for kind in (np.uint8, np.int16, np.int32) if len(codes) <= np.iinfo(kind).max + 1)
+    )
     for start in range(0, len(text), _BLOCK):
         block = table[np.minimum(_code_points(text[start : start + _BLOCK]), unknown)]
         if block.min() < 0:

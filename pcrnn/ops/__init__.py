@@ -15,6 +15,7 @@ which and why.
     local_update_         one layer's whole chunk: forward, errors, gradients, carry   likewise
 """
 
+import math
 from typing import Any
 
 import torch
@@ -136,9 +137,16 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
 
 
 def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Error [..., D] and surprise [...] of a family by name; `precision` [D] for the Gaussian."""
+    """Error [..., D] and surprise [...] of a family by name; `precision` [D] for the Gaussian.
+
+    A Gaussian's x is NaN where a channel is missing: its error is 0 there, and the surprise leaves it out.
+    """
     if family == "gaussian":
-        return torch.ops.pcrnn.gaussian_error(eta, x, precision)
+        assert precision is not None
+        missing = x.isnan()
+        error, surprise = torch.ops.pcrnn.gaussian_error(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
+        left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
+        return error.masked_fill(missing, 0), surprise - (missing * left_out).sum(-1)
     return getattr(torch.ops.pcrnn, f"{family}_error")(eta, x)
 
 

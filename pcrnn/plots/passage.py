@@ -94,6 +94,7 @@ def surprise_over_time(
     values: ArrayLike | None = None,
     names: Sequence[str] = (),
     roll: bool = False,
+    labelled: bool = False,
     features: Sequence[Feature] = (),
     changes: Sequence[int] = (),
     start: int = 0,
@@ -110,6 +111,7 @@ def surprise_over_time(
         values: the series [T, D], in place of `symbols`; a passage of neither is drawn without itself.
         names: of the D channels of a series, if they have any.
         roll: whether the values are a piano roll's zeros and ones.
+        labelled: whether the surprise is that of a label asked for after each step, not of what came.
         features: what is known of parts of the passage, drawn as boxes, a row a kind.
         changes: steps with which another regime begins, drawn as lines.
         start: number of the first step.
@@ -145,7 +147,7 @@ def surprise_over_time(
     footer = FOOTER + (0.0 if info.calibrated else CAPTION)
     height = HEADING + rows * row_height + (rows - 1) * BETWEEN + footer
     with canvas.canvas(WIDTH, height) as figure:
-        _explain(figure, passage, info)
+        _explain(figure, passage, labelled, info)
         for row in range(rows):
             top = height - HEADING - row * (row_height + BETWEEN)
             _draw_row(figure, passage, range(row * columns, (row + 1) * columns), top, info.observation)
@@ -207,19 +209,24 @@ def _row_height(passage: Passage) -> float:
     return 3 * NAME + BARS + LEVEL * (passage.layers + 1) + under + STATE * passage.layers
 
 
-def _explain(figure: Figure, passage: Passage, info: RunInfo) -> None:
+def _explain(figure: Figure, passage: Passage, labelled: bool, info: RunInfo) -> None:
     """Title, how to read it, and what the marks between the letters mean."""
     thing = THINGS.get(info.observation, info.observation)
-    density = passage.values is not None and not passage.roll
+    density = passage.values is not None and not passage.roll and not labelled
     zero = "a density, so it may be below 0" if density else f"0 {passage.unit.partition('/')[0]}: it was certain"
     title, what = f"How surprised each layer is by every {thing}", "surprise"
-    if passage.smooth > 1:
+    condition = f"{thing} | what the level expected one step before"
+    if labelled:
+        title, condition = (
+            "How surprising the label is to each layer after every step",
+            "label | what the level has seen",
+        )
+    elif passage.smooth > 1:
         title, what = f"How surprised each layer is, mean of {passage.smooth:,} {thing}s", "a step's surprise"
     canvas.heading(
         figure,
         title,
-        f"{what} = \N{MINUS SIGN}log p({thing} | what the level expected one step before); {zero}."
-        " Each layer corrects the level below.",
+        f"{what} = \N{MINUS SIGN}log p({condition}); {zero}. Each layer corrects the level below.",
         info,
     )
     present = [symbol for symbol in panels.MARKS if symbol in (passage.symbols or ())]

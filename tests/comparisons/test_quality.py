@@ -2,8 +2,6 @@
 
 import json
 import math
-import struct
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +12,9 @@ import torch
 from comparisons import quality, tasks
 from comparisons.__main__ import main
 from comparisons.contenders import KINDS, Fit, Outside, Score, Stack, fit, size_of
-from comparisons.mat_file import read_mat
 from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, TextSource
-from pcrnn.errors import DataError
 from pcrnn.train import train
 
 JSB = Path(__file__).parents[3] / "shared/data/JSB_Chorales.mat"
@@ -169,54 +165,6 @@ def test_a_package_that_is_not_there_is_a_reason_to_skip(opener, monkeypatch):
     monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(tasks.Absent, match=r"is not installed; pip install 'pcrnn\[compare\]'"):
         opener(TINY, None, None)
-
-
-# Matrices of MATLAB
-
-
-def element(kind: int, data: bytes) -> bytes:
-    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
-
-
-def matrix(name: str, array: np.ndarray) -> bytes:
-    """Class 6, double, whose numbers are stored as bytes, as MATLAB does where they fit."""
-    head = element(6, struct.pack("<II", 6, 0)) + element(5, struct.pack("<ii", *array.shape))
-    return element(14, head + named(name) + element(2, array.astype("u1").tobytes(order="F")))
-
-
-def named(name: str) -> bytes:
-    """A name of up to four letters is a small element, inside its tag."""
-    data = name.encode()
-    return struct.pack("<HH4s", 1, len(data), data) if len(data) <= 4 else element(1, data)
-
-
-def cells(name: str, arrays: list[np.ndarray]) -> bytes:
-    head = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, len(arrays)))
-    return element(14, head + named(name) + b"".join(matrix("", array) for array in arrays))
-
-
-def mat_file(path: Path, *elements: bytes) -> Path:
-    packed = b"".join(struct.pack("<II", 15, len(z)) + z for z in map(zlib.compress, elements))
-    path.write_bytes(b"MATLAB 5.0".ljust(124) + b"\x00\x01IM" + packed)
-    return path
-
-
-def test_arrays_and_cells_are_read(tmp_path):
-    first, second = np.arange(6).reshape(2, 3), np.ones((1, 2))
-    path = mat_file(tmp_path / "a.mat", matrix("one", first), cells("several", [first, second]))
-    found = read_mat(path)
-    np.testing.assert_array_equal(found["one"], first)
-    assert len(found["several"]) == 2
-    np.testing.assert_array_equal(found["several"][0], first)
-    np.testing.assert_array_equal(found["several"][1], second)
-
-
-@pytest.mark.parametrize("damage", [lambda b: b[:-20], lambda b: b[:140] + b"\x00" + b[141:], lambda b: b[:100]])
-def test_a_damaged_file_is_named(damage, tmp_path):
-    path = mat_file(tmp_path / "a.mat", matrix("one", np.ones((9, 9))))
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=r"a\.mat: expected"):
-        read_mat(path)
 
 
 # Search, seeds and cells

@@ -63,15 +63,17 @@ def test_the_run_decides_the_kind(folder):
 
 def test_unknown_names_have_a_nearest_one(folder):
     Path("text:a.txt").unlink()
-    with pytest.raises(DataError, match=r"^pydocs: expected pydoc or an existing file, .*did you mean 'pydoc'\?"):
+    with pytest.raises(DataError, match=r"^pydocs: expected pydoc, .* or an existing file, .*did you mean 'pydoc'\?"):
         open_source("pydocs")
-    with pytest.raises(DataError, match=r"^a\.tx: expected pydoc or an existing file, .*did you mean 'a\.txt'\?"):
+    with pytest.raises(DataError, match=r"^a\.tx: expected pydoc, .* or an existing file, .*did you mean 'a\.txt'\?"):
         open_source("a.tx")
     with pytest.raises(DataError, match=r"unknown kind 'seires'; did you mean 'series'\?"):
         open_source("seires:a.csv")
     with pytest.raises(DataError, match=r"came the unknown kind 'http'"):
         open_source("http://example.org/a.txt")
-    with pytest.raises(DataError, match=r"^C:/a\.txt: expected pydoc or an existing file, came a name that is neither"):
+    with pytest.raises(
+        DataError, match=r"^C:/a\.txt: expected pydoc, .* or an existing file, came a name that is neither"
+    ):
         open_source("C:/a.txt")  # a drive, not a kind
     with pytest.raises(DataError, match=r"came a name that is neither$"):
         open_source("no/such/folder/at/all")
@@ -128,7 +130,9 @@ def test_tokens(folder):
 
 @pytest.mark.parametrize("state", [{}, {"kind": "smell"}, {"kind": None}])
 def test_state_of_no_known_kind(state):
-    with pytest.raises(CheckpointError, match=r"data state: expected a kind out of text, series, fasta, music, came"):
+    with pytest.raises(
+        CheckpointError, match=r"data state: expected a kind out of text, series, fasta, music, .* came"
+    ):
         open_source("pydoc", state=state)
 
 

@@ -119,7 +119,7 @@ def sparse(path: Path, content: bytes = b"") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["book.txt", "table.csv", "array.npy"])
+@pytest.mark.parametrize("name", ["book.txt", "table.csv", "array.npy", "sequences.npz", "score.mxl", "score.musicxml"])
 def test_data_larger_than_memory_is_refused_before_it_is_read(tmp_path, name):
     header = str({"descr": "<f8", "fortran_order": False, "shape": ((LARGE - 128) // 8,)}).encode().ljust(118)
     path = sparse(tmp_path / name, b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from comparisons.memory import Setting, measure
+from comparisons.record import peak_mib
 from pcrnn.data import open_source
 from pcrnn.train import Trainer
 from tests.reliability.tiny import config
@@ -47,6 +48,30 @@ def test_memory_of_the_local_rule_does_not_grow_with_the_sequence(counts, grown,
     assert steeper > 0.003  # 4 x 64 x 2 numbers and more a step
     assert slope < 0.03 * steeper and local[longest] - local[shortest] < 4
     injected(len(local))
+
+
+@pytest.mark.row(17)
+def test_a_text_takes_few_bytes_a_character_while_it_is_learned_from(child, tmp_path, injected):
+    """Peaks of fresh processes; a character that became a 64-bit symbol would take eight bytes and more."""
+    small, large = 2_000_000, 22_000_000
+    peaks = []
+    for size in (small, large):
+        (tmp_path / "book.txt").write_text("the cat sat on the mat.\n" * (size // 24))
+        process = child(_read, tmp_path / "book.txt", tmp_path / "answer")
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "child.log").read_text()
+        peaks.append(float((tmp_path / "answer").read_text()))
+    a_character = (peaks[1] - peaks[0]) * (1 << 20) / (large - small)
+    print(f"\nbytes a character: {a_character:.2f}")
+    assert a_character < 6
+    injected(len(peaks))
+
+
+def _read(text: Path, answer: Path) -> None:
+    trainer = Trainer(config(text, "neighbour"), open_source(str(text)))
+    trainer.identity()
+    trainer.update()
+    answer.write_text(str(peak_mib()))
 
 
 @pytest.mark.row(18)

@@ -22,8 +22,8 @@ def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trai
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     trainer = Trainer(config, open_source(config.data), team=team)
-    trainer.source.sequence = doubled(trainer.source.sequence)
-    trainer.lanes = type(trainer.lanes)(trainer.source.sequence("train"), config.batch, config.chunk)
+    trainer.source.unpacked = doubled(trainer.source.unpacked)
+    trainer.lanes = trainer.source.lanes(config.batch, config.chunk)
     for _ in range(config.steps):
         trainer.update()
     team = trainer.team
@@ -39,11 +39,11 @@ def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trai
     return trainer
 
 
-def doubled(sequence):
+def doubled(unpacked):
     """Real values in float64."""
 
-    def of(split):
-        found = sequence(split)
+    def of(stored):
+        found = unpacked(stored)
         return found.double() if found.is_floating_point() else found
 
     return of

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pcrnn.data.files import read_bytes
 from pcrnn.errors import DataError
+from pcrnn.limits import machine_memory
 
 HEADER = 128
 MATRIX, COMPRESSED = 14, 15
@@ -24,12 +26,12 @@ Value = np.ndarray | list[np.ndarray]
 
 def read_mat(path: Path) -> dict[str, Value]:
     """Arrays by name; a cell array is a list of its arrays. DataError for a file that cannot be read so."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     if content[126:128] != b"IM":
         raise DataError(f"{path}: expected a MATLAB 5 file of little-endian numbers; save it with -v7 or older")
     try:
         return dict(_matrix(data) for kind, data in _elements(content[HEADER:]) if kind == MATRIX)
-    except (struct.error, zlib.error, ValueError, KeyError) as error:
+    except (struct.error, zlib.error, ValueError, KeyError, IndexError, OverflowError, MemoryError) as error:
         raise DataError(
             f"{path}: expected numeric arrays and cells of them, but {error!r}; it may be damaged"
         ) from None
@@ -50,9 +52,18 @@ def _elements(content: bytes) -> Iterator[tuple[int, bytes]]:
         if len(data) < size:
             raise ValueError(f"an element of {size} bytes has {len(data)}")
         if kind == COMPRESSED:
-            yield from _elements(zlib.decompress(data))
+            yield from _elements(_unpacked(data))
         else:
             yield kind, data
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What a compressed element holds, never more than the machine's memory."""
+    unpacking = zlib.decompressobj()
+    whole = unpacking.decompress(data, machine_memory())
+    if not unpacking.eof:
+        raise ValueError("a compressed element that is cut off, or fits into no memory")
+    return whole
 
 
 def _matrix(content: bytes) -> tuple[str, Value]:

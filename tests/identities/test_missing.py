@@ -1,0 +1,104 @@
+"""Where a channel of a Gaussian is NaN it was not observed: nothing of it is learned, sent up or counted."""
+
+import math
+
+import pytest
+import torch
+
+import learning_rules
+from pcrnn import Chunk, Gaussian, PredictiveStack
+from pcrnn.running import RunningVariance
+
+TOLERANCE = dict(rtol=1e-10, atol=1e-12)
+
+
+@pytest.fixture
+def gappy():
+    """[B, T + 1, D], a third of it missing, one step altogether, and one channel of one sequence."""
+    x = torch.randn(3, 15, 2).masked_fill(torch.rand(3, 15, 2) < 0.3, math.nan)
+    x[:, 6], x[1, :, 0] = math.nan, math.nan
+    return x
+
+
+def learned(rule, x, chunk=99, **options):
+    """Gradients of all layers, summed over chunks of frozen weights, and all surprises."""
+    torch.manual_seed(1)
+    stack = PredictiveStack(Gaussian(2), (4, 3, 5), weigh_errors=False, **options)
+    for part in stack.modules():
+        if isinstance(part, RunningVariance):
+            part.variance.uniform_(0.3, 2.0)
+            part.rate = 0.0
+    state, carry, surprises = None, rule.init(stack, len(x)), []
+    total = [torch.zeros_like(p) for p in stack.layers.parameters()]
+    for start in range(0, x.shape[1] - 1, chunk):
+        piece = x[:, start : start + chunk + 1]
+        stack.zero_grad()
+        result, state, carry = rule.accumulate(stack, Chunk.of_stream(piece), state, carry)
+        surprises.append(result.surprise)
+        for sum_, p in zip(total, stack.layers.parameters(), strict=True):
+            sum_ += p.grad * (piece.shape[1] - 1)
+    return [torch.cat(surprises, -1), *total]
+
+
+def assert_same(mine, theirs):
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, **TOLERANCE)
+
+
+def test_error_and_surprise_are_those_of_the_known_channels(gappy):
+    family, eta = Gaussian(2), torch.randn(gappy.shape, requires_grad=True)
+    family.running.variance.copy_(torch.tensor([0.5, 3.0]))
+    known = ~gappy.isnan()
+    density = torch.distributions.Normal(eta, family.variance.sqrt()).log_prob(gappy.nan_to_num())
+    wanted = -(density * known).sum(-1)
+    error, surprise = family.prediction_error(eta, gappy)
+    torch.testing.assert_close(surprise, wanted, **TOLERANCE)
+    (gradient,) = torch.autograd.grad(wanted.sum(), eta, retain_graph=True)
+    torch.testing.assert_close(error, -gradient, **TOLERANCE)
+    torch.testing.assert_close(torch.autograd.grad(surprise.sum(), eta, retain_graph=True)[0], gradient, **TOLERANCE)
+    weight = torch.randn_like(error)
+    (through,) = torch.autograd.grad((error * weight).sum(), eta)
+    torch.testing.assert_close(through, -family.precision * weight * known, **TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [{}, {"skip": "dense"}, {"cell": "rotating"}])
+def test_all_hops_equal_bptt_inside_one_chunk(gappy, options):
+    local, bptt = learning_rules.make("local", hops=2), learning_rules.make("bptt")
+    assert_same(learned(local, gappy, **options), learned(bptt, gappy, **options))
+
+
+@pytest.mark.parametrize("credit", ["layer", "top"])
+@pytest.mark.parametrize("inference_steps", [0, 2])
+def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(gappy, credit, inference_steps):
+    rule = learning_rules.make("local", credit=credit)
+    cut, whole = (learned(rule, gappy, chunk=chunk, inference_steps=inference_steps) for chunk in (4, 99))
+    assert_same(cut, whole)
+    assert all(part.isfinite().all() for part in whole)
+
+
+def test_one_call_a_layer_equals_the_general_path(gappy, monkeypatch):
+    rule = learning_rules.make("local", credit="layer")
+    found = learned(rule, gappy)
+    monkeypatch.setattr(learning_rules.Local, "in_one_sweep", lambda *_: False)
+    assert_same(found, learned(rule, gappy))
+
+
+@pytest.mark.parametrize("credit", ["layer", "neighbour"])
+def test_precisions_and_error_weights_are_those_of_the_known_errors(gappy, credit):
+    rule, stack = learning_rules.make("local", credit=credit), PredictiveStack(Gaussian(2), (4, 3))
+    chunk = Chunk.of_stream(gappy)
+    activity, _ = stack.observe(chunk.observations)
+    expected, known = activity.expectations[-1].detach(), ~chunk.targets.isnan()
+    squares = (chunk.targets.nan_to_num() - expected).square() * known
+    rule.accumulate(stack, chunk, None, rule.init(stack, len(gappy)))
+    top = stack.layers[-1]
+    torch.testing.assert_close(top.observation.running.variance, squares.sum((0, 1)) / known.sum((0, 1)))
+    torch.testing.assert_close(top.error_weight.variance, (squares.sum() / known.sum()).view(1))
+
+
+def test_what_is_missing_throughout_leaves_the_statistics_alone():
+    family = Gaussian(2)
+    family.adapt(torch.zeros(1, 4, 2), torch.tensor([math.nan, 3.0]).expand(1, 4, 2))
+    assert family.variance.tolist() == [1.0, 9.0]
+    family.adapt(torch.zeros(1, 4, 2), torch.full((1, 4, 2), math.nan))
+    assert family.variance.tolist() == [1.0, 9.0] and family.running.chunks == 1
