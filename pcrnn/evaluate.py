@@ -3,7 +3,6 @@
 Shapes: B lanes, T time steps, L layers (level 0 is the base rate).
 """
 
-import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,15 @@ from torch import Tensor, nn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import LabelledSource, Lanes, SeriesSource, Source, TextSource, open_source
+from pcrnn.data import LabelledSource, Lanes, Source, open_source
 from pcrnn.data.labelled import SequenceLanes
-from pcrnn.data.series import filled
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
 from pcrnn.observations import Gaussian, Observation
-from pcrnn.stack import Chunk, PredictiveStack
+from pcrnn.stack import Chunk, PredictiveStack, StackActivity
 
 WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
+PIECE = 1024  # steps watched at a time: memory does not grow with a passage
 
 
 class TrainedRun(NamedTuple):
@@ -45,12 +44,12 @@ class Judged(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """What happened at each step of a passage; of `symbols` and `values` one is None."""
+    """What happened at each step of a passage."""
 
+    start: int  # its first step, counted in the data set
+    steps: Tensor  # the passage itself, int64 [T] or float32 [T, D]
     surprise: Tensor  # [L + 1, T], nats
     state_surprise: Tensor  # [L, T], nats
-    symbols: list[str] | None
-    values: Tensor | None  # [T, D], missing ones interpolated
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
@@ -161,57 +160,52 @@ def judge(stack: PredictiveStack, source: LabelledSource, *, batch: int = 32, ch
 
 
 @torch.no_grad()
-def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 192) -> Passage:
-    """Surprise of every level at each step of a passage of the validation split, met in its context.
+def watching(stack: PredictiveStack, steps: Tensor) -> Iterator[StackActivity]:
+    """What happens in a stack that watches a sequence, int64 [T] or float32 [T, D]: of one lane, PIECE steps at a time.
 
-    Of labelled sequences `start` is the number of one, and the surprise is that of its label if it were asked for.
-
-    Raises UsageError for a passage that does not begin inside the split.
+    The first step is met at the base rate.
     """
-    if isinstance(source, LabelledSource):
-        return _watch_labelled(stack, source, start, length)
-    valid = source.sequence("valid")
-    if not 0 <= start < len(valid) or length < 1:
+    device, state = next(stack.parameters()).device, None
+    with evaluating(stack):
+        for piece in steps.split(PIECE):
+            activity, state = stack.observe(piece.unsqueeze(0).to(device), state)
+            yield activity
+
+
+def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
+    """Surprise of every level at each step of a passage of a data set, met in its context.
+
+    Of labelled sequences a passage is the front of one, and the surprise that of its label if it were asked for.
+
+    Args:
+        start: its first step, counted in the data set; the number of a labelled sequence.
+        length: how many steps, or those there are.
+
+    Raises UsageError for a passage that does not begin inside the data set.
+    """
+    if not 0 <= start < source.length or length < 1:
         raise UsageError(
-            f"passage: expected a start from 0 to {len(valid) - 1} and a length of at least 1, "
+            f"passage: expected a start from 0 to {source.length - 1} and a length of at least 1, "
             f"got start {start} and length {length}"
         )
-    before = torch.cat([source.context(WARM_UP), valid[:start]])[-WARM_UP:]
-    piece = valid[start : start + length]
-    device = next(stack.parameters()).device
-    with evaluating(stack):
-        _, state = stack.observe(before.unsqueeze(0).to(device))
-        activity, _ = stack.observe(piece.unsqueeze(0).to(device), state)
-    assert activity.surprise is not None  # only a stack with a supervised target has none
-    surprise, state_surprise = activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()
-    if isinstance(source, TextSource):
-        return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
-    values = torch.from_numpy(filled(piece.numpy())) if isinstance(source, SeriesSource) else piece
-    return Passage(surprise, state_surprise, None, values)
+    if isinstance(source, LabelledSource):
+        return _watch_labelled(stack, source, start, length)
+    begin = max(0, start - WARM_UP)
+    seen = source.sequence("all")[begin : start + length]
+    pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in watching(stack, seen)]
+    surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
+    return Passage(start, seen[start - begin :], surprise, state_surprise)
 
 
+@torch.no_grad()
 def _watch_labelled(stack: PredictiveStack, source: LabelledSource, number: int, length: int) -> Passage:
-    """The first steps of one sequence of the validation split, and what each level would give its label there."""
-    sequences = source.part("valid")
-    if not 0 <= number < len(sequences.x) or length < 1:
-        raise UsageError(
-            f"passage: expected the number of a sequence as start, from 0 to {len(sequences.x) - 1}, and a length of "
-            f"at least 1, got start {number} and length {length}"
-        )
-    x, labels, counts = (part[number : number + 1] for part in sequences)
-    steps = int(counts.nonzero().max()) + 1  # nothing counts after that
+    """The first steps of one sequence, and what each level would give its label there."""
+    x, labels, counts = (part[number : number + 1] for part in source.all)
+    steps = int(counts.nonzero().max()) + 1 if counts.any() else x.shape[1]  # nothing counts after that
     labels = labels if source.per_step else labels[:, steps - 1 : steps].expand_as(labels)
     device = next(stack.parameters()).device
     piece = Chunk(*(part[:, : min(steps, length)].to(device) for part in (x, labels, counts)))
     with evaluating(stack):
         activity, _ = stack.observe(piece.observations)
         surprise = stack.outcome(activity, piece).surprise[:, 0].cpu()
-    shown = piece.observations[0].cpu()
-    symbols = None if shown.is_floating_point() else [_sign(symbol) for symbol in shown.tolist()]
-    return Passage(surprise, activity.state_surprise[:, 0].cpu(), symbols, shown if symbols is None else None)
-
-
-def _sign(symbol: int) -> str:
-    """One character for a symbol: a digit, a letter, or a dot for all further ones."""
-    signs = string.digits + string.ascii_letters
-    return signs[symbol] if symbol < len(signs) else "·"
+    return Passage(0, piece.observations[0].cpu(), surprise, activity.state_surprise[:, 0].cpu())
