@@ -50,6 +50,7 @@ class Passage:
     values: NDArray[np.float64] | None
     names: Sequence[str]
     roll: bool
+    video: bool  # whether a roll's rows are pixels, not keys
     features: Sequence[Feature]
     changes: Sequence[int]
     start: int  # number of the first step
@@ -94,6 +95,7 @@ def surprise_over_time(
     values: ArrayLike | None = None,
     names: Sequence[str] = (),
     roll: bool = False,
+    video: bool = False,
     labelled: bool = False,
     features: Sequence[Feature] = (),
     changes: Sequence[int] = (),
@@ -110,7 +112,8 @@ def surprise_over_time(
         symbols: the passage, one character per step (a `str` will do), at most `MAX_SYMBOLS`; wrapped.
         values: the series [T, D], in place of `symbols`; a passage of neither is drawn without itself.
         names: of the D channels of a series, if they have any.
-        roll: whether the values are a piano roll's zeros and ones.
+        roll: whether the values are a piano roll's zeros and ones, or what is drawn as such.
+        video: whether a roll's rows are pixels, not keys.
         labelled: whether the surprise is that of a label asked for after each step, not of what came.
         features: what is known of parts of the passage, drawn as boxes, a row a kind.
         changes: steps with which another regime begins, drawn as lines.
@@ -135,6 +138,7 @@ def surprise_over_time(
         values=values,
         names=names,
         roll=roll,
+        video=video,
         features=features,
         changes=changes,
         start=start,
@@ -287,12 +291,12 @@ def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
         panels.channel_names(series, passage.names)
         return
     marked = "marks stand over the frames that surprised the whole stack most"
-    roll = band(
-        ROLL, f"the piano roll; {marked}" if means is None else f"the piano roll, dark where keys often sound; {marked}"
-    )
-    panels.roll(
-        roll, np.arange(passage.columns + 1, dtype=np.float64) - 0.5, passage.values if means is None else means
-    )
+    name, row, dark = ("the pixels, dark where they are lit", "pixel", " on average")
+    if not passage.video:
+        name, row, dark = "the piano roll", "key", ", dark where keys often sound"
+    roll = band(ROLL, f"{name}{'' if means is None else dark}; {marked}")
+    edges = np.arange(passage.columns + 1, dtype=np.float64) - 0.5
+    panels.roll(roll, edges, passage.values if means is None else means, row)
     panels.marks(roll, panels.peaks(passage.surprise[-1], passage.apart), range(passage.columns))
 
 
