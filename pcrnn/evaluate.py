@@ -175,21 +175,21 @@ def watching(stack: PredictiveStack, steps: Tensor) -> Iterator[StackActivity]:
 def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
     """Surprise of every level at each step of a passage of a data set, met in its context.
 
-    Of labelled sequences, the first steps of one, and the surprise of its label if that were asked for after each.
+    Of labelled sequences a passage is the front of one, and the surprise that of its label if it were asked for.
 
     Args:
-        start: its first step, counted in the data set; or the number of a sequence, counted in the validation split.
+        start: its first step, counted in the data set; the number of a labelled sequence.
         length: how many steps, or those there are.
 
     Raises UsageError for a passage that does not begin inside the data set.
     """
-    if isinstance(source, LabelledSource):
-        return _watch_labelled(stack, source, start, length)
     if not 0 <= start < source.length or length < 1:
         raise UsageError(
             f"passage: expected a start from 0 to {source.length - 1} and a length of at least 1, "
             f"got start {start} and length {length}"
         )
+    if isinstance(source, LabelledSource):
+        return _watch_labelled(stack, source, start, length)
     begin = max(0, start - WARM_UP)
     seen = source.sequence("all")[begin : start + length]
     pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in watching(stack, seen)]
@@ -199,14 +199,9 @@ def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Pa
 
 @torch.no_grad()
 def _watch_labelled(stack: PredictiveStack, source: LabelledSource, number: int, length: int) -> Passage:
-    sequences = source.part("valid")
-    if not 0 <= number < len(sequences.x) or length < 1:
-        raise UsageError(
-            f"passage: expected the number of a sequence as start, from 0 to {len(sequences.x) - 1}, and a length of "
-            f"at least 1, got start {number} and length {length}"
-        )
-    x, labels, counts = (part[number : number + 1] for part in sequences)
-    steps = int(counts.nonzero().max()) + 1  # nothing counts after that
+    """The first steps of one sequence, and what each level would give its label there."""
+    x, labels, counts = (part[number : number + 1] for part in source.all)
+    steps = int(counts.nonzero().max()) + 1 if counts.any() else x.shape[1]  # nothing counts after that
     labels = labels if source.per_step else labels[:, steps - 1 : steps].expand_as(labels)
     device = next(stack.parameters()).device
     piece = Chunk(*(part[:, : min(steps, length)].to(device) for part in (x, labels, counts)))

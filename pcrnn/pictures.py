@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pcrnn import plots
 from pcrnn.config import TrainConfig
@@ -31,7 +30,7 @@ def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: Predicti
     """
     training = draw_training(folder, config, source)
     info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    passage = watch(stack, source, opening(source), PASSAGE)
+    passage = watch(stack, source, source.split_point, PASSAGE)
     return draw_surprise(folder.plots / "surprise_over_time", source, passage, info) + training
 
 
@@ -62,10 +61,13 @@ def draw_surprise(
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     symbols = values = None
-    if passage.steps.is_floating_point():
+    readable_letters = length <= plots.MAX_SYMBOLS and smooth == 1
+    if isinstance(source, TextSource):
+        symbols = [source.decode(symbol) for symbol in passage.steps.split(1)] if readable_letters else None
+    elif not passage.steps.is_floating_point():  # symbols of a labelled sequence
+        symbols = [_sign(symbol) for symbol in passage.steps.tolist()] if readable_letters else None
+    else:
         values = filled(passage.steps.numpy())
-    elif length <= plots.MAX_SYMBOLS and smooth == 1:
-        symbols = signs(source, passage.steps)
     return plots.surprise_over_time(
         stem,
         passage.surprise.numpy(),
@@ -73,7 +75,8 @@ def draw_surprise(
         symbols=symbols,
         values=values,
         names=source.channel_names if isinstance(source, SeriesSource) else (),
-        roll=source.kind == "music",
+        roll=source.kind in ("music", "video"),
+        video=source.kind == "video",
         labelled=source.target() is not None,
         features=within(features, passage),
         changes=changes,
@@ -83,17 +86,10 @@ def draw_surprise(
     )
 
 
-def opening(source: Source) -> int:
-    """Where the passage begins that is drawn where nobody says: the first of the validation split."""
-    return source.split_point if source.target() is None else 0
-
-
-def signs(source: Source, steps: Tensor) -> list[str]:
-    """One character for each symbol [T]: the text's, or a digit, a letter, and a dot for all further ones."""
-    if isinstance(source, TextSource):
-        return [source.decode(step) for step in steps.split(1)]
-    known = string.digits + string.ascii_letters
-    return [known[symbol] if symbol < len(known) else "·" for symbol in steps.tolist()]
+def _sign(symbol: int) -> str:
+    """One character for a symbol: a digit, a letter, or a dot for all further ones."""
+    signs = string.digits + string.ascii_letters
+    return signs[symbol] if symbol < len(signs) else "·"
 
 
 def within(features: Sequence[plots.Feature], passage: Passage) -> list[plots.Feature]:

@@ -38,8 +38,8 @@ class Surprise(_Picture):
     data: str | None = None
     """Another file, read as the run's was."""
     start: int | None = None
-    """First step, counted from 0 in the file; by default the first of the validation split, or of another file. Of
-    labelled sequences, which one of the validation split."""
+    """First step, counted from 0 in the file (of labelled sequences: which one); by default the first of the validation
+    split, or of another file."""
     length: int = 192
     """How many steps."""
     smooth: int | None = None
@@ -77,19 +77,19 @@ def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
     from pcrnn.data import open_source
     from pcrnn.detect import SETTLING, regimes, validation_surprises
     from pcrnn.evaluate import watch
-    from pcrnn.pictures import draw_surprise, opening, run_info
+    from pcrnn.pictures import draw_surprise, run_info
 
     source = run.source if command.data is None else open_source(command.data, state=run.source.state())
     start = command.start
     features = [] if command.features is None else _features(command.features, source)
-    if source.target() is not None and command.regimes:
-        raise UsageError(f"regimes: expected 0 for labels, which are no stream, got {command.regimes}; leave it out")
     if start is None:
-        start = opening(source) if command.data is None else 0
+        start = source.split_point if command.data is None else 0
     passage = watch(run.stack, source, start, command.length)
     stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
     changes = []
     if command.regimes:
+        if source.target() is not None:
+            raise UsageError("regimes: expected 0 for a run that expects labels, whose sequences are each their own")
         normal, top = validation_surprises(run.stack, run.source), passage.surprise[-1].double().numpy()
         changes = [
             start + regime.first for regime in regimes(top, normal, command.regimes, begin=max(0, SETTLING - start))[1:]

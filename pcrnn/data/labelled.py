@@ -123,6 +123,11 @@ class LabelledSource(Source):
 
         return Categorical(self.reading.classes)
 
+    @property
+    def split_point(self) -> int:
+        """The number of the first sequence that validates."""
+        return int(self._valid[0])
+
     def part(self, split: Split) -> Labelled:
         """The sequences of one split."""
         if split == "all":

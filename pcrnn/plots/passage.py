@@ -50,6 +50,7 @@ class Passage:
     values: NDArray[np.float64] | None
     names: Sequence[str]
     roll: bool
+    video: bool  # whether a roll's rows are pixels, not keys
     features: Sequence[Feature]
     changes: Sequence[int]
     start: int  # number of the first step
@@ -94,6 +95,7 @@ def surprise_over_time(
     values: ArrayLike | None = None,
     names: Sequence[str] = (),
     roll: bool = False,
+    video: bool = False,
     labelled: bool = False,
     features: Sequence[Feature] = (),
     changes: Sequence[int] = (),
@@ -110,7 +112,8 @@ def surprise_over_time(
         symbols: the passage, one character per step (a `str` will do), at most `MAX_SYMBOLS`; wrapped.
         values: the series [T, D], in place of `symbols`; a passage of neither is drawn without itself.
         names: of the D channels of a series, if they have any.
-        roll: whether the values are a piano roll's zeros and ones.
+        roll: whether the values are a piano roll's zeros and ones, or what is drawn as such.
+        video: whether a roll's rows are pixels, not keys.
         labelled: whether the surprise is that of a label asked for after each step, not of what came.
         features: what is known of parts of the passage, drawn as boxes, a row a kind.
         changes: steps with which another regime begins, drawn as lines.
@@ -135,6 +138,7 @@ def surprise_over_time(
         values=values,
         names=names,
         roll=roll,
+        video=video,
         features=features,
         changes=changes,
         start=start,
@@ -148,9 +152,10 @@ def surprise_over_time(
     height = HEADING + rows * row_height + (rows - 1) * BETWEEN + footer
     with canvas.canvas(WIDTH, height) as figure:
         _explain(figure, passage, labelled, info)
+        observation = "step" if labelled else info.observation
         for row in range(rows):
             top = height - HEADING - row * (row_height + BETWEEN)
-            _draw_row(figure, passage, range(row * columns, (row + 1) * columns), top, info.observation)
+            _draw_row(figure, passage, range(row * columns, (row + 1) * columns), top, observation)
         return canvas.save(figure, stem)
 
 
@@ -215,18 +220,15 @@ def _explain(figure: Figure, passage: Passage, labelled: bool, info: RunInfo) ->
     density = passage.values is not None and not passage.roll and not labelled
     zero = "a density, so it may be below 0" if density else f"0 {passage.unit.partition('/')[0]}: it was certain"
     title, what = f"How surprised each layer is by every {thing}", "surprise"
-    condition = f"{thing} | what the level expected one step before"
-    if labelled:
-        title, condition = (
-            "How surprising the label is to each layer after every step",
-            "label | what the level has seen",
-        )
-    elif passage.smooth > 1:
+    if passage.smooth > 1:
         title, what = f"How surprised each layer is, mean of {passage.smooth:,} {thing}s", "a step's surprise"
+    given = "what the level expected one step before"
+    if labelled:
+        title, given = "How surprising the label is to each layer after every step", "what the level has seen"
     canvas.heading(
         figure,
         title,
-        f"{what} = \N{MINUS SIGN}log p({condition}); {zero}. Each layer corrects the level below.",
+        f"{what} = \N{MINUS SIGN}log p({thing} | {given}); {zero}. Each layer corrects the level below.",
         info,
     )
     present = [symbol for symbol in panels.MARKS if symbol in (passage.symbols or ())]
@@ -289,12 +291,12 @@ def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
         panels.channel_names(series, passage.names)
         return
     marked = "marks stand over the frames that surprised the whole stack most"
-    roll = band(
-        ROLL, f"the piano roll; {marked}" if means is None else f"the piano roll, dark where keys often sound; {marked}"
-    )
-    panels.roll(
-        roll, np.arange(passage.columns + 1, dtype=np.float64) - 0.5, passage.values if means is None else means
-    )
+    name, row, dark = ("the pixels, dark where they are lit", "pixel", " on average")
+    if not passage.video:
+        name, row, dark = "the piano roll", "key", ", dark where keys often sound"
+    roll = band(ROLL, f"{name}{'' if means is None else dark}; {marked}")
+    edges = np.arange(passage.columns + 1, dtype=np.float64) - 0.5
+    panels.roll(roll, edges, passage.values if means is None else means, row)
     panels.marks(roll, panels.peaks(passage.surprise[-1], passage.apart), range(passage.columns))
 
 

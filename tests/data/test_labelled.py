@@ -19,7 +19,6 @@ from pcrnn.data.labelled import SequenceLanes
 from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.evaluate import build_stack, judge, load_run, watch
 from pcrnn.limits import count_weights
-from pcrnn.pictures import signs
 from pcrnn.train import train
 from tests.conftest import refused
 from tests.reliability.tiny import StopAt, newest, rows, same
@@ -133,7 +132,9 @@ def test_a_run_learns_what_the_sequences_are(program, tmp_path, rule):
     refused(program("probe", "timescales", out), 2, "a run that expects its next observation")
     other = ("--inference-steps", 2, "--data", tmp_path / "a.npz", "--out", tmp_path / "other")
     refused(program("train", *other), 2, "inference_steps: expected 0", "leave it out")
-    refused(program("plot", "surprise", out, "--start", 40), 2, "the number of a sequence as start, from 0 to 39")
+    assert program("plot", "surprise", out, "--start", 3).code == 0
+    refused(program("plot", "surprise", out, "--start", 400), 2, "expected a start from 0 to 399")
+    refused(program("plot", "surprise", out, "--regimes", 9), 2, "regimes: expected 0 for a run that expects labels")
 
 
 def test_rows_average_surprises_over_the_updates_that_met_a_label(tmp_path):
@@ -145,14 +146,14 @@ def test_rows_average_surprises_over_the_updates_that_met_a_label(tmp_path):
     assert last["loss"] == pytest.approx(judged[-1], rel=0.1), "not a third of it, for three pieces a sequence"
 
 
-def test_a_passage_of_symbols_has_the_surprise_of_the_label_at_each_step():
+def test_a_passage_has_the_surprise_of_the_label_at_each_step_of_a_sequence():
     source = LabelledSource(**parity())
     stack = build_stack(settings_of("a"), source)
-    passage = watch(stack, source, 2, 7)
-    part = source.part("valid")
-    assert signs(source, passage.steps) == [str(symbol) for symbol in part.x[2, :7].tolist()]
-    expectation, _ = stack(part.x[2:3])
-    wanted = torch.nn.functional.cross_entropy(expectation[0, :7], part.labels[2, :7], reduction="none")
+    passage = watch(stack, source, source.split_point, 7)
+    x, labels, _ = (part[0] for part in source.part("valid"))
+    assert torch.equal(passage.steps, x[:7])
+    expectation, _ = stack(x.unsqueeze(0))
+    wanted = torch.nn.functional.cross_entropy(expectation[0, :7], labels[:7], reduction="none")
     torch.testing.assert_close(passage.surprise[-1], wanted.detach())
 
 
