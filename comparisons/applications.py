@@ -79,7 +79,7 @@ STUDIES: dict[str, Study] = {
         open=open_forecasts,
         base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=48, steps=400, dropout=0.1, evaluate_every=0),
         kinds=(BPTT, LOCAL),
-        rates=(1e-3, 3e-3, 5e-3),
+        rates=(1e-3, 3e-4, 3e-3),
         endings=(".csv", ".npy"),
     ),
 }

@@ -14,6 +14,7 @@ SUITES: dict[str, str] = {
     "applications": "music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
     "depth": "the distance to BPTT over depth and length of training, at equal parameters",
     "chunks": "exact traces at small chunks against BPTT truncated to the same chunk",
+    "curves": "held-out score of every rule along training, against updates and against their time",
     "equal_time": "held-out score of every rule in the time of BPTT's updates",
     "memory": "peak memory and tokens a second against the length of the sequence",
     "speed": "tokens a second over batch, width, depth and threads",
@@ -24,7 +25,7 @@ SUITES: dict[str, str] = {
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
     "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
-    "top_down": "surprise of stacks with and without top-down expectations, equal updates",
+    "foretold": "what layers know of their next state: plain, with top-down expectations, with inference steps",
     "tracking": "iterative inference against the Kalman filter: error over the number of steps",
     "latency": "microseconds from a symbol to the expectation of the next",
 }

@@ -61,7 +61,7 @@ class BPTT:
             loss = loss + self.gate_coordination * penalty(activity)
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
             above = None if seen.previous_above is None else seen.previous_above.detach()
-            predicted = layer.predict(seen.previous_output.detach(), above)
+            predicted = layer.predict(seen.recalled.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, learned):
             loss.backward()

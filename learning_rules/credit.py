@@ -162,7 +162,8 @@ class LayerBackward:
             return Signal(expectation, beyond, None, output)
         difference = ops.state_error_backward(handed.state_error, self.activity.state_error, self.activity.inverse_rms)
         output += difference
-        output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
+        if self.activity.relaxed is None:  # else what Q reads is held constant
+            output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
         return Signal(expectation, beyond, difference, output)
 
     def learn(self, signal: Signal, trace: Trace | None, memory: bool, recurrent: Trace | None = None) -> Credit:
@@ -176,7 +177,7 @@ class LayerBackward:
         step = Learned(
             window=activity.window,
             output=activity.output,
-            previous_output=activity.previous_output,
+            previous_output=activity.recalled,
             decay=self._decay(memory),
             immediate=self.immediate,
             in_expectation=signal.expectation,

@@ -24,6 +24,7 @@ Locality: what the update of layer l reads, besides its own activity, message an
     cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
                 is handed down, and on from there at the same time step: one more scan, no more traffic
 
+With inference steps Q reads r*_{t-1}, `pcrnn.inference`: an input, held constant.
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
 With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
@@ -229,6 +230,7 @@ class Local:
             alone
             and adjacent
             and not stack.top_down
+            and not stack.inference_steps
             and stack.prior is None
             and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
         )

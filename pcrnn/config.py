@@ -54,6 +54,8 @@ class TrainConfig:
     below; or the level two below."""
     top_down: bool = False
     """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
+    inference_steps: int = 0
+    """How often each state is corrected by what comes before the next one is foretold from it; 0 never corrects."""
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
@@ -144,6 +146,7 @@ class TrainConfig:
             "weigh_errors": self.weigh_errors,
             "skip": self.skip,
             "top_down": self.top_down,
+            "inference_steps": self.inference_steps,
         }
 
     def rule_options(self) -> dict[str, Any]:
@@ -178,7 +181,8 @@ def read_toml(path: Path) -> TrainConfig:
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
     "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "precision_weighting", "skip",
-    "top_down", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk", "batch", "seed",
+    "top_down", "inference_steps", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk",
+    "batch", "seed",
 )  # fmt: skip
 
 
@@ -242,9 +246,9 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
 
 
 _AT_LEAST = {
-    "delay": 1, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1, "steps": 1,
-    "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0, "checkpoint_every": 0,
-    "keep_last": 1,
+    "delay": 1, "inference_steps": 0, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1,
+    "steps": 1, "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0,
+    "checkpoint_every": 0, "keep_last": 1,
 }  # fmt: skip
 
 

@@ -13,6 +13,13 @@ K = 0 expects and never corrects. With K large r_t is the Kalman filter's estima
 filter's own: 1 / Pi_r its predicted covariance, 1 / Pi_x the noise. Unit precisions are temporal predictive coding as
 published (Millidge et al. 2024).
 
+In a stack r_{t-1} has foretold x_t, so it is r_{t-1} that x_t corrects: r*_{t-1}, by K steps on the surprise itself,
+
+    F(r) = 1/2 sum_n (r - r_{t-1})_n^2 / sigma_n^2 - log p(x_t given eta_{t-1} + P (r - r_{t-1}))
+
+with sigma^2 the layer's own running variance, and Q moves r*_{t-1} on: r_hat_t = Q r*_{t-1}. What was foretold stays:
+eta and its errors, which everything else is learned from, never see r*. No step waits for the one before it in time.
+
 Precisions can be learned from running means of the errors b_t = x_t - C r_hat_t and d_t = r_t - r_hat_t. A filter is
 right when no error foretells the next one, so what b_t says of b_{t+1} is what 1 / Pi_r lacks (Mehra 1970):
 
@@ -21,10 +28,17 @@ right when no error foretells the next one, so what b_t says of b_{t+1} is what 
 Shapes: B batch, T time, N units, D channels.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from pcrnn.layer import PredictiveLayer
 
 
 class Covariances(NamedTuple):
@@ -51,13 +65,43 @@ def relax(expected: Tensor, observed: Tensor, readout: Tensor, covariances: Cova
     factor = torch.linalg.cholesky(covariances.state)  # V
     seen = readout @ factor
     precision = torch.linalg.inv(covariances.observation)
-    curvature = seen.T @ precision @ seen
-    size = 1 / (1 + torch.linalg.matrix_norm(curvature, 2))
     missing = observed - expected @ readout.T
-    error = torch.zeros_like(expected)
+
+    def pull(error: Tensor) -> Tensor:
+        return (missing - error @ seen.T) @ precision @ seen
+
+    curvature = torch.linalg.matrix_norm(seen.T @ precision @ seen, 2)
+    return expected + _descended(torch.zeros_like(expected), pull, curvature, steps) @ factor.T
+
+
+def relax_output(layer: PredictiveLayer, output: Tensor, expectation: Tensor, observed: Tensor, steps: int) -> Tensor:
+    """r*_{t-1} of a layer after K = `steps` steps from r_{t-1}, [B, T, N].
+
+    Autograd goes through the steps, their size held constant.
+
+    Args: output, r_{t-1} [B, T, N]; expectation, eta_{t-1} [B, T, D]; observed, x_t.
+    """
+    observation = layer.observation
+    deviation = layer.state_variance.clamp_min(1e-8).sqrt().to(output.dtype)  # V, diagonal
+    seen = layer.readout * deviation
+
+    def pull(error: Tensor) -> Tensor:
+        met = observation.error(expectation + F.linear(error, seen).to(output.dtype), observed)
+        return F.linear(met, seen.T).to(output.dtype)
+
+    with torch.no_grad():
+        steepest = observation.curvature.to(seen).sqrt().unsqueeze(-1) * seen
+        single = torch.promote_types(seen.dtype, torch.float32)  # torch has no norm of half precision
+        curvature = torch.linalg.matrix_norm(steepest.to(single), 2).square().to(output.dtype)
+    return output + deviation * _descended(torch.zeros_like(output), pull, curvature, steps)
+
+
+def _descended(error: Tensor, pull: Callable[[Tensor], Tensor], curvature: Tensor, steps: int) -> Tensor:
+    """eps after so many steps on 1/2 eps' eps plus what pulls it, whose curvature is at most this one."""
+    size = 1 / (1 + curvature)
     for _ in range(steps):
-        error = error - size * (error - (missing - error @ seen.T) @ precision @ seen)
-    return expected + error @ factor.T
+        error = error - size * (error - pull(error))
+    return error
 
 
 def energy(state: Tensor, expected: Tensor, observed: Tensor, readout: Tensor, covariances: Covariances) -> Tensor:
@@ -94,12 +138,12 @@ class Learned(NamedTuple):
     foretold: Tensor  # E[b_{t+1} b_t'], [D, D]
 
     @classmethod
-    def of(cls, covariances: Covariances, readout: Tensor) -> "Learned":
+    def of(cls, covariances: Covariances, readout: Tensor) -> Learned:
         """What the errors of a filter that is right with these covariances would give."""
         moved = covariances.state @ readout.T
         return cls(readout @ moved + covariances.observation, moved, torch.zeros_like(covariances.observation))
 
-    def after(self, error: Tensor, moved: Tensor, before: Tensor | None, rate: float) -> "Learned":
+    def after(self, error: Tensor, moved: Tensor, before: Tensor | None, rate: float) -> Learned:
         """The means with one step more: b_t and b_{t-1}, [B, D], and d_t, [B, N]."""
         foretold = self.foretold if before is None else error.T @ before / len(error)
         of_step = Learned(error.T @ error / len(error), moved.T @ error / len(error), foretold)

@@ -6,7 +6,8 @@ Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D
     q_t   = cell(k_t, s_{t-1})                     one of pcrnn.cells
     r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
     eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state; less D r_{t-1} of
-                                                   the layer above, where that one sends down what it expects
+                                                   the layer above, where that one sends down what it expects; of
+                                                   r*_{t-1} where states are inferred, see pcrnn.inference
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
     e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from pcrnn import cells, ops
 from pcrnn.cells import Cell, CellActivity
 from pcrnn.errors import InputError
+from pcrnn.inference import relax_output
 from pcrnn.observations import Gaussian, Observation
 from pcrnn.running import ErrorWeight, RunningVariance
 from pcrnn.top_down import Unexplained, complete
@@ -62,12 +64,19 @@ class LayerActivity(NamedTuple):
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
-    difference: Tensor  # r_t - Q r_{t-1}, the state error before normalisation, [B, T, N]
+    difference: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
     inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
     kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
     previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
+    predicted: Tensor | None = None  # r_hat_t, where the layer above says what it expects, [B, T, N]
+    relaxed: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
+
+    @property
+    def recalled(self) -> Tensor:
+        """What Q reads, [B, T, N]: r_{t-1}, or r*_{t-1} where inference steps are taken."""
+        return self.previous_output if self.relaxed is None else self.relaxed
 
     @property
     def sent(self) -> Sent:
@@ -191,6 +200,7 @@ class PredictiveLayer(nn.Module):
         observed: Tensor | None = None,
         below: Tensor | None = None,
         rest: Unexplained | None = None,
+        inference_steps: int = 0,
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
 
@@ -200,6 +210,7 @@ class PredictiveLayer(nn.Module):
             observed: x, to be compared with what the layer expected one step before.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
             rest: what the message lacks until the layer has said what it expects of the layer below.
+            inference_steps: how often r_{t-1} is corrected by x_t before Q reads it; needs `observed`.
         """
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
@@ -214,15 +225,18 @@ class PredictiveLayer(nn.Module):
         cell = self.cell(preactivation, state.cell)
         output, mixed = self.mix(cell.output)
         previous_output = ops.shifted(state.output, output)
-        predicted = self.predict(previous_output, None)
-        difference = (output - predicted).detach()
-        state_error, inverse_rms = ops.state_error(output, predicted)
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = None
+        error = surprise = relaxed = None
         if observed is not None:
-            error, surprise = self.observation.prediction_error(ops.shifted(state.expectation, expectation), observed)
+            foretold = ops.shifted(state.expectation, expectation)
+            error, surprise = self.observation.prediction_error(foretold, observed)
+            if inference_steps:
+                relaxed = relax_output(self, previous_output, foretold, observed, inference_steps)
+        predicted = self.predict(previous_output if relaxed is None else relaxed, None)
+        difference = (output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(output, predicted)
         activity = LayerActivity(
             output=output,
             expectation=expectation,
@@ -238,6 +252,8 @@ class PredictiveLayer(nn.Module):
             previous_output=previous_output,
             mixed=mixed,
             kept=kept,
+            predicted=None if self.descending is None else predicted,
+            relaxed=relaxed,
         )
         last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
         return activity, last
@@ -267,19 +283,21 @@ class PredictiveLayer(nn.Module):
         """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
         return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
 
-    def predict(self, previous_output: Tensor, previous_above: Tensor | None) -> Tensor:
-        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]."""
-        own = F.linear(previous_output, self.predictor)
+    def predict(self, recalled: Tensor, previous_above: Tensor | None) -> Tensor:
+        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; with r*_{t-1} for r_{t-1}, if recalled so."""
+        own = F.linear(recalled, self.predictor)
         if previous_above is None or self.descending is None:
-            return own.to(previous_output.dtype)
-        return (own + F.linear(previous_above, self.descending)).to(previous_output.dtype)
+            return own.to(recalled.dtype)
+        return (own + F.linear(previous_above, self.descending)).to(recalled.dtype)
 
     def told(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
         """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
-        predicted = self.predict(activity.previous_output, previous_above)
+        assert self.descending is not None and activity.predicted is not None
+        predicted = activity.predicted + F.linear(previous_above, self.descending).to(activity.predicted.dtype)
         difference = (activity.output - predicted).detach()
         state_error, inverse_rms = ops.state_error(activity.output, predicted)
         return activity._replace(
+            predicted=predicted,
             state_error=state_error,
             state_surprise=self.state_surprise(difference),
             difference=difference,

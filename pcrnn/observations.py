@@ -40,6 +40,14 @@ class Observation(nn.Module, ABC):
         """An error e, [..., D], as it goes up; or what multiplies it, [1] or [D]."""
         return error
 
+    @property
+    def curvature(self) -> Tensor:
+        """An upper bound of mu's Jacobian at any eta, as a diagonal matrix, [1] or [D]."""
+        raise ValueError(
+            f"curvature: expected a family whose mean has a bounded slope, got {type(self).__name__}; take "
+            "inference_steps 0, or another family"
+        )
+
     @abstractmethod
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Sufficient statistic T(x), [..., D]."""
@@ -90,6 +98,10 @@ class Categorical(Observation):
     family = "categorical"
     symbolic = True
 
+    @property
+    def curvature(self) -> Tensor:
+        return torch.tensor([0.5])
+
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return F.one_hot(x, self.size).to(dtype)
 
@@ -125,6 +137,10 @@ class Bernoulli(Observation):
     """A vector of D zeros and ones (a piano roll); eta are log-odds. Surprise sums the binary cross-entropies."""
 
     family = "bernoulli"
+
+    @property
+    def curvature(self) -> Tensor:
+        return torch.tensor([0.25])
 
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
@@ -168,6 +184,10 @@ class Gaussian(Observation):
     def precision(self) -> Tensor:
         """Inverse running variance per channel, [D]."""
         return self.variance.clamp_min(self.floor).reciprocal()
+
+    @property
+    def curvature(self) -> Tensor:
+        return self.precision
 
     def as_sent(self, error: Tensor) -> Tensor:
         return error if self.weighted else error * self.variance.clamp_min(self.floor).to(error.dtype)

@@ -11,6 +11,7 @@ learns a label or a regression target at every step instead.
 
 With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.wiring`.
+With inference steps x_t corrects r[l]_{t-1} before the next state is foretold from it, see `pcrnn.inference`.
 
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
 weighed.
@@ -175,6 +176,8 @@ class PredictiveStack(nn.Module):
         weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
         skip: what a layer hears besides the errors of the level right below it; see `pcrnn.wiring`.
         top_down: send up only what the layer above did not expect; see `pcrnn.top_down`.
+        inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
+            see `pcrnn.inference`. Not with a target, which is not seen at test time.
 
     `wiring` has the blocks of every layer's message, bottom first.
 
@@ -201,10 +204,17 @@ class PredictiveStack(nn.Module):
         weigh_errors: bool = True,
         skip: Skip = "none",
         top_down: bool = False,
+        inference_steps: int = 0,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
             raise ValueError("PredictiveStack: expected at least one hidden size, got none")
+        if inference_steps < 0 or (inference_steps and target is not None):
+            wanted = "at least 0" if target is None else "0 with a target, which is not seen at test time"
+            raise ValueError(f"PredictiveStack: expected inference_steps of {wanted}, got {inference_steps}")
+        if inference_steps:
+            _ = observation.curvature  # raises for a family that has none
+        self.inference_steps = inference_steps
         self.sensory = BaseRate(observation, weigh_errors)
         self.prior = None if target is None else BaseRate(target)
         sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
@@ -237,7 +247,7 @@ class PredictiveStack(nn.Module):
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
         stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
-        stack.top_down = False
+        stack.top_down, stack.inference_steps = False, 0
         stack.layers = Layers([layer])
         return stack
 
@@ -290,7 +300,12 @@ class PredictiveStack(nn.Module):
                 rest = self._unexplained(layers, heard)
                 sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
             activity, after = layer.observe(
-                message(heard, sent), before, observed=observed, below=expectation, rest=rest
+                message(heard, sent),
+                before,
+                observed=observed,
+                below=expectation,
+                rest=rest,
+                inference_steps=self.inference_steps,
             )
             if rest is not None:
                 layers[-1] = self.layers[len(layers) - 1].told(layers[-1], activity.previous_output)
@@ -305,11 +320,10 @@ class PredictiveStack(nn.Module):
     def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
         """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
         lower, seen = self.layers[len(layers) - 1], layers[-1]
-        assert lower.descending is not None
+        assert lower.descending is not None and seen.predicted is not None
         at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
         start = width(heard[:at])
-        expected = lower.predict(seen.previous_output, None)
-        return Unexplained(seen.output, expected, lower.descending, slice(start, start + heard[at].width))
+        return Unexplained(seen.output, seen.predicted, lower.descending, slice(start, start + heard[at].width))
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""

@@ -22,10 +22,10 @@ def stream() -> torch.Tensor:
 
 @pytest.fixture
 def make_stack():
-    def make(hidden=(4, 3, 5), delay=2, dropout=0.0, mixing=False, skip="none", top_down=False) -> PredictiveStack:
+    def make(hidden=(4, 3, 5), delay=2, dropout=0.0, mixing=False, **wiring) -> PredictiveStack:
         torch.manual_seed(1)
         options = {"delay": delay, "longest": 8.0, "dropout": dropout, "mixing": mixing, "weigh_errors": True}
-        stack = PredictiveStack(Categorical(SYMBOLS), hidden, skip=skip, top_down=top_down, **options)
+        stack = PredictiveStack(Categorical(SYMBOLS), hidden, **options, **wiring)
         for parameter in stack.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         for part in stack.modules():  # identities hold for weights that stand still, and pi is one of them

@@ -18,7 +18,7 @@ from pcrnn.cells import CELLS
 from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
-from pcrnn.running import ErrorWeight
+from pcrnn.running import RunningVariance
 from tests.identities.test_locality import (
     NEIGHBOURHOODS,
 )
@@ -29,6 +29,7 @@ from tests.reliability.test_hostile_files import vouched_for
 
 OPTIONS = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 SYMBOLS = 4
+WIRINGS = [{}, {"skip": "every-other"}, {"skip": "dense"}, {"top_down": True}, {"inference_steps": 2}]
 
 
 @pytest.fixture
@@ -42,14 +43,14 @@ def float64() -> Iterator[None]:
 
 @st.composite
 def stacks(draw: st.DrawFn) -> PredictiveStack:
-    """Any architecture, in float64; what errors are weighed with stands still, as the weights do."""
+    """Any architecture, in float64; running variances stand still, as the weights do."""
     torch.manual_seed(draw(st.integers(0, 999)))
     sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
     delay, mixing, cell = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.sampled_from(list(CELLS)))
-    wiring = draw(st.sampled_from([{}, {"skip": "every-other"}, {"skip": "dense"}, {"top_down": True}]))
+    wiring = draw(st.sampled_from(WIRINGS))
     stack = PredictiveStack(Categorical(SYMBOLS), sizes, delay=delay, mixing=mixing, cell=cell, **wiring).double()
     for part in stack.modules():
-        if isinstance(part, ErrorWeight):
+        if isinstance(part, RunningVariance):
             part.rate = 0.0
             part.variance.uniform_(0.2, 2.0)
     return stack

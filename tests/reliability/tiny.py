@@ -17,6 +17,7 @@ RULES = {
     "top-chunk": {"rule": "local", "credit": "top", "trace": "chunk"},
     "skip": {"rule": "local", "skip": "every-other"},
     "top-down": {"rule": "local", "top_down": True},
+    "inference": {"rule": "local", "inference_steps": 2},
     "dropout-mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
     "rotating": {"rule": "local", "cell": "rotating"},
     "gru": {"rule": "local", "cell": "gru", "credit": "top"},

@@ -1,13 +1,14 @@
-"""What top-down expectations do to the surprise: the same stacks with and without them, equal updates.
+"""How well a layer knows what comes: the same stacks plain, with top-down expectations, with inference steps.
 
-    python -m comparisons top_down [--quick] [--seeds 3] [--only local]
+    python -m comparisons foretold [--quick] [--seeds 3] [--only local]
 
 On held-out text, of every layer: its state surprise, and the share of its output that nobody expected,
 mean |r_t - r_hat_t|^2 / mean |r_t|^2, which does not depend on how large outputs are; of the stack, bits a character.
-The top layer has nobody above it: it is the control.
+All ways learn from equal updates. Of top-down expectations the top layer, with nobody above it, is the control.
 """
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,12 @@ from pcrnn.evaluate import evaluating
 Row = dict[str, Any]
 
 RULES = ("local", "bptt")
+PLAIN = "plain"
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    PLAIN: {},
+    "top-down": {"top_down": True},
+    **{f"{steps} inference step{'s' * (steps > 1)}": {"inference_steps": steps} for steps in (1, 5)},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +53,18 @@ def run(request: Request) -> list[Path]:
     task = tasks.open_pydoc(setting.base, None, setting.limit)
     rows = []
     for rule in request.chosen(RULES):
-        for top_down in (False, True):
+        for way, options in WAYS.items():
             for seed in range(request.seeds):
-                config = replace(setting.base, rule=rule, top_down=top_down, seed=seed)
-                row = {"rule": rule, "top_down": top_down, "seed": seed} | measure(task, config)
-                request.tell(f"{rule}, top-down {top_down}, seed {seed}: {row['figure']:.4f} {task.unit}")
+                config = replace(setting.base, rule=rule, seed=seed, **options)
+                row = {"rule": rule, "way": way, "seed": seed} | measure(task, config)
+                request.tell(f"{rule}, {way}, seed {seed}: {row['figure']:.4f} {task.unit}")
                 rows.append(row)
     config = {"seeds": request.seeds, "base": setting.base.as_mapping(), "unit": task.unit}
-    path = record.write("top_down", config, rows, request.out, summary=summary(rows))
-    markdown = record.markdown("top_down", "Top-down expectations", [table(rows), *summary(rows)], request.out)
-    return [path, markdown, *picture(rows, request.out / "top_down")]
+    path = record.write("foretold", config, rows, request.out, summary=summary(rows))
+    markdown = record.markdown(
+        "foretold", "What a layer knows of its next state", [table(rows), *summary(rows)], request.out
+    )
+    return [path, markdown, *picture(rows, request.out / "foretold")]
 
 
 def measure(task: Task, config: TrainConfig) -> Row:
@@ -92,38 +101,43 @@ def rules(rows: list[Row]) -> list[str]:
     return [rule for rule in RULES if any(row["rule"] == rule for row in rows)]
 
 
-def means(rows: list[Row], rule: str, top_down: bool, what: str) -> list[tuple[float, float]]:
+def of(rows: list[Row], rule: str, way: str, what: str) -> list[Any]:
+    """One figure of every seed."""
+    return [row[what] for row in rows if (row["rule"], row["way"]) == (rule, way)]
+
+
+def means(rows: list[Row], rule: str, way: str, what: str) -> list[tuple[float, float]]:
     """Mean and spread over seeds of every layer's figure."""
-    own = [row[what] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
+    own = of(rows, rule, way, what)
     spread = statistics.stdev if len(own) > 1 else lambda values: 0.0
     return [(statistics.mean(values), spread(values)) for values in zip(*own, strict=True)]
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """What top-down expectations change, a sentence a rule."""
+    """What each way changes against the plain stack, a sentence a rule and way."""
     sentences = []
     for rule in rules(rows):
-        pairs = zip(means(rows, rule, False, "unexpected"), means(rows, rule, True, "unexpected"), strict=True)
-        shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
-        figures = [[r["figure"] for r in rows if (r["rule"], r["top_down"]) == (rule, on)] for on in (False, True)]
-        gaps = [100 * (b / a - 1) for a, b in zip(*figures, strict=True)]
-        gap = quality.mean_and_spread("mean", "spread", gaps)
-        spread = "" if gap["spread"] is None else f" ± {gap['spread']:.1f}"
-        said = f"bits a character {gap['mean']:+.1f} %{spread}"
-        sentences.append(f"{rule}: what nobody expected of the output goes from {shares}; {said}.")
+        before, plain = means(rows, rule, PLAIN, "unexpected"), of(rows, rule, PLAIN, "figure")
+        for way in list(WAYS)[1:]:
+            pairs = zip(before, means(rows, rule, way, "unexpected"), strict=True)
+            shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
+            gaps = [100 * (b / a - 1) for a, b in zip(plain, of(rows, rule, way, "figure"), strict=True)]
+            gap = quality.mean_and_spread("mean", "spread", gaps)
+            spread = "" if gap["spread"] is None else f" ± {gap['spread']:.1f}"
+            said = f"bits a character {gap['mean']:+.1f} %{spread}"
+            sentences.append(f"{rule}, {way}: what nobody expected of the output goes from {shares}; {said}.")
     return sentences
 
 
 def table(rows: list[Row]) -> str:
-    """A row for every rule, with and without: means and spreads over seeds."""
+    """A row for every rule and way: means and spreads over seeds."""
     shown = []
     for rule in rules(rows):
-        for top_down in (False, True):
-            figures = [row["figure"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
-            row: Row = {"rule": rule, "top-down": "yes" if top_down else "no"}
-            row |= quality.mean_and_spread("figure", "spread", figures)
+        for way in WAYS:
+            row: Row = {"rule": rule, "way": way}
+            row |= quality.mean_and_spread("figure", "spread", of(rows, rule, way, "figure"))
             for what in ("unexpected", "state_surprise"):
-                for layer, (mean, spread) in enumerate(means(rows, rule, top_down, what), 1):
+                for layer, (mean, spread) in enumerate(means(rows, rule, way, what), 1):
                     row[f"{what}, layer {layer}"] = f"{mean:.4g} ± {spread:.2g}"
             shown.append(row)
     names = {"figure": "bits/char", "spread": "± (seeds)"}
@@ -132,7 +146,7 @@ def table(rows: list[Row]) -> str:
 
 
 def picture(rows: list[Row], stem: Path) -> list[Path]:
-    """Share of every layer's output that nobody expected, with and without, a panel a rule."""
+    """Share of every layer's output that nobody expected, a panel a rule, a colour a way."""
     import seaborn
 
     from pcrnn.plots import canvas
@@ -140,21 +154,20 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
     shown = rules(rows)
     with canvas.canvas(max(7.4, 2.2 + 3.2 * len(shown)), 3.4) as figure:
         how = "share of a layer's output that nobody expected; held-out text, equal updates, a dot a seed"
-        canvas.heading(figure, "What the layer above already knew", how, canvas.NO_INFO)
+        canvas.heading(figure, "What a layer knows of its next state", how, canvas.NO_INFO)
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, rule in zip(panels, shown, strict=True):
-            colours = seaborn.color_palette("colorblind", 2)
-            for side, (top_down, colour) in enumerate(zip((False, True), colours, strict=True)):
-                own = [row["unexpected"] for row in rows if (row["rule"], row["top_down"]) == (rule, top_down)]
-                for shares in own:
-                    at = [layer + 0.16 * (side - 0.5) for layer in range(1, len(shares) + 1)]
-                    label = ("without", "with top-down expectations")[side] if shares is own[0] else None
+            colours = seaborn.color_palette("colorblind", len(WAYS))
+            for place, (way, colour) in enumerate(zip(WAYS, colours, strict=True)):
+                for number, shares in enumerate(of(rows, rule, way, "unexpected")):
+                    at = [layer + 0.16 * (place - (len(WAYS) - 1) / 2) for layer in range(1, len(shares) + 1)]
+                    label = None if number else way
                     axes.plot(at, [100 * share for share in shares], "o", color=colour, alpha=0.75, label=label)
             layers = len(rows[0]["unexpected"])
             axes.set_xticks(range(1, layers + 1), [f"layer {n}" for n in range(1, layers)] + [f"layer {layers} (top)"])
             axes.set(title=rule, xlim=(0.5, layers + 0.5))
             seaborn.despine(ax=axes)
         panels[0].set_ylabel("not expected, %")
-        panels[0].legend(frameon=False, loc="best")
+        panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.66 / figure.get_figheight()))
         return canvas.save(figure, stem)
