@@ -29,6 +29,7 @@ from pcrnn.errors import DataError
 
 Row = dict[str, Any]
 LOCAL, NETWORK = "neighbour, exact", "LSTM"
+PUBLISHED = ", published"
 SURPRISE = "surprise"  # in the unit of the task
 
 
@@ -198,7 +199,7 @@ def summary(rows: list[Row]) -> list[str]:
     sentences = []
     for (application, measure), here in grouped(rows).items():
         local, (bptt,) = best([row for row in here if is_local(row)]), [row for row in here if row["who"] == BPTT]
-        baseline = best([row for row in here if not row["learns"] and not row["who"].endswith(", published")])
+        baseline = best([row for row in here if not row["learns"] and not row["who"].endswith(PUBLISHED)])
         if local is None or bptt["figure"] is None or baseline is None or local["better"] is None:
             continue
         found = f"{local['who']} {plus_minus(local)}, BPTT {plus_minus(bptt)}"
@@ -217,10 +218,12 @@ def verdict(local: Row, bptt: Row) -> str:
 
 def beside(local: Row, baseline: Row) -> str:
     """How far a figure is from that of a baseline, in words."""
-    lead = local["figure"] - baseline["figure"]
-    ahead = lead < 0 if local["better"] == "lower" else lead > 0
+    named = f"{baseline['who']} ({baseline['figure']:.4g})"
+    if local["better"] == "higher":
+        return f"{local['figure'] / baseline['figure']:.1f} times {named}"
+    lead = baseline["figure"] - local["figure"]
     size = f"{abs(100 * lead / baseline['figure']):.1f} % " if baseline["figure"] else ""
-    return f"{size}{'ahead of' if ahead else 'behind'} {baseline['who']} ({baseline['figure']:.4g})"
+    return f"{size}{'ahead of' if lead > 0 else 'behind'} {named}"
 
 
 def plus_minus(row: Row) -> str:

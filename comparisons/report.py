@@ -114,11 +114,20 @@ def applications_part(found: Record) -> list[str]:
                 line[row["who"]] = applications.plus_minus(row)
             elif local is not None and row["who"] == local["who"]:
                 line["local"] = f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})"
-        beside = (f"{row['who']} {row['figure']:.4g}" for row in here if not row["learns"])
-        lines.append(line | {"beside": ", ".join(beside)})
+        lines.append(line | {"beside": beside([row for row in here if not row["learns"]])})
     columns = {"figure": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
-    says = "Applications: mean ± spread over seeds, each learner at its own best rate; BPTT of equal parameters"
+    says = "Applications: mean ± spread over seeds, each learner at its own best rate; nn.LSTM has as many parameters"
     return [record.table(lines, columns), f"{says}. {command('applications', found)}"]
+
+
+def beside(rows: list[Record]) -> str:
+    """Figures that need no learning, then those that others published."""
+    published = [row for row in rows if row["who"].endswith(applications.PUBLISHED)]
+    parts = {"": [row for row in rows if row not in published], "published: ": published}
+    named = {
+        said: [f"{row['who'].partition(',')[0]} {row['figure']:.4g}" for row in own] for said, own in parts.items()
+    }
+    return "; ".join(said + ", ".join(figures) for said, figures in named.items() if figures)
 
 
 def depth_part(found: Record) -> list[str]:

@@ -73,7 +73,7 @@ def row(who: str, figures: list[float], better: str = "lower", learns: bool = Tr
         ([1.7, 1.8], "lower", "Wins", "1.750 ± 0.1, BPTT 2.000 ± 0.1; 12.5 % ahead of o (2)."),
         ([2.3, 2.4], "lower", "Loses", "2.350 ± 0.1, BPTT 2.000 ± 0.1; 17.5 % behind o (2)."),
         ([1.9, 2.2], "lower", "Level", "2.050 ± 0.1, BPTT 2.000 ± 0.1; 2.5 % behind o (2)."),
-        ([2.3, 2.4], "higher", "Wins", "2.350 ± 0.1, BPTT 2.000 ± 0.1; 17.5 % ahead of o (2)."),
+        ([2.3, 2.4], "higher", "Wins", "2.350 ± 0.1, BPTT 2.000 ± 0.1; 1.2 times o (2)."),
     ],
 )
 def test_a_sentence_says_how_local_learning_stands_beside_bptt_and_counting(local, better, verdict, beside):
@@ -154,7 +154,10 @@ def test_a_file_that_no_application_takes_is_refused(tmp_path):
 
 def test_the_documentation_has_a_line_for_every_measure():
     rows = [row("bptt", [2.0]), row("top, exact", [1.9]), row("layer, exact", [2.5]), row("o", [2.1], learns=False)]
+    rows.append(row("x, published", [1.5], learns=False))
     found = {"environment": record.environment(), "config": {"seeds": 1}, "rows": rows}
     table, origin = report.applications_part(found)
-    assert table.splitlines()[2:] == ["| genome, bits/base | 2.000 ± 0.1 | 1.900 ± 0.1 (top) |  | o 2.1 |"]
+    assert table.splitlines()[2:] == [
+        "| genome, bits/base | 2.000 ± 0.1 | 1.900 ± 0.1 (top) |  | o 2.1; published: x 1.5 |"
+    ]
     assert "`pcrnn compare applications`; 1 seed;" in origin
