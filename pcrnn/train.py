@@ -194,6 +194,8 @@ class Trainer:
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
+        if config.tensorboard:
+            runs.require_tensorboard()
         needed = count_numbers(config, source.observation().size) // self.team.size  # at the least
         require_memory(needed, self.device, "hidden, batch, chunk")
         torch.manual_seed(config.seed)
