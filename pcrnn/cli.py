@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from pcrnn import plotting
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
@@ -71,16 +72,10 @@ class Evaluate:
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """Draw all pictures of a run."""
+    """Draw the pictures of a run: all, those of its training, or the surprise along a stretch of any file."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
-    start: int = 0
-    """Where in the validation split the passage begins."""
-    length: int = 192
-    """How many steps the passage has."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    kind: OmitSubcommandPrefixes[OmitArgPrefixes[plotting.Kinds]]
+    """Which picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +109,9 @@ class Forecast:
     start: int | None = None
     """First step of the forecast; by default the last steps of the data are forecast, the truth beside them."""
     interval: float = 0.9
-    """Share of the draws that the interval holds."""
+    """Share of the truth that the interval is to hold."""
+    calibrate: bool = True
+    """Widen or narrow intervals as forecasts of the validation split before the first step ask for."""
     samples: int = 200
     """How many continuations to draw."""
     data: str | None = None
@@ -139,6 +136,8 @@ class Detect:
     """Share of the validation split that counts as normal."""
     window: int = 1
     """Steps over which the surprise is averaged."""
+    regimes: int = 0
+    """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
     out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     """Where to write; by default RUN/anomalies.csv."""
     device: str = "auto"
@@ -289,7 +288,7 @@ def _evaluate(command: Evaluate) -> int:
     from pcrnn.evaluate import evaluate, load_run
 
     run = load_run(command.run, data=command.data, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     print(run.source.describe(), flush=True)
     valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
@@ -297,14 +296,7 @@ def _evaluate(command: Evaluate) -> int:
 
 
 def _plot(command: Plot) -> int:
-    from pcrnn.evaluate import load_run
-    from pcrnn.pictures import draw
-
-    run = load_run(command.run, device=command.device)
-    _note(run.notices)
-    for path in draw(run.folder, run.config, run.source, run.stack, start=command.start, length=command.length):
-        print(path)
-    return 0
+    return plotting.plot(command.kind)
 
 
 def _sample(command: Sample) -> int:
@@ -314,7 +306,7 @@ def _sample(command: Sample) -> int:
     from pcrnn.generate import sample_music, sample_text
 
     run = load_run(command.run, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     draws = {"temperature": command.temperature, "seed": command.seed}
     if isinstance(run.source, MusicSource):
         if command.prompt is not None:
@@ -341,15 +333,17 @@ def _sample(command: Sample) -> int:
 
 def _forecast(command: Forecast) -> int:
     from pcrnn import plots
-    from pcrnn.data import SeriesSource
+    from pcrnn.data import SeriesSource, open_source
     from pcrnn.evaluate import load_run
     from pcrnn.generate import forecast
 
-    run = load_run(command.run, data=command.data, device=command.device)
-    _note(run.notices)
-    source = run.source
-    if not isinstance(source, SeriesSource):
-        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {source.kind} data")
+    run = load_run(command.run, device=command.device)
+    runs.note(run.notices)
+    learned = run.source
+    if not isinstance(learned, SeriesSource):
+        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {learned.kind} data")
+    source = learned if command.data is None else open_source(command.data, state=learned.state())
+    assert isinstance(source, SeriesSource)  # as its state says
     found = forecast(
         run.stack,
         source,
@@ -357,9 +351,13 @@ def _forecast(command: Forecast) -> int:
         start=command.start,
         samples=command.samples,
         interval=command.interval,
+        calibrated=command.calibrate,
+        learned=learned,
         temperature=command.temperature,
         seed=command.seed,
     )
+    if found.held:
+        runs.note([f"{found.held:.2%} of the drawn values left the range of the training part by far and were held"])
     names = source.channel_names
     table = command.run / "forecast.csv"
     columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
@@ -389,9 +387,17 @@ def _forecast(command: Forecast) -> int:
         for name, error, copying in errors:
             print(f"{name:<{width}}  {error:<10.4g} {copying:.4g}")
         print(f"{found.coverage:.0%} of the known values lie in the interval of {command.interval:.0%}")
+    if found.widened is None:
+        print("intervals are as drawn: " + ("no calibration asked for" if not command.calibrate else _NO_WINDOWS))
+    else:
+        low, high = found.widened.min(), found.widened.max()
+        print(f"intervals are {low:.2f} to {high:.2f} times as wide as drawn, as the validation split before them asks")
     for path in (table, *pictures):
         print(path)
     return 0
+
+
+_NO_WINDOWS = "too little of the validation split lies before the first step to calibrate them"
 
 
 def _detect(command: Detect) -> int:
@@ -400,19 +406,27 @@ def _detect(command: Detect) -> int:
     from pcrnn.evaluate import load_run
 
     run = load_run(command.run, device=command.device)
-    _note(run.notices)
+    runs.note(run.notices)
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
-    found = detect(run.stack, run.source, watched, quantile=command.quantile, window=command.window)
+    options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
+    found = detect(run.stack, run.source, watched, **options)
     steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
     rows = []
     for first, end in found.spans:
         peak = first + int(found.surprise[first:end].argmax())
         what = repr(watched.decode(steps[first:end])) if isinstance(watched, TextSource) else ""
-        rows.append([first, end - 1, peak, found.surprise[peak], found.threshold, what])
-    _write_csv(table, ["first", "last", "peak", "surprise", "threshold", "what"], rows)
+        rows.append(["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, what])
+    for first, end, mean in found.regimes:
+        peak = first + int(found.surprise[first:end].argmax())
+        rows.append(["regime", first, end - 1, peak, mean, "", ""])
+    _write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
     print(watched.describe())
     threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
     print(f"{len(found.spans)} anomalies in {len(steps):,} steps, more surprising than {threshold}")
+    if command.regimes:
+        print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
+    for first, end, mean in found.regimes:
+        print(f"  {first:>9,} to {end - 1:>9,}  {mean / watched.nats_per_unit:.4g} {watched.unit}")
     print(table)
     return 0
 
@@ -454,7 +468,7 @@ def _export(command: Export) -> int:
     from pcrnn.evaluate import load_run
 
     run = load_run(command.run, device="cpu")
-    _note(run.notices)
+    runs.note(run.notices)
     folder = hub.export(run, command.folder)
     for path in sorted(folder.iterdir()):
         print(path)
@@ -502,11 +516,6 @@ def _show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) 
 def _opening(source: "TextSource", length: int = 40) -> str:
     """The first words of the validation split."""
     return source.decode(source.sequence("valid")[:length])
-
-
-def _note(notices: Sequence[str]) -> None:
-    for notice in notices:
-        print(f"note: {notice}", file=sys.stderr)
 
 
 def _speaker() -> str:

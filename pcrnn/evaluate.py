@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from pcrnn import checkpoint as checkpoints
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Lanes, Source, TextSource, open_source
+from pcrnn.data import Lanes, Source, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.limits import count_weights, require_memory
 from pcrnn.observations import Gaussian, Observation
-from pcrnn.stack import Chunk, PredictiveStack
+from pcrnn.stack import Chunk, PredictiveStack, StackActivity
 
 WARM_UP = 256  # steps watched before what is measured, so that its first symbols are not met cold
+PIECE = 1024  # steps watched at a time: memory does not grow with a passage
 
 
 class TrainedRun(NamedTuple):
@@ -35,12 +36,12 @@ class TrainedRun(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """What happened at each step of a passage; of `symbols` and `values` one is None."""
+    """What happened at each step of a passage."""
 
+    start: int  # its first step, counted in the data set
+    steps: Tensor  # the passage itself, int64 [T] or float32 [T, D]
     surprise: Tensor  # [L + 1, T], nats
     state_surprise: Tensor  # [L, T], nats
-    symbols: list[str] | None
-    values: Tensor | None  # [T, D]
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
@@ -126,25 +127,34 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
 
 
 @torch.no_grad()
-def watch(stack: PredictiveStack, source: Source, start: int = 0, length: int = 192) -> Passage:
-    """Surprise of every level at each step of a passage of the validation split, met in its context.
+def watching(stack: PredictiveStack, steps: Tensor) -> Iterator[StackActivity]:
+    """What happens in a stack that watches a sequence, int64 [T] or float32 [T, D]: of one lane, PIECE steps at a time.
 
-    Raises UsageError for a passage that does not begin inside the split.
+    The first step is met at the base rate.
     """
-    valid = source.sequence("valid")
-    if not 0 <= start < len(valid) or length < 1:
+    device, state = next(stack.parameters()).device, None
+    with evaluating(stack):
+        for piece in steps.split(PIECE):
+            activity, state = stack.observe(piece.unsqueeze(0).to(device), state)
+            yield activity
+
+
+def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
+    """Surprise of every level at each step of a passage of a data set, met in its context.
+
+    Args:
+        start: its first step, counted in the data set.
+        length: how many steps, or those there are.
+
+    Raises UsageError for a passage that does not begin inside the data set.
+    """
+    if not 0 <= start < source.length or length < 1:
         raise UsageError(
-            f"passage: expected a start from 0 to {len(valid) - 1} and a length of at least 1, "
+            f"passage: expected a start from 0 to {source.length - 1} and a length of at least 1, "
             f"got start {start} and length {length}"
         )
-    before = torch.cat([source.context(WARM_UP), valid[:start]])[-WARM_UP:]
-    piece = valid[start : start + length]
-    device = next(stack.parameters()).device
-    with evaluating(stack):
-        _, state = stack.observe(before.unsqueeze(0).to(device))
-        activity, _ = stack.observe(piece.unsqueeze(0).to(device), state)
-    assert activity.surprise is not None  # only a stack with a supervised target has none
-    surprise, state_surprise = activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()
-    if isinstance(source, TextSource):
-        return Passage(surprise, state_surprise, [source.decode(symbol) for symbol in piece.split(1)], None)
-    return Passage(surprise, state_surprise, None, piece)
+    begin = max(0, start - WARM_UP)
+    seen = source.sequence("all")[begin : start + length]
+    pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in watching(stack, seen)]
+    surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
+    return Passage(start, seen[start - begin :], surprise, state_surprise)

@@ -11,7 +11,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -224,6 +225,12 @@ class MetricsWriter:
             self._csv.flush()
         except OSError as error:
             raise _unwritable(self._folder, error) from None
+
+
+def note(notices: Iterable[str]) -> None:
+    """Tell a person on standard error what was found on the way."""
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
 
 
 def read_metrics(run: RunFolder) -> list[Row]:

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ def read_fasta(path: Path) -> tuple[str, int, int]:
     Raises:
         DataError: no FASTA file, a damaged gzip file, or a letter that stands for no base; names file:line:column.
     """
-    data = _unpacked(read_bytes(path), path)
+    data = unpacked(read_bytes(path), path)
     if not data.startswith((b">", b";")):
         raise DataError(
             f"{path}:1:1: expected a FASTA file, whose first line begins with '>', came {data[:20]!r}; "
@@ -135,7 +135,19 @@ def read_fasta(path: Path) -> tuple[str, int, int]:
     return bases.decode("ascii"), records, len(letters) - len(bases)
 
 
-def _unpacked(data: bytes, path: Path) -> bytes:
+def read_records(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and upper-case letters, known and unknown, of each record of a FASTA file that `read_fasta` can read."""
+    name, lines = None, []
+    for line in [*unpacked(read_bytes(path), path).splitlines(), b">"]:
+        if line.startswith(b">"):
+            if name is not None:
+                yield name, b"".join(lines).translate(_TO_BASES, b" \t")
+            name, lines = line[1:].decode("utf-8", "replace").strip().partition(" ")[0], []
+        elif not line.startswith(b";"):
+            lines.append(line)
+
+
+def unpacked(data: bytes, path: Path) -> bytes:
     """The content of a gzip file, never more than the machine's memory; other bytes as they are."""
     if not data.startswith(_GZIP):
         return data

@@ -8,14 +8,17 @@ level has one colour in all pictures of a run: level 0, the base rate, is grey, 
 from pcrnn.plots.canvas import RunInfo
 from pcrnn.plots.forecast import forecast
 from pcrnn.plots.levels import nats_explained
-from pcrnn.plots.passage import MAX_SYMBOLS, surprise_over_time
+from pcrnn.plots.panels import Feature
+from pcrnn.plots.passage import MAX_SYMBOLS, least_smooth, surprise_over_time
 from pcrnn.plots.training import gradient_norms, surprise_over_training
 
 __all__ = [
     "MAX_SYMBOLS",
+    "Feature",
     "RunInfo",
     "forecast",
     "gradient_norms",
+    "least_smooth",
     "nats_explained",
     "surprise_over_time",
     "surprise_over_training",

@@ -83,10 +83,10 @@ def test_resuming_on_data_that_has_changed_is_refused(program, tmp_path):
     refused(program("train", "--resume", out, "--steps", 6), 4, str(data), "content has changed")
 
 
-@pytest.mark.parametrize("command", ["evaluate", "plot", "sample"])
+@pytest.mark.parametrize("command", ["evaluate", "plot all", "plot surprise", "sample"])
 def test_a_folder_that_is_no_run_exits_4(program, tmp_path, command):
-    refused(program(command, tmp_path / "nowhere"), 4, "nowhere", "no such folder")
-    refused(program(command, tmp_path), 4, str(tmp_path), "no config.json")
+    refused(program(*command.split(), tmp_path / "nowhere"), 4, "nowhere", "no such folder")
+    refused(program(*command.split(), tmp_path), 4, str(tmp_path), "no config.json")
 
 
 def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
@@ -96,9 +96,10 @@ def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
     refused(program("train", "--resume", broken), 4, "config.json", "expected the settings of a run")
 
 
-def test_a_passage_outside_the_validation_split_exits_2(program, run):
-    refused(program("plot", run, "--start", 5000), 2, "expected a start from 0 to 119")
-    refused(program("plot", run, "--length", 401), 2, "expected at most 400 symbols")
+def test_a_passage_that_cannot_be_drawn_exits_2(program, run):
+    refused(program("plot", "surprise", run, "--start", 5000), 2, "expected a start from 0 to 1199")
+    refused(program("plot", "surprise", run, "--length", 0), 2, "a length of at least 1")
+    refused(program("plot", "surprise", run, "--smooth", 0), 2, "smooth: expected at least 1")
 
 
 def test_a_name_that_is_no_text_is_shown_all_the_same(run, tmp_path, monkeypatch):

@@ -100,10 +100,25 @@ def test_evaluate_reads_another_file_with_the_vocabulary_of_the_run(program, run
 
 
 def test_plot_writes_the_pictures_again_and_prints_their_paths(program, run):
-    called = program("plot", run, "--start", 5, "--length", 30)
-    assert called.code == 0
-    assert len(called.out.splitlines()) == 8
-    assert called.out.splitlines()[0] == str(run / "plots" / "surprise_over_time.png")
+    for name, first, files in (("all", "surprise_over_time", 8), ("training", "surprise_over_training", 6)):
+        called = program("plot", name, run)
+        assert called.code == 0
+        assert len(called.out.splitlines()) == files
+        assert called.out.splitlines()[0] == str(run / "plots" / f"{first}.png")
+
+
+def test_any_stretch_of_any_file_is_drawn_letter_by_letter_or_averaged(program, run, text, tmp_path):
+    """A passage of the run's data is that of a file of its own, met in the same context; steps are counted as there."""
+    (tmp_path / "tail.txt").write_text(text.read_text()[-1190:])
+    of_data = {"validation": ("--start", 1080), "file": ("--data", tmp_path / "tail.txt", "--start", 1070)}
+    svgs = {}
+    for name, flags in (*of_data.items(), ("long", ("--start", 0, "--length", 1200))):
+        called = program("plot", "surprise", run, "--length", 60, *flags, "--out", tmp_path / name)
+        assert called.out.split() == [str(tmp_path / f"{name}.{ending}") for ending in ("png", "svg")], called
+        svgs[name] = (tmp_path / f"{name}.svg").read_text()
+    assert ">1,100</text>" in svgs["validation"] and ">1,090</text>" in svgs["file"]
+    assert svgs["validation"].count(">a</text>") == svgs["file"].count(">a</text>") > 3
+    assert ">a</text>" not in svgs["long"] and "mean of 10 characters" in svgs["long"] and "bits/char" in svgs["long"]
 
 
 def test_sample_goes_on_from_the_prompt_and_repeats_with_the_seed(program, run):

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcrnn import plots
-from pcrnn.plots import canvas
+from pcrnn.plots import canvas, panels
+from pcrnn.plots.passage import averaged
 
 BITS = plots.RunInfo(unit="bits/char", nats_per_unit=math.log(2), about="local, pydoc")
 UNCALIBRATED = plots.RunInfo(calibrated=False)
@@ -151,8 +152,9 @@ S, Z = passage(2, 4)
             r"one symbol for each of 4 steps; got 3",
         ),
         (lambda p: plots.surprise_over_time(p, S, Z, symbols=["a", "b", "cd", "e"]), r"got 'cd' at step 2"),
-        (lambda p: plots.surprise_over_time(p, S, Z), r"either the symbols or the values .*; got neither"),
-        (lambda p: plots.surprise_over_time(p, S, Z, symbols="abcd", values=S.T), r"; got both"),
+        (lambda p: plots.surprise_over_time(p, S, Z, symbols="abcd", values=S.T), r"symbols alone.*; got values"),
+        (lambda p: plots.surprise_over_time(p, S, Z, symbols="abcd", smooth=2), r"symbols alone.* means of 2 steps"),
+        (lambda p: plots.surprise_over_time(p, *passage(1, 4001)), r"at least 16 steps in a picture of 4001; got 1"),
         (lambda p: plots.surprise_over_time(p, S, Z, values=S), r"values of shape \[4, D\].*got \[3, 4\]"),
         (
             lambda p: plots.surprise_over_time(p, S * np.nan, Z, symbols="abcd"),
@@ -236,3 +238,24 @@ def test_labels_are_moved_apart_and_no_further(wanted, gap):
 
 def test_labels_of_one_height_are_spread_evenly_about_it():
     np.testing.assert_allclose(canvas.spread([0.1, 0.5, 0.5, 0.5], 0.1), [0.1, 0.4, 0.5, 0.6])
+
+
+def test_a_long_passage_is_drawn_in_means_of_the_unit_of_the_run(tmp_path):
+    """10,000 steps of log 2 nats are 1.0 bits; a stretch of more surprise begins where it does."""
+    surprise = np.full((2, 10_000), math.log(2))
+    surprise[1, 5000:] *= 3
+    means = averaged(surprise / math.log(2), 80)
+    assert means.shape == (2, 1000)
+    np.testing.assert_allclose(means[1, [0, 490, 510, 999]], [1, 1, 3, 3])
+    assert 1.9 < means[1, 500] < 2.2
+    stem = tmp_path / "long"
+    svg = read(plots.surprise_over_time(stem, surprise, surprise[1:], start=70_000, smooth=80, info=BITS), stem)
+    for word in ("mean of 80 characters", ">bits/char<", ">75,000<"):
+        assert word in svg
+
+
+def test_the_most_surprising_steps_are_marked_apart_from_one_another():
+    series = np.zeros(40)
+    series[[3, 4, 20, 33]] = 9, 8, 7, 6
+    assert panels.peaks(series, 8) == [3, 20, 33]
+    assert panels.peaks(series[:2], 8) == [0]

@@ -25,11 +25,17 @@ def fresh_choice(monkeypatch):
 
 @without_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
-@pytest.mark.parametrize("command", ["train", "evaluate", "plot", "sample"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "plot all", "sample"])
 def test_a_gpu_that_is_not_there_exits_2_with_the_reason(program, text, run, tmp_path, device, command):
     where = (*TINY, "--data", text, "--out", tmp_path / "run") if command == "train" else (run,)
     reason = "is built without CUDA" if torch.version.cuda is None else "finds 0 CUDA devices"
-    refused(program(command, *where, "--device", device), 2, f"expected {device} to exist", reason, "use auto or cpu")
+    refused(
+        program(*command.split(), *where, "--device", device),
+        2,
+        f"expected {device} to exist",
+        reason,
+        "use auto or cpu",
+    )
     assert not (tmp_path / "run").exists()
 
 

@@ -284,10 +284,10 @@ FLAGS = [
     "--hidden", "--delay", "--credit", "--hops", "--trace", "--feedback", "--auxiliary", "--chunk", "--batch", "--lr",
     "--weight-decay", "--betas", "--dropout", "--warmup", "--clip", "--seed", "--device", "--precision", "--log-every",
     "--evaluate-every", "--checkpoint-every", "--keep-last", "--rule", "--tokens", "--data", "--out", "--resume",
-    "--config", "--start", "--length", "--prompt", "--temperature", "--mixing", "--no-mixing", "--tensorboard",
-    "--help", "--cuda-graph", "--no-plots", "--", "-h", "--nonsense",
+    "--config", "--start", "--length", "--smooth", "--prompt", "--temperature", "--mixing", "--no-mixing",
+    "--tensorboard", "--help", "--cuda-graph", "--no-plots", "--", "-h", "--nonsense",
 ]  # fmt: skip
-COMMANDS = ["train", "evaluate", "plot", "sample", "verify", "info", ""]
+COMMANDS = ["train", "evaluate", "plot all", "plot surprise", "plot", "sample", "verify", "info", ""]
 VALUES = [
     "0", "1", "2", "3", "-1", "1e30", "nan", "inf", "", " ", "None", "true", "x", "9" * 30, "layer", "top", "hierarchy",
     "none", "chunk", "random", "local", "bptt", "bytes", "cpu", "cuda", "cuda:9", "meta", "text:", ".", "..",
@@ -313,7 +313,7 @@ def test_no_command_line_ends_in_a_traceback(program, run, text, tmp_path, monke
         words = [str(run) if found == "RUN" else str(text) if found == "TEXT" else found for found in words]
         first = [*tiny, "--out", "out"] if command == "train" else []
         last = ["--steps", "1"] if command == "train" else []
-        called = program(*([command] if command else []), *first, *words, *last)
+        called = program(*command.split(), *first, *words, *last)
         assert called.code in (0, 1, 2, 3, 4, 5) and "Traceback" not in called.err, called
         exits.add(called.code)
         shutil.rmtree(tmp_path / "empty", ignore_errors=True)
