@@ -63,14 +63,20 @@ def picture(files):
         return image.copy()
 
 
-def passage(surprise, state_surprise, symbols):
+def characters(steps):
+    """A text's steps, one character each."""
+    return [source.decode(step) for step in steps.split(1)]
+
+
+def passage(steps, surprise, state_surprise):
     """A text and both surprises of every layer."""
     surprises = surprise.numpy(), state_surprise.numpy()
-    return picture(plots.surprise_over_time(folder / "passage", *surprises, symbols=symbols, info=info))
+    return picture(plots.surprise_over_time(folder / "passage", *surprises, symbols=characters(steps), info=info))
 
 
-seen = watch(stack, source, start=3000, length=192)
-passage(seen.surprise, seen.state_surprise, seen.symbols)
+START = source.split_point + 3000  # beyond what was learned
+seen = watch(stack, source, START, length=192)
+passage(seen.steps, seen.surprise, seen.state_surprise)
 
 # %% [markdown]
 # Words begin with a surprise and end without one. What does each layer explain?
@@ -84,10 +90,10 @@ picture(plots.nats_explained(folder / "explained", run.valid, info=info))
 # The ten most surprising characters of a longer passage, each between « » after what came before it.
 
 # %%
-long = watch(stack, source, start=0, length=4000)
+long = watch(stack, source, source.split_point, length=4000)
+text = characters(long.steps)
 for at in sorted(long.surprise[-1].topk(10).indices.tolist()):
-    before, symbol = "".join(long.symbols[max(0, at - 30) : at]), long.symbols[at]
-    print(f"{long.surprise[-1, at]:5.1f} nats  {before!r} «{symbol!r}»")
+    print(f"{long.surprise[-1, at]:5.1f} nats  {''.join(text[max(0, at - 30) : at])!r} «{text[at]!r}»")
 
 # %% [markdown]
 # ## Something is wrong here
@@ -96,11 +102,11 @@ for at in sorted(long.surprise[-1].topk(10).indices.tolist()):
 # base rate cannot tell; the layers can.
 
 # %%
-START, LENGTH = 3000, 96
+LENGTH, CONTEXT = 96, 256
 third = LENGTH // 3
-clean = source.sequence("valid")[START - 256 : START + LENGTH]
+clean = source.sequence("all")[START - CONTEXT : START + LENGTH]
 damaged = clean.clone()
-middle = slice(256 + third, 256 + 2 * third)
+middle = slice(CONTEXT + third, CONTEXT + 2 * third)
 damaged[middle] = clean[middle][torch.randperm(third, generator=torch.Generator().manual_seed(0))]
 
 with torch.no_grad():
@@ -110,8 +116,7 @@ for level, (usual, unusual) in enumerate(zip(of_clean, of_damaged, strict=True))
     print(f"level {level}: {usual:.2f} nats as it stands, {unusual:.2f} with the middle in disorder")
 
 # %%
-symbols = [source.decode(symbol) for symbol in damaged[256:].split(1)]
-passage(activity.surprise[:, 1, 256:], activity.state_surprise[:, 1, 256:], symbols)
+passage(damaged[CONTEXT:], activity.surprise[:, 1, CONTEXT:], activity.state_surprise[:, 1, CONTEXT:])
 
 # %% [markdown]
 # `pcrnn detect RUN --data FILE` does this for a whole file, with a threshold from the validation split, and

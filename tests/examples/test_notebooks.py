@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -10,12 +11,11 @@ NOTEBOOKS = ROOT / "docs" / "notebooks"
 
 
 @pytest.fixture
-def run(monkeypatch):
+def run():
     """Names and values after a notebook's script; no window opens."""
-    matplotlib = pytest.importorskip("matplotlib")
-    matplotlib.use("Agg")
+    plt.switch_backend("Agg")
     yield lambda name: runpy.run_path(str(NOTEBOOKS / f"{name}.py"))
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 def test_disorder_surprises_every_layer_and_not_the_base_rate(run):
