@@ -17,6 +17,7 @@
 # class, so that a layer which learns nothing but that should help.
 
 # %%
+# %matplotlib inline
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
