@@ -76,7 +76,6 @@ def draw_surprise(
         values=values,
         names=source.channel_names if isinstance(source, SeriesSource) else (),
         roll=source.kind in ("music", "video"),
-        video=source.kind == "video",
         labelled=source.target() is not None,
         features=within(features, passage),
         changes=changes,

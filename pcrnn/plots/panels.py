@@ -134,10 +134,8 @@ def _channel_colours(channels: int) -> list[canvas.Colour]:
     return [palette[channel % len(palette)] for channel in range(channels)]
 
 
-def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64], row: str = "key") -> None:
-    """How much of the time keys sound, [T, D], low ones at the bottom, between the edges [T + 1] of the columns; or
-    whatever else a row is.
-    """
+def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """How much of the time keys sound, [T, D], low ones at the bottom, between the edges [T + 1] of the columns."""
     sounding = np.flatnonzero(values.any(0))
     low, high = (sounding.min(), sounding.max()) if len(sounding) else (0, values.shape[1] - 1)
     shown = values.T[low : high + 1]
@@ -151,7 +149,7 @@ def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64], ro
         rasterized=True,
     )
     axes.set_ylim(low - 0.5, high + 1.5 + 0.04 * (high - low))
-    axes.set_ylabel(row, labelpad=3)
+    axes.set_ylabel("key", labelpad=3)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -50,7 +50,6 @@ class Passage:
     values: NDArray[np.float64] | None
     names: Sequence[str]
     roll: bool
-    video: bool  # whether a roll's rows are pixels, not keys
     features: Sequence[Feature]
     changes: Sequence[int]
     start: int  # number of the first step
@@ -95,7 +94,6 @@ def surprise_over_time(
     values: ArrayLike | None = None,
     names: Sequence[str] = (),
     roll: bool = False,
-    video: bool = False,
     labelled: bool = False,
     features: Sequence[Feature] = (),
     changes: Sequence[int] = (),
@@ -112,8 +110,7 @@ def surprise_over_time(
         symbols: the passage, one character per step (a `str` will do), at most `MAX_SYMBOLS`; wrapped.
         values: the series [T, D], in place of `symbols`; a passage of neither is drawn without itself.
         names: of the D channels of a series, if they have any.
-        roll: whether the values are a piano roll's zeros and ones, or what is drawn as such.
-        video: whether a roll's rows are pixels, not keys.
+        roll: whether the values are a piano roll's zeros and ones.
         labelled: whether the surprise is that of a label asked for after each step, not of what came.
         features: what is known of parts of the passage, drawn as boxes, a row a kind.
         changes: steps with which another regime begins, drawn as lines.
@@ -138,7 +135,6 @@ def surprise_over_time(
         values=values,
         names=names,
         roll=roll,
-        video=video,
         features=features,
         changes=changes,
         start=start,
@@ -291,12 +287,12 @@ def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
         panels.channel_names(series, passage.names)
         return
     marked = "marks stand over the frames that surprised the whole stack most"
-    name, row, dark = ("the pixels, dark where they are lit", "pixel", " on average")
-    if not passage.video:
-        name, row, dark = "the piano roll", "key", ", dark where keys often sound"
-    roll = band(ROLL, f"{name}{'' if means is None else dark}; {marked}")
-    edges = np.arange(passage.columns + 1, dtype=np.float64) - 0.5
-    panels.roll(roll, edges, passage.values if means is None else means, row)
+    roll = band(
+        ROLL, f"the piano roll; {marked}" if means is None else f"the piano roll, dark where keys often sound; {marked}"
+    )
+    panels.roll(
+        roll, np.arange(passage.columns + 1, dtype=np.float64) - 0.5, passage.values if means is None else means
+    )
     panels.marks(roll, panels.peaks(passage.surprise[-1], passage.apart), range(passage.columns))
 
 
