@@ -418,11 +418,11 @@ def _detect(command: Detect) -> int:
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
     found = detect(run.stack, run.source, watched, **options)
-    steps, table = watched.sequence("all"), command.out or command.run / "anomalies.csv"
+    steps, table = watched.stored("all"), command.out or command.run / "anomalies.csv"
     rows = []
     for first, end in found.spans:
         peak = first + int(found.surprise[first:end].argmax())
-        what = repr(watched.decode(steps[first:end])) if isinstance(watched, TextSource) else ""
+        what = repr(watched.decode(watched.unpacked(steps[first:end]))) if isinstance(watched, TextSource) else ""
         rows.append(["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, what])
     for first, end, mean in found.regimes:
         peak = first + int(found.surprise[first:end].argmax())

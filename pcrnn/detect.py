@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
@@ -64,7 +63,7 @@ def detect(
         )
     normal = validation_surprises(stack, calibration)
     threshold = float(np.quantile(smoothed(normal, window), quantile))
-    every = surprises(stack, watched.sequence("all"))
+    every = surprises(stack, watched)
     found = smoothed(every, window)
     above = np.flatnonzero(found > threshold)
     changed = regimes(every, normal, shortest, begin=SETTLING) if shortest else []
@@ -129,13 +128,14 @@ def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -
 
 def validation_surprises(stack: PredictiveStack, source: Source) -> NDArray[np.float64]:
     """Surprise of the top level at every step of the validation split, met in its context, nats, [T]."""
-    before = source.context(WARM_UP)
-    return surprises(stack, torch.cat([before, source.sequence("valid")]))[len(before) :]
+    begin = max(0, source.split_point - WARM_UP)
+    return surprises(stack, source, begin)[source.split_point - begin :]
 
 
-def surprises(stack: PredictiveStack, steps: Tensor) -> NDArray[np.float64]:
-    """Surprise of the top level at every step of a sequence, nats, [T]; the first is met at the base rate."""
-    return torch.cat([activity.layers[-1].met[1][0].double().cpu() for activity in watching(stack, steps)]).numpy()
+def surprises(stack: PredictiveStack, source: Source, begin: int = 0) -> NDArray[np.float64]:
+    """Surprise of the top level at every step from `begin` on, nats, [T]; the first is met at the base rate."""
+    seen = watching(stack, source, begin, source.length)
+    return torch.cat([activity.layers[-1].met[1][0].double().cpu() for activity in seen]).numpy()
 
 
 def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:

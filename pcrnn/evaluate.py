@@ -160,15 +160,15 @@ def judge(stack: PredictiveStack, source: LabelledSource, *, batch: int = 32, ch
 
 
 @torch.no_grad()
-def watching(stack: PredictiveStack, steps: Tensor) -> Iterator[StackActivity]:
-    """What happens in a stack that watches a sequence, int64 [T] or float32 [T, D]: of one lane, PIECE steps at a time.
+def watching(stack: PredictiveStack, source: Source, begin: int, end: int) -> Iterator[StackActivity]:
+    """What happens in a stack that watches a data set from `begin` to before `end`: of one lane, PIECE steps at a time.
 
-    The first step is met at the base rate.
+    The first of them is met at the base rate.
     """
     device, state = next(stack.parameters()).device, None
     with evaluating(stack):
-        for piece in steps.split(PIECE):
-            activity, state = stack.observe(piece.unsqueeze(0).to(device), state)
+        for piece in source.stored("all")[begin:end].split(PIECE):
+            activity, state = stack.observe(source.unpacked(piece).unsqueeze(0).to(device), state)
             yield activity
 
 
@@ -191,10 +191,11 @@ def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Pa
     if isinstance(source, LabelledSource):
         return _watch_labelled(stack, source, start, length)
     begin = max(0, start - WARM_UP)
-    seen = source.sequence("all")[begin : start + length]
-    pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in watching(stack, seen)]
+    seen = watching(stack, source, begin, start + length)
+    pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in seen]
     surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
-    return Passage(start, seen[start - begin :], surprise, state_surprise)
+    steps = source.unpacked(source.stored("all")[start : start + length])
+    return Passage(start, steps, surprise, state_surprise)
 
 
 @torch.no_grad()

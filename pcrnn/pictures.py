@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pcrnn import plots
 from pcrnn.config import TrainConfig
-from pcrnn.data import SeriesSource, Source, TextSource
+from pcrnn.data import SeriesSource, Source, TextSource, VideoSource
 from pcrnn.data.series import filled
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.evaluate import Passage, watch
@@ -75,7 +75,8 @@ def draw_surprise(
         symbols=symbols,
         values=values,
         names=source.channel_names if isinstance(source, SeriesSource) else (),
-        roll=source.kind in ("music", "video"),
+        roll=source.kind == "music",
+        film=source.size if isinstance(source, VideoSource) else None,
         labelled=source.target() is not None,
         features=within(features, passage),
         changes=changes,

@@ -153,6 +153,22 @@ def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64]) ->
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def film(
+    axes: Axes, frames: NDArray[np.float64], place: Callable[[ArrayLike], NDArray[np.float64]], start: int
+) -> None:
+    """As many of the frames [steps, H, W], the first step being `start`, as fit side by side; light is white."""
+    height, width = frames.shape[1:]
+    box, low, high = axes.get_window_extent(), *axes.get_xlim()
+    wide = (high - low) * box.height / box.width * width / height  # columns that a frame as high as the axes takes
+    count = max(1, min(len(frames), int((high - low) / (1.08 * wide))))
+    for step in ((np.arange(count) + 0.5) * len(frames) / count).astype(int):
+        middle = float(place(start + step))
+        ends = (middle - wide / 2, middle + wide / 2, 0, 1)
+        axes.imshow(frames[step], cmap="gray", vmin=0, vmax=1, extent=ends, aspect="auto", interpolation="nearest")
+    axes.set(xlim=(low, high), ylim=(0, 1), yticks=[])
+    axes.spines[:].set_visible(False)
+
+
 def peaks(series: NDArray[np.float64], apart: int) -> list[int]:
     """The MARKED greatest of a series [T], highest first, no two of them nearer than `apart`."""
     left, found = series.copy(), []

@@ -36,13 +36,14 @@ THINGS = {"char": "character", "step": "value"}
 WIDTH, LEFT, RIGHT = 11.0, 1.12, 1.1
 HEADING, FOOTER, CAPTION = 0.72, 0.5, 0.4
 BARS, LEVEL, SYMBOLS, VALUES, ROLL, STATE, NAME, BETWEEN = 1.15, 0.24, 0.30, 0.9, 1.7, 0.34, 0.24, 0.45
+FILM = 0.62
 FEATURES = 0.26  # a kind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
     """What is drawn: surprise [L + 1, C] and state surprise [L, C], a column the mean of some of the T steps, and below
-    it T symbols, values [T, D] (a roll's are keys that sound), or neither."""
+    it T symbols, values [T, D] (a roll's are keys that sound, a film's are pixels), or neither."""
 
     surprise: NDArray[np.float64]
     state_surprise: NDArray[np.float64]
@@ -50,6 +51,7 @@ class Passage:
     values: NDArray[np.float64] | None
     names: Sequence[str]
     roll: bool
+    film: tuple[int, int] | None
     features: Sequence[Feature]
     changes: Sequence[int]
     start: int  # number of the first step
@@ -94,6 +96,7 @@ def surprise_over_time(
     values: ArrayLike | None = None,
     names: Sequence[str] = (),
     roll: bool = False,
+    film: tuple[int, int] | None = None,
     labelled: bool = False,
     features: Sequence[Feature] = (),
     changes: Sequence[int] = (),
@@ -112,6 +115,7 @@ def surprise_over_time(
         names: of the D channels of a series, if they have any.
         roll: whether the values are a piano roll's zeros and ones.
         labelled: whether the surprise is that of a label asked for after each step, not of what came.
+        film: height and width of a video's frames, whose pixels the values are.
         features: what is known of parts of the passage, drawn as boxes, a row a kind.
         changes: steps with which another regime begins, drawn as lines.
         start: number of the first step.
@@ -135,6 +139,7 @@ def surprise_over_time(
         values=values,
         names=names,
         roll=roll,
+        film=film,
         features=features,
         changes=changes,
         start=start,
@@ -205,7 +210,7 @@ def _check_symbols(symbols: Sequence[str], length: int) -> None:
 
 def _row_height(passage: Passage) -> float:
     under = SYMBOLS if passage.symbols is not None else 0.0
-    under += 0.0 if passage.values is None else NAME + (ROLL if passage.roll else VALUES)
+    under += 0.0 if passage.values is None else NAME + (ROLL if passage.roll else FILM if passage.film else VALUES)
     under += NAME + FEATURES * len(panels.kinds(passage.features)) if passage.features else 0.0
     return 3 * NAME + BARS + LEVEL * (passage.layers + 1) + under + STATE * passage.layers
 
@@ -213,7 +218,7 @@ def _row_height(passage: Passage) -> float:
 def _explain(figure: Figure, passage: Passage, labelled: bool, info: RunInfo) -> None:
     """Title, how to read it, and what the marks between the letters mean."""
     thing = THINGS.get(info.observation, info.observation)
-    density = passage.values is not None and not passage.roll and not labelled
+    density = passage.values is not None and not (passage.roll or passage.film or labelled)
     zero = "a density, so it may be below 0" if density else f"0 {passage.unit.partition('/')[0]}: it was certain"
     title, what = f"How surprised each layer is by every {thing}", "surprise"
     if passage.smooth > 1:
@@ -280,6 +285,10 @@ def _draw_row(figure: Figure, passage: Passage, row: range, top: float, observat
 def _draw_values(band: Callable[[float, str], Axes], passage: Passage) -> None:
     """The series, or the roll and marks over its most surprising frames."""
     assert passage.values is not None
+    if passage.film:
+        film = band(FILM, "some of the frames, each in the middle of its own time")
+        panels.film(film, passage.values.reshape(-1, *passage.film), passage.column, passage.start)
+        return
     means = None if passage.smooth == 1 else averaged(passage.values.T, passage.smooth).T
     if not passage.roll:
         series = band(VALUES, "the series" if means is None else "the series (faint) and its means")

@@ -254,6 +254,15 @@ def test_a_long_passage_is_drawn_in_means_of_the_unit_of_the_run(tmp_path):
         assert word in svg
 
 
+def test_a_video_is_drawn_as_a_film_of_some_of_its_frames(tmp_path):
+    surprise, state_surprise = passage(2, 100)
+    pixels = np.random.default_rng(0).random((100, 6 * 8))
+    stem = tmp_path / "film"
+    svg = read(plots.surprise_over_time(stem, surprise, state_surprise, values=pixels, film=(6, 8)), stem)
+    assert "some of the frames" in svg and "a density" not in svg
+    assert svg.count("<image") == 3, "the heat map, the film, the colour scale"
+
+
 def test_the_most_surprising_steps_are_marked_apart_from_one_another():
     series = np.zeros(40)
     series[[3, 4, 20, 33]] = 9, 8, 7, 6
