@@ -34,7 +34,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=None, help=f"folder of the records ({record.RESULTS})")
     made.add_argument("--data", type=Path, help="a file to measure on, where a suite takes one")
     made.add_argument(
-        "--only", nargs="+", default=[], metavar="STUDY", help="quality, depth, chunks: these data sets alone"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="STUDY",
+        help="quality, applications, depth, chunks: these data sets alone",
     )
     return made
 

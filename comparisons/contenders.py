@@ -174,6 +174,7 @@ class Fit(NamedTuple):
     test: Score
     step: int  # updates done then
     parameters: int
+    measured: Mapping[str, float] = MappingProxyType({})  # what else the task measures, see `Task.measure`
 
 
 def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
@@ -193,7 +194,8 @@ def fit(task: Task, kind: Kind, config: TrainConfig) -> Fit | None:
         if last or (config.evaluate_every and (step + 1) % config.evaluate_every == 0):
             valid = score(contender, task, "valid")
             if best is None or valid.nats[-1] < best.valid.nats[-1]:
-                best = Fit(valid, score(contender, task, "test"), step + 1, size_of(contender.module))
+                test, measured = score(contender, task, "test"), task.measure(contender.module)
+                best = Fit(valid, test, step + 1, size_of(contender.module), measured)
     return best
 
 

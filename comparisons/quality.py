@@ -131,8 +131,12 @@ def chosen(request: Request) -> dict[str, Study]:
     named, data = request.chosen(STUDIES), request.data
     if data is None:
         return {name: STUDIES[name] for name in named}
-    fitting = {name: study for name, study in STUDIES.items() if data.suffix.lower() in study.endings}
-    return fitting or {name: study for name, study in STUDIES.items() if "" in study.endings}
+    return fitting(data, STUDIES) or {name: study for name, study in STUDIES.items() if "" in study.endings}
+
+
+def fitting(data: Path, studies: dict[str, Study]) -> dict[str, Study]:
+    """Those that take a file with this ending."""
+    return {name: study for name, study in studies.items() if data.suffix.lower() in study.endings}
 
 
 def study_rows(
@@ -180,6 +184,7 @@ def summarised(found: list[Row], search: dict[float, Row], nats_per_unit: float)
         "figures": figures,
         "figure_per_level": [statistics.mean(level) / nats_per_unit for level in levels],
         "accuracy": mean_accuracy(whole),
+        "measured": measured(found),
         "search": {f"{rate:g}": figure(one, "valid") for rate, one in search.items()},
         "steps": [one.get("step") for one in found],
         "parameters": whole[0]["parameters"] if whole else None,
@@ -199,6 +204,13 @@ def mean_accuracy(found: list[Row]) -> float | None:
     """Of all seeds; None where nothing can be right or wrong."""
     accuracies = [one["accuracy"] for one in found if one["accuracy"] is not None]
     return statistics.mean(accuracies) if accuracies else None
+
+
+def measured(found: list[Row]) -> dict[str, list[float | None]]:
+    """What was measured beside the surprise, of every seed; None where it diverged."""
+    each = [{**one.get("measured", {}), "accuracy": one.get("accuracy")} for one in found]
+    names = dict.fromkeys(name for one in each for name, value in one.items() if value is not None)
+    return {name: [one.get(name) for one in each] for name in names}
 
 
 def mean_and_spread(mean: str, spread: str, values: Sequence[float | None]) -> Row:
@@ -253,6 +265,7 @@ def flattened(found: Fit) -> Row:
         "test": found.test.nats[-1],
         "levels": found.test.nats,
         "accuracy": found.test.accuracy,
+        "measured": dict(found.measured),
         "step": found.step,
         "parameters": found.parameters,
     }

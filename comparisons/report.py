@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comparisons import alignment, online, quality, record
+from comparisons import alignment, applications, online, quality, record
 from comparisons.suite import SUITES
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +101,33 @@ def quality_part(found: Record) -> list[str]:
     rows = [row for row in cells.values() if len(row) > 1]
     says = "Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better)"
     return [record.table(rows, columns), f"{says}, each learner at its own best rate. {command('quality', found)}"]
+
+
+def applications_part(found: Record) -> list[str]:
+    """BPTT, the local rule that does best, nn.LSTM, and what stands beside them, a line for every measure."""
+    lines = []
+    for (application, measure), here in applications.grouped(found["rows"]).items():
+        line = {"figure": f"{application}, {measure}"}
+        local = applications.local_rule(found["rows"], application)
+        for row in here:
+            if row["who"] in (quality.BPTT, applications.NETWORK):
+                line[row["who"]] = applications.plus_minus(row)
+            elif local is not None and row["who"] == local["who"]:
+                line["local"] = f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})"
+        lines.append(line | {"beside": beside([row for row in here if not row["learns"]])})
+    columns = {"figure": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
+    says = "Applications: mean ± spread over seeds, each learner at its own best rate; nn.LSTM has as many parameters"
+    return [record.table(lines, columns), f"{says}. {command('applications', found)}"]
+
+
+def beside(rows: list[Record]) -> str:
+    """Figures that need no learning, then those that others published."""
+    published = [row for row in rows if row["who"].endswith(applications.PUBLISHED)]
+    parts = {"": [row for row in rows if row not in published], "published: ": published}
+    named = {
+        said: [f"{row['who'].partition(',')[0]} {row['figure']:.4g}" for row in own] for said, own in parts.items()
+    }
+    return "; ".join(said + ", ".join(figures) for said, figures in named.items() if figures)
 
 
 def depth_part(found: Record) -> list[str]:
@@ -201,6 +228,7 @@ def scaling_part(found: Record) -> list[str]:
 
 README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "quality": quality_part,
+    "applications": applications_part,
     "depth": depth_part,
     "speed": speed_part,
     "memory": memory_part,

@@ -11,6 +11,7 @@ from pcrnn.errors import UsageError
 
 SUITES: dict[str, str] = {
     "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
+    "applications": "music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
     "depth": "the distance to BPTT over depth and length of training, at equal parameters",
     "chunks": "exact traces at small chunks against BPTT truncated to the same chunk",
     "curves": "held-out score of every rule along training, against updates and against their time",

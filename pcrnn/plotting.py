@@ -38,7 +38,8 @@ class Surprise(_Picture):
     data: str | None = None
     """Another file, read as the run's was."""
     start: int | None = None
-    """First step, counted from 0 in the file; by default the first of the validation split, or of another file."""
+    """First step, counted from 0 in the file (of labelled sequences: which one); by default the first of the validation
+    split, or of another file."""
     length: int = 192
     """How many steps."""
     smooth: int | None = None

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -291,11 +292,15 @@ def _table(file: IO[str], names: list[str]) -> "csv.DictWriter[str]":
     return csv.DictWriter(file, names, restval="", extrasaction="ignore", lineterminator="\n")
 
 
+def require_tensorboard() -> None:
+    """Raises UsageError where the package is not installed."""
+    if find_spec("tensorboard") is None:
+        raise UsageError("tensorboard: expected the package tensorboard; pip install tensorboard")
+
+
 def _summary_writer(folder: Path, last_step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UsageError("tensorboard: expected the package tensorboard; pip install tensorboard") from None
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=last_step + 1)
 
 

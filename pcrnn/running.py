@@ -24,13 +24,13 @@ class RunningVariance(nn.Module):
     @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
-        if self.rate == 0:
+        if self.rate == 0 or error.numel() == 0:
             return
-        if counted is None:
-            counted = torch.ones((), dtype=torch.bool, device=error.device)
-        counted = counted.expand_as(error).flatten(0, -2)
-        errors = error.flatten(0, -2).masked_fill(~counted, 0)
-        count = counted.sum(0)
+        errors = error.flatten(0, -2)
+        count = torch.full_like(self.variance, len(errors))
+        if counted is not None:
+            counts = counted.expand_as(error).flatten(0, -2)
+            errors, count = errors.masked_fill(~counts, 0), counts.sum(0)
         self.chunks += (count > 0).any()
         weight = self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
         mean_square = torch.linalg.vector_norm(errors, dim=0).square() / count.clamp_min(1)

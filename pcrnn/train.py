@@ -194,6 +194,8 @@ class Trainer:
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
+        if config.tensorboard:
+            runs.require_tensorboard()
         target = source.target()
         if target is not None and config.parallel != "none":
             raise UsageError(f"parallel: expected none for labelled sequences, got {config.parallel}; leave it out")

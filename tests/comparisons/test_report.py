@@ -224,7 +224,7 @@ def test_every_suite_can_be_loaded(name):
 
 
 def test_an_unknown_suite_is_named():
-    with pytest.raises(ValueError, match=r"suite must be one of quality, depth, .*; got 'quantity'"):
+    with pytest.raises(ValueError, match=r"suite must be one of quality, applications, .*; got 'quantity'"):
         suite.load("quantity")
 
 

@@ -1,0 +1,102 @@
+"""A series that is forecast, too: two days from many starts of its test split, by a stack and without learning.
+
+Errors are in standard deviations of a channel over the training part, means over starts, steps and channels. An
+interval that should hold a share 1 - a of what comes is judged by how much of it it holds, and by the interval score
+
+    (upper - lower) + 2 / a (what the truth misses it by)
+
+which is least in expectation for the true quantiles (Gneiting and Raftery, 2007).
+
+Shapes: T steps, H steps of the horizon, D channels, n starts.
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from comparisons.tasks import Stream
+from pcrnn import PredictiveStack
+from pcrnn.config import TrainConfig
+from pcrnn.data import SeriesSource
+from pcrnn.generate import forecast
+
+HORIZON, SEASON = 48, 24
+HELD = 0.9  # share of what comes that an interval should hold
+
+Steps = NDArray[np.float64]
+
+
+class Expected(NamedTuple):
+    """What is expected of the H steps from one start, each [H, D]."""
+
+    median: Steps
+    lower: Steps
+    upper: Steps
+
+    def judged(self, truth: Steps) -> dict[str, float]:
+        """Figures of one forecast beside the truth [H, D]."""
+        missed = np.maximum(self.lower - truth, 0) + np.maximum(truth - self.upper, 0)
+        return {
+            "error": float(np.abs(self.median - truth).mean()),
+            "coverage": float((missed == 0).mean()),
+            "interval score": float((self.upper - self.lower + 2 / (1 - HELD) * missed).mean()),
+        }
+
+
+class Forecasts(Stream):
+    """A series whose learner is also asked what comes in the next `HORIZON` steps.
+
+    Args:
+        limit: starts to forecast from, and steps of the validation split to be scored on, for quick runs; None for all.
+        samples: draws behind a forecast.
+    """
+
+    def __init__(self, source: SeriesSource, config: TrainConfig, limit: int | None = None, samples: int = 100) -> None:
+        super().__init__(source, config, limit)
+        self.series, self.samples = source, samples
+        self.starts = range(source.split_point, source.length - HORIZON + 1, HORIZON)[:limit]
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """Figures of a stack's forecasts."""
+        assert isinstance(learner, PredictiveStack)
+        mean, scale = self.series.standardisation
+
+        def drawn(start: int) -> Expected:
+            found = forecast(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            return Expected(*((steps - mean) / scale for steps in (found.median, found.lower, found.upper)))
+
+        return self._mean(drawn)
+
+    def naive(self) -> dict[str, dict[str, float]]:
+        """Figures of the last step again, and of the last day again.
+
+        Their intervals are the quantiles of their errors in the training part, by step and channel.
+        """
+        known = self.series.sequence("all").double().numpy()
+        figures = {}
+        for name, period in (("copy-last", 1), ("seasonal-naive", SEASON)):
+            past = range(SEASON, self.series.split_point - HORIZON + 1)
+            errors = np.stack([known[at : at + HORIZON] - _again(known, at, period) for at in past])
+            below, above = np.quantile(errors, [(1 - HELD) / 2, (1 + HELD) / 2], axis=0)
+
+            def repeated(start: int, period: int = period, below: Steps = below, above: Steps = above) -> Expected:
+                again = _again(known, start, period)
+                return Expected(again, again + below, again + above)
+
+            figures[name] = self._mean(repeated)
+        return figures
+
+    def _mean(self, expect: Callable[[int], Expected]) -> dict[str, float]:
+        """Means over all starts."""
+        known = self.series.sequence("all").double().numpy()
+        each = [expect(start).judged(known[start : start + HORIZON]) for start in self.starts]
+        return {name: statistics.fmean(one[name] for one in each) for name in each[0]}
+
+
+def _again(known: Steps, start: int, period: int) -> Steps:
+    """The `period` steps before `start`, repeated over the horizon, [H, D]."""
+    return known[start - period + np.arange(HORIZON) % period]
