@@ -35,7 +35,7 @@ class Setting:
 _TEXT = TrainConfig(hidden=(128, 128, 128), batch=16, evaluate_every=0)
 FULL = Setting(
     studies={
-        "pydoc": Study(open=tasks.open_pydoc, base=_TEXT, kinds=(BPTT, *RULES), rates=(3e-3, 1.5e-3, 7.5e-4)),
+        "pydoc": Study(open=tasks.open_pydoc, base=_TEXT, kinds=(BPTT, *RULES), rates=(3e-3, 1.5e-3, 7.5e-4, 5e-3)),
         "weather": Study(
             open=tasks.open_weather,
             base=replace(_TEXT, hidden=(64, 64, 64)),
