@@ -9,7 +9,6 @@ a rule's median update times the number of updates, and no evaluation counts.
 
 import json
 import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,9 +73,7 @@ def curves(task: Task, setting: Setting, rates: Mapping[str, float], seed: int) 
     figures: dict[str, list[tuple[int, float]]] = {rule: [] for rule in RULES}
     for step in range(1, setting.base.steps + 1):
         for rule, learner in learners.items():
-            start = time.process_time()
-            learner.update()
-            seconds[rule].append(time.process_time() - start)
+            seconds[rule].append(record.cpu_time(learner.update))
             if step % setting.every == 0 or step == setting.base.steps:
                 nats = score(learner.contender, task, "test").nats[-1]
                 figures[rule].append((step, nats / task.nats_per_unit))

@@ -1,9 +1,9 @@
-"""Held-out score at equal wall-clock time: every rule trains as long as BPTT takes for its updates.
+"""Held-out score at equal time: every rule trains as long as BPTT takes for its updates.
 
     python -m comparisons equal_time [--quick] [--seeds 3] [--only pydoc]
 
-First the rules' whole updates are timed, taking turns; a rule then gets as many updates as fit into the time of BPTT's.
-The schedule of the learning rate is as long as each one's updates. As in `quality`, every rule has its own best rate,
+First the rules' whole updates are timed, taking turns, in CPU time (with a GPU on the wall); a rule then gets as many
+updates as fit into the time of BPTT's. The schedule of the learning rate is as long as each one's updates. As in `quality`, every rule has its own best rate,
 from the same search on the first seed. What was timed first is kept in OUT/equal_time.cells.jsonl with the finished
 cells, so that a run that was stopped goes on with the same numbers of updates.
 """
@@ -13,6 +13,8 @@ import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from comparisons import quality, record, tasks
 from comparisons.contenders import BPTT, KINDS, Training
@@ -64,7 +66,8 @@ def timed(task: Task, study: Study, rounds: int, cells: quality.Cells) -> dict[s
     key = json.dumps(["seconds an update", study.kinds, study.base.as_mapping(), rounds])
     if key not in cells.done:
         learners = {kind: Training(task, KINDS[kind], KINDS[kind].settings(study.base)) for kind in study.kinds}
-        found = record.in_turns({kind: learner.update for kind, learner in learners.items()}, rounds)
+        clock = record.wall_clock if torch.cuda.is_available() else record.cpu_time
+        found = record.in_turns({kind: learner.update for kind, learner in learners.items()}, rounds, clock=clock)
         cells.keep({"key": key, "seconds": {kind: statistics.median(times) for kind, times in found.items()}})
     return cells.done[key]["seconds"]
 

@@ -14,7 +14,6 @@ iterations pay for.
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def compare(ways: dict[str, Gradient], setting: Setting, method: str) -> list[Ro
     """Cosine with, and median CPU time over, the way called BACKPROP, which is first; the ways take turns."""
     reference = ways[BACKPROP]()
     cosines = {label: torch.cosine_similarity(way(), reference, 0).item() for label, way in ways.items()}
-    seconds = record.in_turns(dict(ways), setting.rounds, clock=cpu_clock)
+    seconds = record.in_turns(dict(ways), setting.rounds, clock=record.cpu_time)
     backprop = statistics.median(seconds[BACKPROP])
     return [
         {
@@ -100,13 +99,6 @@ def compare(ways: dict[str, Gradient], setting: Setting, method: str) -> list[Ro
         for label, spent in seconds.items()
         if label != BACKPROP
     ]
-
-
-def cpu_clock(run: Callable[[], object]) -> float:
-    """Seconds of processor time, of all threads, that one call takes."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 def iterated(setting: Setting, x: Tensor) -> dict[str, Gradient]:
