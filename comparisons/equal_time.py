@@ -3,9 +3,10 @@
     python -m comparisons equal_time [--quick] [--seeds 3] [--only pydoc]
 
 First the rules' whole updates are timed, taking turns, in CPU time (with a GPU on the wall); a rule then gets as many
-updates as fit into the time of BPTT's. The schedule of the learning rate is as long as each one's updates. As in `quality`, every rule has its own best rate,
-from the same search on the first seed. What was timed first is kept in OUT/equal_time.cells.jsonl with the finished
-cells, so that a run that was stopped goes on with the same numbers of updates.
+updates as fit into the time of BPTT's. The schedule of the learning rate is as long as each one's updates. As in
+`quality`, every rule has its own best rate, from the same search on the first seed. What was timed first is kept in
+OUT/equal_time.cells.jsonl with the finished cells, so that a run that was stopped goes on with the same numbers of
+updates.
 """
 
 import json

@@ -25,7 +25,7 @@ def test_every_chunk_sees_as_many_steps_and_every_rule_is_compared_at_its_own_ch
 
 
 def test_a_rule_twice_as_fast_as_bptt_gets_twice_the_updates(tmp_path, monkeypatch):
-    def taking_turns(learners, rounds):
+    def taking_turns(learners, rounds, *, clock):
         return {kind: [0.2 if kind == "bptt" else 0.1] * rounds for kind in learners}
 
     monkeypatch.setattr(equal_time.record, "in_turns", taking_turns)
@@ -33,7 +33,7 @@ def test_a_rule_twice_as_fast_as_bptt_gets_twice_the_updates(tmp_path, monkeypat
     updates = {row["rule"]: row["updates"] for row in json.loads(first.read_text())["rows"]}
     assert updates == {"bptt": 4} | dict.fromkeys(equal_time.RULES, 8)
 
-    monkeypatch.setattr(equal_time.record, "in_turns", lambda *_: pytest.fail("what was timed is kept"))
+    monkeypatch.setattr(equal_time.record, "in_turns", lambda *_, **__: pytest.fail("what was timed is kept"))
     assert json.loads(equal_time.run(Request(quick=True, seeds=1, out=tmp_path))[0].read_text()) == json.loads(
         first.read_text()
     )
