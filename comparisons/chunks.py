@@ -75,6 +75,6 @@ def run(request: Request) -> list[Path]:
     config = {"seeds": request.seeds, "chunks": setting.chunks, "steps": setting.steps, "studies": studies}
     path = record.write("chunks", config, rows, request.out, skipped=skipped, summary=gaps.summary(rows, AXIS))
     markdown = record.markdown("chunks", "Chunks", gaps.tables(rows, AXIS, updates="updates"), request.out)
-    how = "the same stack and data in chunks of so many steps"
+    how = "the same stack and data"
     drawn = gaps.picture(rows, AXIS, "Distance to BPTT truncated to the same chunk", how, request.out / "chunks")
     return [path, markdown, *drawn]
