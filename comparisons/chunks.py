@@ -72,7 +72,8 @@ def run(request: Request) -> list[Path]:
     if not rows:
         raise Absent("; ".join(skipped.values()))
     studies = {name: quality.described(study) for name, study in setting.studies.items()}
-    config = {"seeds": request.seeds, "chunks": setting.chunks, "steps": setting.steps, "studies": studies}
+    shown = {"chunks": setting.chunks, "steps": setting.steps, "studies": studies}
+    config = {"seeds": request.seeds, "only": request.only, **shown}
     path = record.write("chunks", config, rows, request.out, skipped=skipped, summary=gaps.summary(rows, AXIS))
     markdown = record.markdown("chunks", "Chunks", gaps.tables(rows, AXIS, updates="updates"), request.out)
     how = "the same stack and data"

@@ -132,16 +132,30 @@ def beside(rows: list[Record]) -> str:
 
 def depth_part(found: Record) -> list[str]:
     """Distance to BPTT at every depth, a column for every depth."""
+    updates = " and ".join(map(str, found["config"]["updates"]))
+    says = f"Stacks of equal parameters and the distance to BPTT after {updates} updates"
+    return [_along(found, lambda row: f"{row['layers']} layers of {row['units']}"), _best_rates(says, "depth", found)]
+
+
+def chunks_part(found: Record) -> list[str]:
+    """Distance to BPTT truncated to the same chunk, a column for every chunk."""
+    says = "The same stack in chunks of so many steps, and the distance to BPTT truncated to the same chunk"
+    return [_along(found, lambda row: f"chunks of {row['chunk']}"), _best_rates(says, "chunks", found)]
+
+
+def _along(found: Record, place: Callable[[Record], str]) -> str:
+    """A row a learner, a column for every data set and place."""
     rows: dict[str, dict[str, str]] = {}
     columns = {"rule": "learner"}
     for row in found["rows"]:
-        place = f"{row['data']} {row['layers']}"
-        columns[place] = f"{row['data']}, {row['layers']} layers of {row['units']}, {row['unit']}"
-        rows.setdefault(row["rule"], {"rule": row["rule"]})[place] = _with_gap(row)
-    says = "Stacks of equal parameters and the distance to BPTT"
-    updates = " and ".join(map(str, found["config"]["updates"]))
-    where = f"{says} after {updates} updates, each learner at its own best rate. {command('depth', found)}"
-    return [record.table(list(rows.values()), columns), where]
+        key = f"{row['data']}, {place(row)}"
+        columns[key] = f"{key}, {row['unit']}"
+        rows.setdefault(row["rule"], {"rule": row["rule"]})[key] = _with_gap(row)
+    return record.table(list(rows.values()), columns)
+
+
+def _best_rates(says: str, suite: str, found: Record) -> str:
+    return f"{says}, each learner at its own best rate. {command(suite, found)}"
 
 
 def speed_part(found: Record) -> list[str]:
@@ -230,6 +244,7 @@ README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "quality": quality_part,
     "applications": applications_part,
     "depth": depth_part,
+    "chunks": chunks_part,
     "speed": speed_part,
     "memory": memory_part,
     "inference_cost": inference_part,

@@ -79,6 +79,22 @@ def test_every_data_set_has_a_column_with_its_unit():
     assert table.splitlines()[2] == "| bptt | 2.000 | 1.000 |"
 
 
+@pytest.mark.parametrize(
+    ("part", "about", "heading"),
+    [
+        (report.depth_part, {"layers": 6, "units": 75}, "pydoc, 6 layers of 75, bits/char"),
+        (report.chunks_part, {"chunk": 8}, "pydoc, chunks of 8, bits/char"),
+    ],
+)
+def test_along_an_axis_every_place_has_a_column(part, about, heading):
+    rows = [quality_row(rule, 2.0, gap) | about for rule, gap in (("bptt", 0.0), ("top, exact", -1.0))]
+    found = {"environment": record.environment(), "config": {"seeds": 3, "updates": [6]}, "rows": rows}
+    table, _ = part(found)
+    head, _, bptt, top = table.splitlines()
+    assert head == f"| learner | {heading} |"
+    assert bptt == "| bptt | 2.000 |" and top.startswith("| top, exact | 2.000 (-1.0 %")
+
+
 def test_the_readme_has_what_long_lags_says_of_itself_and_where_it_came_from(tmp_path):
     record.write("long_lags", {"seeds": 2}, [], tmp_path, summary=["a.", "b."])
     said, origin = report.readme_section(report.read(tmp_path)).split("\n\n")
