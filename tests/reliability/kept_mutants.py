@@ -89,8 +89,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/npy_file.py",
-        "if len(shape) not in (1, 2):",
-        "if len(shape) not in (1, 3):",
+        "if len(shape) not in axes:",
+        "if len(shape) in axes:",
     ),
     (
         "pcrnn/data/lanes.py",
@@ -184,8 +184,18 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "beyond[:, :-1] -= observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
-        "beyond[:, :-1] += observation.mean_jvp(mean, self.activity.error_weight * gradient[:, 1:])",
+        "beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "beyond[:, :-1] += observation.mean_jvp(mean, sent if known is None else sent * known)",
+    ),
+    (
+        "learning_rules/credit.py",
+        "beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "beyond[:, :-1] -= observation.mean_jvp(mean, sent)",
+    ),
+    (
+        "learning_rules/credit.py",
+        "if self.activity.relaxed is None:  # else what Q reads is held constant",
+        "if self.activity.relaxed is not None:",
     ),
     (
         "learning_rules/bptt.py",

@@ -30,7 +30,10 @@ _MALFORMED = "tests/reliability/test_malformed_data.py"
 _HOSTILE = "tests/reliability/test_hostile_files.py"
 TESTS = {
     "learning_rules/local.py": _RULES,
-    "learning_rules/credit.py": _RULES,
+    "learning_rules/credit.py": [
+        *_RULES,
+        *(f"tests/identities/test_{name}.py" for name in ("inference_steps", "missing")),
+    ],
     "learning_rules/layerwise.py": _RULES,
     "learning_rules/bptt.py": _RULES,
     "pcrnn/ops/reference.py": _OPS,
