@@ -16,6 +16,10 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.distributed as dist
+
+# Its functions have the group at the time of their import as a default, and optimisers import it. Were there a group by
+# then, gloo's threads would live on until they meet the end of the interpreter, which now and then aborts the process.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
