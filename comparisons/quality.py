@@ -349,7 +349,7 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
     tiers = [list(groups.items())[at : at + abreast] for at in range(0, len(groups), abreast)]
     heights = [1.1 + 0.26 * max(len(here) for _, here in tier) for tier in tiers]
     local, other = seaborn.color_palette("colorblind", 2)
-    with canvas.canvas(4.6 * abreast, 0.6 + sum(heights)) as figure:
+    with canvas.canvas(max(8.2, 4.6 * abreast), 0.6 + sum(heights)) as figure:  # the heading needs as much
         how = "a dot a seed, each at its kind's own best learning rate; left is better; the line is BPTT's mean"
         canvas.heading(figure, "Held-out surprise of every learner on the same data", how, canvas.NO_INFO)
         panels = figure.subplots(len(tiers), abreast, squeeze=False, height_ratios=heights).flatten()
