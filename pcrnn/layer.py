@@ -46,6 +46,7 @@ class Sent(NamedTuple):
 
     error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
     state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
+    covariates: Tensor | None = None  # of the sensory level, [B, T, C]; None where a stack has none
 
 
 class LayerActivity(NamedTuple):

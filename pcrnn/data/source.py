@@ -40,6 +40,8 @@ class Source(ABC):
     length: int
     unit: str
     nats_per_unit: float
+    covariates: int = 0
+    """How many of a step's last numbers are known beforehand: heard by the stack, never expected or learned from."""
 
     @abstractmethod
     def observation(self) -> Observation:
