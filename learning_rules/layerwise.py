@@ -13,8 +13,8 @@ from torch import Tensor
 from learning_rules.credit import gradients_of, learn_base_rate, parameters_of
 from learning_rules.rule import Hook, unheard
 from pcrnn import ops
-from pcrnn.layer import LayerState, PredictiveLayer
-from pcrnn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.layer import LayerState, PredictiveLayer, Sent
+from pcrnn.stack import Chunk, PredictiveStack, StackState, message
 
 Traces = Sequence[tuple[Tensor, Tensor]]
 
@@ -51,7 +51,7 @@ def sweep(
     """Learn from one next-step chunk; adds to `.grad`, advances the traces in place and adapts running variances."""
     state = stack.initial_state(len(chunk.observations)) if state is None else state
     rising, surprise = sense(stack, chunk, state)
-    climbed = climb(stack.layers, chunk, rising, state.layers, traces, learned)
+    climbed = climb(stack.layers, stack.learned(chunk), rising, state.layers, traces, learned)
     return Swept(
         torch.stack([surprise, *climbed.surprise]),
         torch.stack(climbed.state_surprise),
@@ -64,14 +64,16 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     """Level 0 learns from one next-step chunk; what it sends up, and its surprise at the targets, nats, [B, T]."""
     stack.check(chunk.observations, state)
     stack.check_shifted(chunk)
+    _, covariates = stack.parted(chunk.observations)
+    chunk = stack.learned(chunk)
     error, surprise = stack.sensory(_observed(chunk))
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
     learn_base_rate(stack.sensory.eta, chunk.weights(surprise.dtype).unsqueeze(-1) * error[:, 1:])
-    message = stack.sensory.message(error[:, :-1])
+    risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, :-1]), None, covariates)])
     counted = stack.observation.counted(chunk.targets, chunk.mask)
     stack.sensory.error_weight.adapt(stack.observation.as_sent(error[:, 1:]), counted)
     stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
-    return Rising(message, expectation), surprise[:, 1:]
+    return Rising(risen, expectation), surprise[:, 1:]
 
 
 def climb(
@@ -82,13 +84,17 @@ def climb(
     traces: Traces,
     learned: Hook = unheard,
 ) -> Climbed:
-    """Some neighbouring layers learn from what rises to the lowest of them; states and traces are theirs."""
+    """Some neighbouring layers learn from what rises to the lowest of them; states and traces are theirs.
+
+    Args:
+        chunk: without covariates.
+    """
     observed, weight = _observed(chunk), chunk.weights(rising.expectation.dtype)
-    message, below = rising
-    output, surprises, state_surprises, after = message, [], [], []
+    coming, below = rising
+    output, surprises, state_surprises, after = coming, [], [], []
     for index, (layer, before) in enumerate(zip(layers, states, strict=True)):
-        layer.check(message, before)
-        heard, _ = layer.hear(message)
+        layer.check(coming, before)
+        heard, _ = layer.hear(coming)
         window, messages = layer.delay_line(heard, before.messages)
         update = ops.local_update_(
             gradients_of(layer),
@@ -104,7 +110,7 @@ def climb(
         )
         learned(layer)
         weight_up = layer.observation.as_sent(layer.error_weight.value)
-        message = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)
+        coming = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
@@ -113,7 +119,7 @@ def climb(
         layer.error_weight.adapt(layer.observation.as_sent(update.error[:, 1:]), counted)
         layer.observation.adapt(below, chunk.targets, chunk.mask)
         layer.adapt(update.difference)
-    return Climbed(Rising(message, below), tuple(surprises), tuple(state_surprises), tuple(after), output)
+    return Climbed(Rising(coming, below), tuple(surprises), tuple(state_surprises), tuple(after), output)
 
 
 def _observed(chunk: Chunk) -> Tensor:

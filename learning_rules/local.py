@@ -164,7 +164,7 @@ class Local:
         learn_base_rate(stack.base.eta, weight * outcome.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        inbox = Inbox(depth)
+        inbox, (seen, _) = Inbox(depth), stack.parted(chunk.observations)
         for level in reversed(range(depth)):
             direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
             told = {n: said.divided(directions) for n, said in inbox.take(level).items()}
@@ -174,7 +174,7 @@ class Local:
                     stack.layers[index],
                     activity.layers[index],
                     carry.feedback[index] if carry.feedback else stack.layers[index].readout,
-                    observed=chunk.observations if stack.prior is None else None,
+                    observed=seen if stack.prior is None else None,
                 )
                 own = turned(direct, direction)
                 signals = {

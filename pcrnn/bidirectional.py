@@ -89,14 +89,15 @@ class BidirectionalStack(PredictiveStack):
         return StackState(())
 
     def observe(self, x: Tensor, state: StackState | None = None) -> tuple[BidirectionalActivity, StackState]:
-        """Read whole sequences x [B, T] or [B, T, D] in both directions and return everything that happened.
+        """Read whole sequences x [B, T] or [B, T, D (+ C)] in both directions and return everything that happened.
 
         The state that comes back is each stream's at its own end; it cannot be gone on from.
         """
         self.check(x, state)
-        base_error, base_surprise = self.sensory(x)
+        seen, covariates = self.parted(x)
+        base_error, base_surprise = self.sensory(seen)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None, covariates)]
         layers, states = [], []
         for streams, heard in zip(self.streams, self.wiring, strict=True):
             errors, coming = [], message(heard, sent)

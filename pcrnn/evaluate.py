@@ -63,9 +63,10 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
             f"inference_steps: expected 0 for {source.name}, whose labels are not seen when they are asked for, got "
             f"{config.inference_steps}; leave it out"
         )
-    numbers = count_weights(config, observation.size, None if target is None else target.size)
+    numbers = count_weights(config, observation.size, None if target is None else target.size, source.covariates)
     require_memory(numbers, torch.device("cpu"), "hidden")
-    return PredictiveStack(observation, config.hidden, target=target, **config.stack_options())
+    options = config.stack_options()
+    return PredictiveStack(observation, config.hidden, target=target, covariates=source.covariates, **options)
 
 
 def _observation(config: TrainConfig, source: Source) -> Observation:
@@ -194,7 +195,7 @@ def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Pa
     seen = watching(stack, source, begin, start + length)
     pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in seen]
     surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
-    steps = source.unpacked(source.stored("all")[start : start + length])
+    steps, _ = stack.parted(source.unpacked(source.stored("all")[start : start + length]))
     return Passage(start, steps, surprise, state_surprise)
 
 

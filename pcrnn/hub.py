@@ -50,6 +50,7 @@ def export(run: "TrainedRun", folder: Path) -> Path:
         "library": "pcrnn",
         "observation": {"family": observation.family, "size": observation.size, **weighting},
         "target": None if target is None else {"family": target.family, "size": target.size},
+        "covariates": run.stack.covariates,
         "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
         "data": run.source.state(),
         "trained": {"settings": run.config.as_mapping(), "updates": run.step},
@@ -74,18 +75,18 @@ def load(folder: str | Path) -> PredictiveStack:
     >>> expectation, state = stack(torch.zeros(1, 10, dtype=torch.long))  # doctest: +SKIP
     """
     path = Path(folder)
-    family, target, config = _described(path)
+    family, target, covariates, config = _described(path)
     weights = _weights(path / MODEL)
-    numbers = count_weights(config, family.size, None if target is None else target.size)
+    numbers = count_weights(config, family.size, None if target is None else target.size, covariates)
     require_memory(numbers, torch.device("cpu"), f"{path / CONFIG}: hidden")
-    stack = PredictiveStack(family, config.hidden, target=target, **config.stack_options())
+    stack = PredictiveStack(family, config.hidden, target=target, covariates=covariates, **config.stack_options())
     checkpoints.check_fits(stack.state_dict(), weights, str(path / MODEL))
     stack.load_state_dict(weights)
     return stack.eval()
 
 
-def _described(path: Path) -> tuple[Observation, Observation | None, TrainConfig]:
-    """The observation, the target and the settings in a folder's config."""
+def _described(path: Path) -> tuple[Observation, Observation | None, int, TrainConfig]:
+    """The observation, the target, the number of covariates and the settings in a folder's config."""
     name = path / CONFIG
     content = checkpoints.read_file(name, limit=_CONFIG_LIMIT)
     try:
@@ -100,7 +101,10 @@ def _described(path: Path) -> tuple[Observation, Observation | None, TrainConfig
         family = _FAMILIES[observation["family"]](_whole(observation["size"]), **weighting)
         expected = document.get("target")
         target = None if expected is None else _FAMILIES[expected["family"]](_whole(expected["size"]))
-        return family, target, TrainConfig.from_mapping(stack, str(name))
+        covariates = _whole(document.get("covariates", 0))
+        if covariates < 0 or (covariates and family.symbolic):
+            raise ValueError(f"covariates {covariates}")
+        return family, target, covariates, TrainConfig.from_mapping(stack, str(name))
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -46,6 +46,7 @@ class Sent(NamedTuple):
 
     error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
     state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
+    covariates: Tensor | None = None  # of the sensory level, [B, T, C]; None where a stack has none
 
 
 class LayerActivity(NamedTuple):
@@ -234,26 +235,21 @@ class PredictiveLayer(nn.Module):
             error, surprise = self.observation.prediction_error(foretold, observed)
             if inference_steps:
                 relaxed = relax_output(self, previous_output, foretold, observed, inference_steps)
-        predicted = self.predict(previous_output if relaxed is None else relaxed, None)
-        difference = (output - predicted).detach()
-        state_error, inverse_rms = ops.state_error(output, predicted)
+        predicted = self.predict(previous_output if relaxed is None else relaxed)
         activity = LayerActivity(
             output=output,
             expectation=expectation,
-            state_error=state_error,
-            state_surprise=self.state_surprise(difference),
             error=error,
             error_weight=self.observation.as_sent(self.error_weight.value).to(dtype),
             surprise=surprise,
             window=window,
             cell=cell,
-            difference=difference,
-            inverse_rms=inverse_rms,
             previous_output=previous_output,
             mixed=mixed,
             kept=kept,
             predicted=None if self.descending is None else predicted,
             relaxed=relaxed,
+            **self._missed(output, predicted),
         )
         last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
         return activity, last
@@ -283,7 +279,7 @@ class PredictiveLayer(nn.Module):
         """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
         return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
 
-    def predict(self, recalled: Tensor, previous_above: Tensor | None) -> Tensor:
+    def predict(self, recalled: Tensor, previous_above: Tensor | None = None) -> Tensor:
         """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; with r*_{t-1} for r_{t-1}, if recalled so."""
         own = F.linear(recalled, self.predictor)
         if previous_above is None or self.descending is None:
@@ -294,16 +290,19 @@ class PredictiveLayer(nn.Module):
         """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
         assert self.descending is not None and activity.predicted is not None
         predicted = activity.predicted + F.linear(previous_above, self.descending).to(activity.predicted.dtype)
-        difference = (activity.output - predicted).detach()
-        state_error, inverse_rms = ops.state_error(activity.output, predicted)
-        return activity._replace(
-            predicted=predicted,
-            state_error=state_error,
-            state_surprise=self.state_surprise(difference),
-            difference=difference,
-            inverse_rms=inverse_rms,
-            previous_above=previous_above,
-        )
+        missed = self._missed(activity.output, predicted)
+        return activity._replace(predicted=predicted, previous_above=previous_above, **missed)
+
+    def _missed(self, output: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """What an activity says of how far r_t [B, T, N] is from the prediction of it."""
+        difference = (output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(output, predicted)
+        return {
+            "state_error": state_error,
+            "state_surprise": self.state_surprise(difference),
+            "difference": difference,
+            "inverse_rms": inverse_rms,
+        }
 
     def adapt(self, difference: Tensor) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""

@@ -27,17 +27,20 @@ def machine_memory() -> int:
         return sys.maxsize
 
 
-def layer_sizes(config: TrainConfig, parameters: int, target: int | None = None) -> list[tuple[int, int]]:
-    """N and K M of every layer of a stack that observes D = `parameters`, bottom first; it may have a target."""
-    heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None)
+def layer_sizes(
+    config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0
+) -> list[tuple[int, int]]:
+    """N and K M of every layer of a stack that observes D = `parameters`, bottom first; see `count_weights`."""
+    heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
     return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
 
 
-def count_weights(config: TrainConfig, parameters: int, target: int | None = None) -> int:
+def count_weights(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
     """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rates.
 
     Args:
         target: natural parameters of a target, if it has one, which the layers then expect.
+        covariates: numbers of a step that are known beforehand and heard by its first layer.
     """
     expected = parameters if target is None else target
     cell = _cell(config)
@@ -51,21 +54,22 @@ def count_weights(config: TrainConfig, parameters: int, target: int | None = Non
         + descending
         + sum(
             cell.blocks * units * window + biases * units + square * units * units + expected * units
-            for units, window in layer_sizes(config, parameters, target)
+            for units, window in layer_sizes(config, parameters, target, covariates)
         )
     )
 
 
-def count_numbers(config: TrainConfig, parameters: int, target: int | None = None) -> int:
+def count_numbers(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
     """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
-    sizes = layer_sizes(config, parameters, target)
+    sizes = layer_sizes(config, parameters, target, covariates)
     cell = _cell(config)
     traced = cell.components * cell.traced_blocks if config.trace == "exact" else 0
     heard = 1 if cell.recurrent_blocks else 0
     traces = sum(traced * units * (window + heard * units) for units, window in sizes)
     steps = sum(cell.blocks * units + window for units, window in sizes)
     learning = traces if config.rule == "local" else 0
-    return 4 * count_weights(config, parameters, target) + config.batch * (learning + config.chunk * steps)
+    weights = count_weights(config, parameters, target, covariates)
+    return 4 * weights + config.batch * (learning + config.chunk * steps)
 
 
 def _cell(config: TrainConfig) -> type[Cell]:

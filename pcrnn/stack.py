@@ -11,6 +11,7 @@ learns a label or a regression target at every step instead.
 
 With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.wiring`.
+With covariates what is known of the next step beforehand stands in u[1]_t beside pi[0] e[0]_t; it is never expected.
 With inference steps x_t corrects r[l]_{t-1} before the next state is foretold from it, see `pcrnn.inference`.
 
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.running.ErrorWeight`; or 1 where errors are not
@@ -35,7 +36,7 @@ from pcrnn.wiring import Block, Skip, blocks, width
 class Chunk(NamedTuple):
     """A piece of a sequence to learn from: what is seen, what is to be expected, and where that counts."""
 
-    observations: Tensor  # x_t, [B, T] symbols or [B, T, D]
+    observations: Tensor  # x_t, [B, T] symbols or [B, T, D]; with covariates [B, T, D + C]
     targets: Tensor  # what eta_t is compared with: x_{t+1}, or the label of step t
     mask: Tensor | None = None  # True where a target counts, [B, T]; None means everywhere
 
@@ -130,7 +131,7 @@ class BaseRate(nn.Module):
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
 
     def message(self, error: Tensor) -> Tensor:
-        """What goes up: pi e, [B, T, D]."""
+        """What goes up of errors: pi e, [B, T, D]."""
         return self.observation.as_sent(self.error_weight.value).to(error.dtype) * error
 
 
@@ -178,6 +179,9 @@ class PredictiveStack(nn.Module):
         top_down: send up only what the layer above did not expect; see `pcrnn.top_down`.
         inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
             see `pcrnn.inference`. Not with a target, which is not seen at test time.
+        covariates: the number C of covariates: a step of x is then [D + C], and its last C numbers, which must be
+            finite, are heard beside the sensory level's error, but never expected, scored or learned from. At step t
+            they tell what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
 
     `wiring` has the blocks of every layer's message, bottom first.
 
@@ -205,6 +209,7 @@ class PredictiveStack(nn.Module):
         skip: Skip = "none",
         top_down: bool = False,
         inference_steps: int = 0,
+        covariates: int = 0,
     ) -> None:
         super().__init__()
         if not hidden_sizes:
@@ -214,11 +219,14 @@ class PredictiveStack(nn.Module):
             raise ValueError(f"PredictiveStack: expected inference_steps of {wanted}, got {inference_steps}")
         if inference_steps:
             _ = observation.curvature  # raises for a family that has none
-        self.inference_steps = inference_steps
+        if covariates < 0 or (covariates and observation.symbolic):
+            wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
+            raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
+        self.inference_steps, self.covariates = inference_steps, covariates
         self.sensory = BaseRate(observation, weigh_errors)
         self.prior = None if target is None else BaseRate(target)
         sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
-        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None)
+        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
         self.top_down = top_down
         layers = []
         for level, (size, heard) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
@@ -247,7 +255,7 @@ class PredictiveStack(nn.Module):
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
         stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
-        stack.top_down, stack.inference_steps = False, 0
+        stack.top_down, stack.inference_steps, stack.covariates = False, 0, 0
         stack.layers = Layers([layer])
         return stack
 
@@ -284,18 +292,19 @@ class PredictiveStack(nn.Module):
         return activity.layers[-1].expectation, state
 
     def observe(self, x: Tensor, state: StackState | None = None) -> tuple[StackActivity, StackState]:
-        """Run over observations x [B, T] or [B, T, D] and return everything that happened, with the state after.
+        """Run over observations x [B, T] or [B, T, D (+ C)] and return everything that happened, with the state after.
 
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
         self.check(x, state)
         state = self.initial_state(x.shape[0]) if state is None else state
-        base_error, base_surprise = self.sensory(x)
+        seen, covariates = self.parted(x)
+        base_error, base_surprise = self.sensory(seen)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None)]
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None, covariates)]
         layers, states = [], []
         for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
-            observed, rest = x if self.prior is None else None, None
+            observed, rest = seen if self.prior is None else None, None
             if layers and self.top_down:
                 rest = self._unexplained(layers, heard)
                 sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
@@ -317,6 +326,18 @@ class PredictiveStack(nn.Module):
         activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
 
+    def parted(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What of x [..., D + C] is observed, [..., D], and its covariates, [..., C]; x and None where it has none."""
+        if not self.covariates:
+            return x, None
+        seen, covariates = x.split((x.shape[-1] - self.covariates, self.covariates), -1)
+        return seen, covariates
+
+    def learned(self, chunk: Chunk) -> Chunk:
+        """What of a chunk is learned from: its observations and targets without covariates."""
+        targets = self.parted(chunk.targets)[0] if self.prior is None else chunk.targets
+        return chunk._replace(observations=self.parted(chunk.observations)[0], targets=targets)
+
     def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
         """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
         lower, seen = self.layers[len(layers) - 1], layers[-1]
@@ -327,7 +348,7 @@ class PredictiveStack(nn.Module):
 
     def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
-        supervised = self.prior is not None
+        chunk, supervised = self.learned(chunk), self.prior is not None
         fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
         pairs = [
             level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
@@ -345,6 +366,7 @@ class PredictiveStack(nn.Module):
     @torch.no_grad()
     def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
+        chunk = self.learned(chunk)
         if self.prior is None:
             for level, error in zip(self.levels, outcome.error, strict=True):
                 counted = level.observation.counted(chunk.targets, chunk.mask)
@@ -359,7 +381,12 @@ class PredictiveStack(nn.Module):
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
-        self.observation.check(x)
+        if self.covariates and x.shape[-1:] != (self.observation.size + self.covariates,):
+            raise ValueError(
+                f"PredictiveStack: expected [..., {self.observation.size} + {self.covariates}] for "
+                f"{self.observation.size} observed channels and {self.covariates} covariates, got {list(x.shape)}"
+            )
+        self.observation.check(self.parted(x)[0])
         wanted = 2 if self.observation.symbolic else 3
         if x.dim() != wanted:
             raise ValueError(

@@ -199,7 +199,7 @@ class Trainer:
         target = source.target()
         if target is not None and config.parallel != "none":
             raise UsageError(f"parallel: expected none for labelled sequences, got {config.parallel}; leave it out")
-        sizes = source.observation().size, None if target is None else target.size
+        sizes = source.observation().size, None if target is None else target.size, source.covariates
         needed = count_numbers(config, *sizes) // self.team.size  # at the least
         require_memory(needed, self.device, "hidden, batch, chunk")
         torch.manual_seed(config.seed)

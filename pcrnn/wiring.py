@@ -6,10 +6,11 @@
     dense         m[l-1], m[l-2], ..., m[0]
     residual      pi e[l-1], and eps[l-1] + eps[l-2] + ... + eps[1]
 
-where m[0] = pi e[0] and m[l] = concat(pi e[l], eps[l]), without e[l] where a target is learned. A residual connection
-carries a layer's input past it, to be added to what it puts out. Of the two prediction errors only the state error
-gains by one: an observation's error e[l] = e[l-1] + mu(eta[l-1]) - mu(eta[l]) is what arrived minus what the layer
-explained already, since expectations add. So the state error that goes up is the layer's own plus the one it received.
+where m[0] = pi e[0], with the covariates of a stack that has some, and m[l] = concat(pi e[l], eps[l]), without e[l]
+where a target is learned. A residual connection carries a layer's input past it, to be added to what it puts out. Of
+the two prediction errors only the state error gains by one: an observation's error e[l] = e[l-1] + mu(eta[l-1]) -
+mu(eta[l]) is what arrived minus what the layer explained already, since expectations add. So the state error that goes
+up is the layer's own plus the one it received.
 
 An edge of the wiring is a level whose errors stand in a layer's message, alone or in a sum; the hops of the local rule
 count edges. Sources: He et al. (2016) for residual, Huang et al. (2017) for dense connections.
@@ -22,36 +23,39 @@ Skip = Literal["none", "residual", "dense", "every-other"]
 
 
 class Block(NamedTuple):
-    """Neighbouring columns of a message: one kind of error, summed over the levels it comes from."""
+    """Neighbouring columns of a message: covariates, or one kind of error, summed over the levels it comes from."""
 
-    part: Literal["error", "state_error"]
+    part: Literal["error", "state_error", "covariates"]
     levels: tuple[int, ...]  # 0 is the sensory level, l is layer l
     width: int
 
 
 def blocks(
-    skip: Skip, observed: int, hidden_sizes: Sequence[int], *, errors_rise: bool = True
+    skip: Skip, observed: int, hidden_sizes: Sequence[int], *, errors_rise: bool = True, covariates: int = 0
 ) -> tuple[tuple[Block, ...], ...]:
     """What the message of every layer is made of, bottom first.
 
     Args:
         observed: natural parameters of an observation.
         errors_rise: whether layers send their expectation's errors up; not where they expect a target.
+        covariates: numbers of a step that are known beforehand, which go up beside the sensory level's error.
 
     Raises ValueError as `check` does.
     """
     check(skip, hidden_sizes)
 
     def sent(level: int) -> list[Block]:
-        error = [Block("error", (level,), observed)] if errors_rise or level == 0 else []
-        return error + ([Block("state_error", (level,), hidden_sizes[level - 1])] if level else [])
+        if level == 0:
+            return [Block("error", (0,), observed)] + ([Block("covariates", (0,), covariates)] if covariates else [])
+        error = [Block("error", (level,), observed)] if errors_rise else []
+        return [*error, Block("state_error", (level,), hidden_sizes[level - 1])]
 
     def heard(below: int) -> list[Block]:
         """By the layer right above level `below`."""
-        if skip == "residual":
+        if skip == "residual" and below:
             *error, last = sent(below)
-            return [*error, last._replace(levels=tuple(range(below, 0, -1)))] if below else [last]
-        lowest = {"none": below, "every-other": max(below - 1, 0), "dense": 0}[skip]
+            return [*error, last._replace(levels=tuple(range(below, 0, -1)))]
+        lowest = {"every-other": max(below - 1, 0), "dense": 0}.get(skip, below)
         return [block for level in range(below, lowest - 1, -1) for block in sent(level)]
 
     return tuple(tuple(heard(below)) for below in range(len(hidden_sizes)))

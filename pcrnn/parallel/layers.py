@@ -201,7 +201,7 @@ class LayerShare:
             rising = Rising(*team.receives((*steps, width), (*steps, size), like=layers[0].weight))
             # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
             below = (0 * rising.message.sum()).expand(steps)
-        climbed = climb(layers, chunk, rising, state.layers[own], carry.traces[own], learned)
+        climbed = climb(layers, learner.learned(chunk), rising, state.layers[own], carry.traces[own], learned)
         if not team.top:
             team.sends(*climbed.rising)
         nothing = torch.zeros_like(climbed.surprise[0])

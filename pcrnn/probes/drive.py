@@ -51,10 +51,16 @@ class Driven(Observation):
 def driven(stack: PredictiveStack) -> PredictiveStack:
     """A copy that takes statistics T [B, T, D] in place of observations; frozen, float64, on the CPU.
 
-    Raises UsageError for a layer inside somebody else's model, which has no level 0 to drive.
+    Raises UsageError for a layer inside somebody else's model, which has no level 0 to drive, and for covariates, which
+    have no statistic.
     """
     if not isinstance(stack.sensory, BaseRate):
         raise UsageError("probe: expected a stack with a base rate, got a view of one layer; probe the whole stack")
+    if stack.covariates:
+        raise UsageError(
+            f"probe: expected a stack without covariates, got {stack.covariates} (a calendar's); probe one trained "
+            "without a calendar, or its gates"
+        )
     copy = deepcopy(stack).to("cpu", torch.float64).eval().requires_grad_(False)
     for level in [copy.sensory, *(copy.layers if copy.prior is None else ())]:
         level.observation = Driven(level.observation)

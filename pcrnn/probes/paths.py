@@ -34,9 +34,10 @@ def counted_paths(stack: PredictiveStack) -> int:
     computes inside, with however many nodes, is no path of its own.
     """
     observation = stack.observation
-    shape, dtype = ((1, 1), torch.long) if observation.symbolic else ((1, 1, observation.size), stack.base.eta.dtype)
+    step = (1, 1) if observation.symbolic else (1, 1, observation.size + stack.covariates)
+    dtype = torch.long if observation.symbolic else stack.base.eta.dtype
     with torch.enable_grad():
-        activity, _ = stack.observe(torch.zeros(shape, dtype=dtype, device=stack.base.eta.device))
+        activity, _ = stack.observe(torch.zeros(step, dtype=dtype, device=stack.base.eta.device))
     nodes = [layer.output.grad_fn for layer in activity.layers]
     return _count([_met(node, {other: index for index, other in enumerate(nodes)}) for node in nodes])
 

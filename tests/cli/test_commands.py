@@ -1,18 +1,37 @@
-"""The five commands, used as a person would: what they write, print and return."""
+"""The commands, used as a person would: what they write, print and return."""
 
+import ast
 import csv
+import inspect
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
+import pcrnn
 from pcrnn.cells import CELLS
 from pcrnn.config import TrainConfig
 from pcrnn.optimiser import learning_rate
 from pcrnn.run import RunFolder, columns, read_metrics
 from tests.conftest import TINY, refused
+
+
+def test_the_flags_are_read_without_waiting_for_torch():
+    asked = "import sys, pcrnn.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+def test_public_names_are_there_when_asked_for_and_no_others():
+    declared = [node for node in ast.walk(ast.parse(inspect.getsource(pcrnn))) if isinstance(node, ast.ImportFrom)]
+    names = {alias.asname: node.module for node in declared for alias in node.names if alias.asname}
+    assert {name: getattr(pcrnn, name).__module__ for name in names} == names
+    assert set(names) <= set(dir(pcrnn))
+    with pytest.raises(AttributeError, match="module 'pcrnn' has no attribute 'Stack'"):
+        _ = pcrnn.Stack
 
 
 def test_train_leaves_settings_metrics_pictures_and_a_checkpoint(run):

@@ -31,7 +31,7 @@ def test_the_top_layer_hears_what_the_table_says(target):
         assert heard_levels(stack.wiring[2]) == levels
         torch.testing.assert_close(activity.layers[2].window, concatenated(sent, levels), rtol=0, atol=0)
     _, activity, sent = observed("residual", target)
-    error, own = sent[2]
+    error, own, _ = sent[2]
     carried = [own + sent[1].state_error] if error is None else [error, own + sent[1].state_error]
     torch.testing.assert_close(activity.layers[2].window, torch.cat(carried, -1), rtol=0, atol=0)
 
