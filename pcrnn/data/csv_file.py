@@ -3,6 +3,8 @@
 Two parsers of one grammar: `np.loadtxt`, fast, takes the whole body or nothing; where it takes nothing, the
 standard library's reader goes cell by cell and finds out why. A place is file:line:column, column being the
 number of the FIELD, from 1.
+
+Shapes: T rows, W columns of the file, D of them channels.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from pcrnn.data.calendar import Clock, is_time, microseconds, why_no_time
 from pcrnn.data.files import decode_utf8, locate, read_bytes
 from pcrnn.errors import DataError
 
@@ -24,18 +27,45 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 
 
 class Table(NamedTuple):
-    """values [T, D] float64, finite or, where missing, NaN; columns: D names, None where there are none."""
+    """values [T, D] float64, finite or, where missing, NaN; columns: D names, None where there are none; clock: of the
+    rows, where a column holds times."""
 
     values: np.ndarray
     columns: tuple[str, ...] | None
+    clock: Clock | None = None
 
 
-def read_csv(path: Path, *, missing: bool = False) -> Table:
+class Chosen(NamedTuple):
+    """Places of a file's columns, from 0: those that are channels, in their order, and that of times."""
+
+    channels: Sequence[int]
+    time: int | None = None
+
+
+Choice = Callable[[Sequence[str]], Chosen]
+"""Which of a file's W columns to take, by their names; numbers from 1 stand for them where they have none."""
+
+
+def every_column(names: Sequence[str]) -> Chosen:
+    return Chosen(range(len(names)))
+
+
+def numbered(width: int) -> tuple[str, ...]:
+    """What columns without names are called: their numbers from 1."""
+    return tuple(str(place) for place in range(1, width + 1))
+
+
+def read_csv(path: Path, choose: Choice = every_column, *, missing: bool = False, timed: bool = False) -> Table:
     """Read a table of numbers, separated by comma, semicolon or tab (whichever the first line has most of).
 
     The first row is a header when its cells are names; where they are numbers it is data. Quotes, a
-    byte-order mark and any line ending are accepted, empty lines only at the end. With `missing` a cell may be one
-    of `MISSING`, which is NaN in the table.
+    byte-order mark and any line ending are accepted, empty lines only at the end. Below a header, columns that are not
+    chosen may hold anything.
+
+    Args:
+        choose: which columns are channels, and which one holds times.
+        missing: whether a cell may be one of `MISSING`, which is NaN in the table; no time may.
+        timed: whether `choose` takes one of times, which the first row may then have beside numbers.
 
     Raises:
         DataError: names file:line:column, what was expected, what came and the fix.
@@ -45,23 +75,42 @@ def read_csv(path: Path, *, missing: bool = False) -> Table:
     _require_text(text, name)
     delimiter = _delimiter(text)
     _, first, lines = next(_rows(text, delimiter, name))
-    columns = _header(first, name, missing)
+    columns = _header(first, name, missing, timed)
+    chosen = choose(columns or numbered(len(first)))
     skipped = lines if columns else 0
     body = "".join(text.split("\n", skipped)[skipped:])
     if not body:
         raise DataError(
             f"{name}:{skipped + 1}:1: expected rows of numbers below the header, came the end of the file; add data"
         )
-    values = parse_fast(body, delimiter, len(first))
+    values = parse_fast(body, delimiter, len(first), chosen.time)
     if values is None:
-        values = parse_carefully(body, delimiter, columns or ("",) * len(first), name, skipped, missing=missing)
-    return Table(values, columns)
+        names = columns or ("",) * len(first)
+        values = parse_carefully(body, delimiter, names, name, skipped, missing=missing, chosen=chosen)
+    return take(values, columns, chosen)
 
 
-def parse_fast(body: str, delimiter: str, width: int) -> np.ndarray | None:
-    """The rows as [T, width], None at any doubt: a cell that is no plain finite number, another width."""
+def take(values: np.ndarray, columns: tuple[str, ...] | None, chosen: Chosen) -> Table:
+    """The table that was chosen of the cells [T, W] of a file."""
+    channels, time = chosen
+    clock = None
+    if time is not None:
+        clock = Clock(columns[time] if columns else str(time + 1), values[:, time].astype("datetime64[us]"))
+    if list(channels) != list(range(values.shape[1])):
+        values = np.ascontiguousarray(values[:, channels])
+    return Table(values, columns and tuple(columns[place] for place in channels), clock)
+
+
+def parse_fast(body: str, delimiter: str, width: int, time: int | None = None) -> np.ndarray | None:
+    """The rows as [T, width], None at any doubt: a cell that is no plain finite number, another width.
+
+    The column at the place `time` holds times, which are microseconds in the rows.
+    """
+    times: dict[int | str, Callable[[str], float]] = {} if time is None else {time: microseconds}
     try:
-        values = np.loadtxt(io.StringIO(body), delimiter=delimiter, comments=None, ndmin=2)
+        values = np.loadtxt(
+            io.StringIO(body), delimiter=delimiter, comments=None, ndmin=2, converters=times, encoding=None
+        )
     except ValueError:
         return None
     whole = values.shape == (body.count("\n") + 1, width)
@@ -69,18 +118,29 @@ def parse_fast(body: str, delimiter: str, width: int) -> np.ndarray | None:
 
 
 def parse_carefully(
-    body: str, delimiter: str, columns: Sequence[str], name: str, skipped: int = 0, *, missing: bool = False
+    body: str,
+    delimiter: str,
+    columns: Sequence[str],
+    name: str,
+    skipped: int = 0,
+    *,
+    missing: bool = False,
+    chosen: Chosen | None = None,
 ) -> np.ndarray:
-    """The rows as [T, D], cell by cell.
+    """The rows as [T, W], cell by cell; what is not chosen is 0.
 
     Args:
-        columns: a name, or "", for each of D.
+        columns: a name, or "", for each of W.
         skipped: how many lines of the file came before the body.
         missing: whether values may be missing, which are NaN then.
+        chosen: all columns by default.
 
     Raises:
-        DataError: at the first cell that is no finite number, or the first row of another width.
+        DataError: at the first cell that is no finite number, or no time, or the first row of another width.
     """
+    channels, time = chosen or every_column(columns)
+    number = _gap_or_finite if missing else _finite
+    readers = [(i, _time if i == time else number) for i in range(len(columns)) if i == time or i in channels]
     values = []
     for line, cells, _ in _rows(body, delimiter, name, skipped):
         if missing and not cells and len(columns) == 1:
@@ -93,12 +153,10 @@ def parse_carefully(
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
                 f"came {len(cells)}; mend the row"
             )
-        values.append(
-            [
-                math.nan if missing and _is_missing(cell) else _finite(cell, f"{name}:{line}:{i}", columns[i - 1])
-                for i, cell in enumerate(cells, 1)
-            ]
-        )
+        row = [0.0] * len(columns)
+        for i, read in readers:
+            row[i] = read(cells[i], f"{name}:{line}:{i + 1}", columns[i])
+        values.append(row)
     return np.array(values, np.float64)
 
 
@@ -135,10 +193,10 @@ def _rows(text: str, delimiter: str, name: str, skipped: int = 0) -> Iterator[tu
         yield line, cells, skipped + reader.line_num
 
 
-def _header(cells: list[str], name: str, missing: bool) -> tuple[str, ...] | None:
-    """The names in the first row, None where it holds numbers, of which some may be missing."""
+def _header(cells: list[str], name: str, missing: bool, timed: bool) -> tuple[str, ...] | None:
+    """The names in the first row, None where it holds numbers, of which some may be missing, and times if `timed`."""
     names = [cell.strip() for cell in cells]
-    numbers = [_number(cell) is not None for cell in names]
+    numbers = [_number(cell) is not None or (timed and is_time(cell)) for cell in names]
     if missing and (any(numbers) or all(map(_is_missing, names))):
         numbers = [number or _is_missing(cell) for cell, number in zip(names, numbers, strict=True)]
     words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]
@@ -149,7 +207,7 @@ def _header(cells: list[str], name: str, missing: bool) -> tuple[str, ...] | Non
         raise DataError(
             f"{name}:1:{word + 1}: expected a first row of names only or of numbers only, "
             f"came {_shown(names[word])} beside {_shown(names[number])}; "
-            "name every column, or make every cell a number"
+            f"name every column, or make every cell a number{_name_time(names[word], str(word + 1))}"
         )
     require_names(names, f"{name}:1")
     return tuple(names)
@@ -178,13 +236,27 @@ def _finite(cell: str, place: str, column: str) -> float:
     number = _number(cell)
     if number is not None and math.isfinite(number):
         return number
-    where = f" in column {_shown(column)}" if column else ""
-    came = _shown(cell) if cell.strip() else "an empty cell"
     allow = " (a missing value? allow them with ?missing=skip after the file's name)" if _is_missing(cell) else ""
     raise DataError(
-        f"{place}: expected a finite number (like -1.5e3){where}, came {came}; "
-        f"mend it, or remove the row or column{allow}"
+        f"{place}: expected a finite number (like -1.5e3){_in(column)}, came {_cell(cell)}; "
+        f"mend it, or remove the row or column{allow}{_name_time(cell, column or place.rpartition(':')[2])}"
     )
+
+
+def _gap_or_finite(cell: str, place: str, column: str) -> float:
+    return math.nan if _is_missing(cell) else _finite(cell, place, column)
+
+
+def _time(cell: str, place: str, column: str) -> float:
+    try:
+        return microseconds(cell)
+    except ValueError:
+        raise DataError(f"{place}: {why_no_time(_cell(cell), cell, _in(column))}") from None
+
+
+def _name_time(cell: str, column: str) -> str:
+    """The end of a message about a cell that is no number: which option reads it, if it is a time."""
+    return f" (times? say so with ?time={column} after the file's name)" if is_time(cell) else ""
 
 
 def _is_missing(cell: str) -> bool:
@@ -203,6 +275,14 @@ def _number(cell: str) -> float | None:
 
 def _shown(cell: str) -> str:
     return repr(cell if len(cell) <= 40 else cell[:37] + "...")
+
+
+def _cell(cell: str) -> str:
+    return _shown(cell) if cell.strip() else "an empty cell"
+
+
+def _in(column: str) -> str:
+    return f" in column {_shown(column)}" if column else ""
 
 
 def _count(width: int) -> str:

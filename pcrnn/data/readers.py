@@ -23,7 +23,7 @@ class Reader(NamedTuple):
 
 READERS: dict[str, Reader] = {
     "text": Reader(text.open_text),
-    "series": Reader(series.open_series, ("columns", "missing")),
+    "series": Reader(series.open_series, ("columns", "missing", "time", "calendar")),
     "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
     "music": Reader(music.open_music, ("frames-per-beat", "validate")),
     "labelled": Reader(labelled.open_labelled, ("split",)),

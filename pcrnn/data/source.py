@@ -1,6 +1,6 @@
 """What every data set offers, whatever it was read from.
 
-Shapes: T steps, D channels (or symbols of a vocabulary).
+Shapes: T steps, D channels (or symbols of a vocabulary), C covariates.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Source(ABC):
     unit: str
     nats_per_unit: float
     covariates: int = 0
-    """How many of a step's last numbers are known beforehand: heard by the stack, never expected or learned from."""
+    """C: how many of a step's last numbers are known beforehand: heard by the stack, never expected or learned from."""
 
     @abstractmethod
     def observation(self) -> Observation:
@@ -52,11 +52,11 @@ class Source(ABC):
         """The steps of one split as they are kept, in time order: a view, as narrow as they allow."""
 
     def unpacked(self, stored: Tensor) -> Tensor:
-        """Steps as a stack observes them, of steps as they are kept: int64 [...] or float32 [..., D]."""
+        """Steps as a stack observes them, of steps as they are kept: int64 [...] or float32 [..., D + C]."""
         return stored
 
     def sequence(self, split: Split) -> Tensor:
-        """The steps of one split, in time order: int64 [T] or float32 [T, D]; a copy where they are kept narrower."""
+        """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where kept narrower."""
         return self.unpacked(self.stored(split))
 
     @abstractmethod
