@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comparisons import alignment, applications, online, quality, record
+from comparisons import alignment, applications, depth, gaps, online, quality, record
 from comparisons.suite import SUITES
 
 ROOT = Path(__file__).parents[1]
@@ -131,23 +131,26 @@ def beside(rows: list[Record]) -> str:
 
 
 def depth_part(found: Record) -> list[str]:
-    """Distance to BPTT at every depth, a column for every depth."""
-    updates = " and ".join(map(str, found["config"]["updates"]))
-    says = f"Stacks of equal parameters and the distance to BPTT after {updates} updates"
-    return [_along(found, lambda row: f"{row['layers']} layers of {row['units']}"), _best_rates(says, "depth", found)]
+    """Distance to BPTT, a table for every data set and budget, a column for every depth."""
+    tables = [
+        _along(here, lambda row: f"{row['layers']} layers of {row['units']}", f"learner, {here[0]['updates']} updates")
+        for here in gaps.panels(found["rows"], depth.AXIS).values()
+    ]
+    says = "Stacks of equal parameters and the distance to BPTT after so many updates"
+    return [*tables, _best_rates(says, "depth", found)]
 
 
 def chunks_part(found: Record) -> list[str]:
     """Distance to BPTT truncated to the same chunk, a column for every chunk."""
     says = "The same stack in chunks of so many steps, and the distance to BPTT truncated to the same chunk"
-    return [_along(found, lambda row: f"chunks of {row['chunk']}"), _best_rates(says, "chunks", found)]
+    return [_along(found["rows"], lambda row: f"chunks of {row['chunk']}"), _best_rates(says, "chunks", found)]
 
 
-def _along(found: Record, place: Callable[[Record], str]) -> str:
+def _along(measured: Sequence[Record], place: Callable[[Record], str], learner: str = "learner") -> str:
     """A row a learner, a column for every data set and place."""
     rows: dict[str, dict[str, str]] = {}
-    columns = {"rule": "learner"}
-    for row in found["rows"]:
+    columns = {"rule": learner}
+    for row in measured:
         key = f"{row['data']}, {place(row)}"
         columns[key] = f"{key}, {row['unit']}"
         rows.setdefault(row["rule"], {"rule": row["rule"]})[key] = _with_gap(row)
@@ -203,11 +206,11 @@ def alignment_part(found: Record) -> list[str]:
     rows = []
     for scored in alignment.beside_the_score(found["rows"], found["scores"]):
         row = {"rule": scored["rule"], "score": _with_gap({**scored, "figure": scored["bits"]})}
-        for depth in config["depths"]:
-            at = [one["gates_cosine"] for one in lowest if (one["rule"], one["depth"]) == (scored["rule"], depth)]
-            row |= {f"{depth}": f"{statistics.fmean(at):.2f}"} if at else {}
+        for layers in config["depths"]:
+            at = [one["gates_cosine"] for one in lowest if (one["rule"], one["depth"]) == (scored["rule"], layers)]
+            row |= {f"{layers}": f"{statistics.fmean(at):.2f}"} if at else {}
         rows += [row] if scored["rule"] in SHOWN_RULES else []
-    columns = {"rule": "rule"} | {f"{depth}": f"cosine, {depth} deep" for depth in config["depths"]}
+    columns = {"rule": "rule"} | {f"{layers}": f"cosine, {layers} deep" for layers in config["depths"]}
     columns["score"] = f"bits/char, {config['scored_depth']} deep"
     says = (
         "Gradient of the lowest layer beside whole BPTT's, and what each rule scores; the one does not rank the other"

@@ -82,17 +82,31 @@ def test_every_data_set_has_a_column_with_its_unit():
 @pytest.mark.parametrize(
     ("part", "about", "heading"),
     [
-        (report.depth_part, {"layers": 6, "units": 75}, "pydoc, 6 layers of 75, bits/char"),
-        (report.chunks_part, {"chunk": 8}, "pydoc, chunks of 8, bits/char"),
+        (
+            report.depth_part,
+            {"layers": 6, "units": 75, "updates": 9},
+            "learner, 9 updates | pydoc, 6 layers of 75, bits/char",
+        ),
+        (report.chunks_part, {"chunk": 8}, "learner | pydoc, chunks of 8, bits/char"),
     ],
 )
 def test_along_an_axis_every_place_has_a_column(part, about, heading):
     rows = [quality_row(rule, 2.0, gap) | about for rule, gap in (("bptt", 0.0), ("top, exact", -1.0))]
-    found = {"environment": record.environment(), "config": {"seeds": 3, "updates": [6]}, "rows": rows}
+    found = {"environment": record.environment(), "config": {"seeds": 3}, "rows": rows}
     table, _ = part(found)
     head, _, bptt, top = table.splitlines()
-    assert head == f"| learner | {heading} |"
+    assert head == f"| {heading} |"
     assert bptt == "| bptt | 2.000 |" and top.startswith("| top, exact | 2.000 (-1.0 %")
+
+
+def test_every_budget_has_a_table_of_its_own():
+    about = {"layers": 3, "units": 128}
+    rows = [quality_row("bptt", 2.0, 0.0) | about | {"updates": updates} for updates in (600, 3000)]
+    *tables, _ = report.depth_part({"environment": record.environment(), "config": {"seeds": 3}, "rows": rows})
+    assert [table.splitlines()[0].split(" | ")[0] for table in tables] == [
+        "| learner, 600 updates",
+        "| learner, 3000 updates",
+    ]
 
 
 def test_the_readme_has_what_long_lags_says_of_itself_and_where_it_came_from(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pcrnn import Categorical, PredictiveStack
+from pcrnn import Categorical, Chunk, PredictiveStack
 from pcrnn.running import ErrorWeight
 
 SYMBOLS, BATCH, STEPS = 5, 3, 14
@@ -35,3 +35,23 @@ def make_stack():
         return stack
 
     return make
+
+
+def in_chunks(stack, rule, x, chunk=99):
+    """All surprises, and the gradients of all layers, summed over chunks of frozen weights."""
+    state, carry, surprises = None, rule.init(stack, len(x)), []
+    total = [torch.zeros_like(p) for p in stack.layers.parameters()]
+    for start in range(0, x.shape[1] - 1, chunk):
+        piece = x[:, start : start + chunk + 1]
+        stack.zero_grad(set_to_none=False)
+        result, state, carry = rule.accumulate(stack, Chunk.of_stream(piece), state, carry)
+        surprises.append(result.surprise)
+        for sum_, p in zip(total, stack.layers.parameters(), strict=True):
+            sum_ += p.grad * (piece.shape[1] - 1)
+    return [torch.cat(surprises, -1), *total]
+
+
+def assert_same(mine, theirs):
+    """Tensor by tensor, to many digits."""
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

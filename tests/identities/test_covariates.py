@@ -11,6 +11,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.optimiser import adamw
 from pcrnn.running import RunningVariance
 from pcrnn.wiring import Skip, width
+from tests.identities.conftest import assert_same, in_chunks
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 D, C, LAYERS = 2, 3, 3
@@ -34,25 +35,6 @@ def make(covariates=C, rate=0.0, **options):
     return stack
 
 
-def learned(stack, rule, x, chunk=99):
-    """All surprises, and the gradients of all layers, summed over chunks of frozen weights."""
-    state, carry, surprises = None, rule.init(stack, len(x)), []
-    total = [torch.zeros_like(p) for p in stack.layers.parameters()]
-    for start in range(0, x.shape[1] - 1, chunk):
-        piece = x[:, start : start + chunk + 1]
-        stack.zero_grad(set_to_none=False)
-        result, state, carry = rule.accumulate(stack, Chunk.of_stream(piece), state, carry)
-        surprises.append(result.surprise)
-        for sum_, p in zip(total, stack.layers.parameters(), strict=True):
-            sum_ += p.grad * (piece.shape[1] - 1)
-    return [torch.cat(surprises, -1), *total]
-
-
-def assert_same(mine, theirs):
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other, **TOLERANCE)
-
-
 @pytest.mark.parametrize("rule", ["local", "bptt"])
 @pytest.mark.parametrize("skip", Skip.__args__)
 def test_a_stack_that_weighs_covariates_with_nothing_is_one_without_them(x, rule, skip):
@@ -71,7 +53,7 @@ def test_a_stack_that_weighs_covariates_with_nothing_is_one_without_them(x, rule
         if isinstance(part, RunningVariance):
             part.variance.copy_(plain.variance)
     rule = learning_rules.make(rule)
-    mine, theirs = learned(with_them, rule, x), learned(without, rule, x[..., :D])
+    mine, theirs = in_chunks(with_them, rule, x), in_chunks(without, rule, x[..., :D])
     names = ["surprise", *(name for name, _ in without.layers.named_parameters())]
     for name, one, other in zip(names, mine, theirs, strict=True):
         if name.endswith(".weight"):
@@ -82,23 +64,23 @@ def test_a_stack_that_weighs_covariates_with_nothing_is_one_without_them(x, rule
 @pytest.mark.parametrize("options", [{}, {"skip": "dense"}, {"skip": "residual"}, {"cell": "rotating"}])
 def test_all_hops_equal_bptt_inside_one_chunk(x, options):
     local, bptt = learning_rules.make("local", hops=LAYERS), learning_rules.make("bptt")
-    assert_same(learned(make(**options), local, x), learned(make(**options), bptt, x))
+    assert_same(in_chunks(make(**options), local, x), in_chunks(make(**options), bptt, x))
 
 
 @pytest.mark.parametrize("credit", ["layer", "top"])
 @pytest.mark.parametrize("options", [{}, {"inference_steps": 2}, {"top_down": True}])
 def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(x, credit, options):
     rule = learning_rules.make("local", credit=credit)
-    whole = learned(make(**options), rule, x)
-    assert_same(learned(make(**options), rule, x, chunk=4), whole)
+    whole = in_chunks(make(**options), rule, x)
+    assert_same(in_chunks(make(**options), rule, x, chunk=4), whole)
     assert all(part.isfinite().all() for part in whole)
 
 
 def test_one_call_a_layer_equals_the_general_path_running_variances_too(x, monkeypatch):
     rule, fast, general = learning_rules.make("local", credit="layer"), make(rate=0.3), make(rate=0.3)
-    mine = learned(fast, rule, x, chunk=4)
+    mine = in_chunks(fast, rule, x, chunk=4)
     monkeypatch.setattr(type(rule), "in_one_sweep", lambda self, stack: False)
-    assert_same(mine, learned(general, rule, x, chunk=4))
+    assert_same(mine, in_chunks(general, rule, x, chunk=4))
     assert_same(fast.state_dict().values(), general.state_dict().values())
 
 

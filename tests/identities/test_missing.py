@@ -8,6 +8,7 @@ import torch
 import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
 from pcrnn.running import RunningVariance
+from tests.identities.conftest import assert_same, in_chunks
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -28,21 +29,7 @@ def learned(rule, x, chunk=99, **options):
         if isinstance(part, RunningVariance):
             part.variance.uniform_(0.3, 2.0)
             part.rate = 0.0
-    state, carry, surprises = None, rule.init(stack, len(x)), []
-    total = [torch.zeros_like(p) for p in stack.layers.parameters()]
-    for start in range(0, x.shape[1] - 1, chunk):
-        piece = x[:, start : start + chunk + 1]
-        stack.zero_grad()
-        result, state, carry = rule.accumulate(stack, Chunk.of_stream(piece), state, carry)
-        surprises.append(result.surprise)
-        for sum_, p in zip(total, stack.layers.parameters(), strict=True):
-            sum_ += p.grad * (piece.shape[1] - 1)
-    return [torch.cat(surprises, -1), *total]
-
-
-def assert_same(mine, theirs):
-    for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one, other, **TOLERANCE)
+    return in_chunks(stack, rule, x, chunk)
 
 
 def test_error_and_surprise_are_those_of_the_known_channels(gappy):
