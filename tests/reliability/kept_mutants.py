@@ -209,8 +209,33 @@ _LINES = [
     ),
     (
         "learning_rules/layerwise.py",
-        "message = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)",
-        "message = torch.cat([weight_up * update.error[:, 1:], update.state_error], -1)",
+        "coming = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)",
+        "coming = torch.cat([weight_up * update.error[:, 1:], update.state_error], -1)",
+    ),
+    (
+        "learning_rules/layerwise.py",
+        "risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, :-1]), None, covariates)])",
+        "risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, 1:]), None, covariates)])",
+    ),
+    (
+        "learning_rules/credit.py",
+        'for level in block.levels if block.part != "covariates" else ():  # nobody made them',
+        "for level in block.levels:",
+    ),
+    (
+        "pcrnn/data/calendar.py",
+        "return cycles(self.at(first + 1, steps), self.features)",
+        "return cycles(self.at(first, steps), self.features)",
+    ),
+    (
+        "pcrnn/data/calendar.py",
+        "return (times - year) / ((year + 1).astype(times.dtype) - year)",
+        "return (times - year) / ((year + 2).astype(times.dtype) - year)",
+    ),
+    (
+        "pcrnn/data/series.py",
+        "self._values = self._steps[:, : self.channels]",
+        "self._values = self._steps",
     ),
     (
         "pcrnn/ops/reference.py",
