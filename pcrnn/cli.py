@@ -293,7 +293,7 @@ def _sample(command: Sample) -> int:
 
 
 def _detect(command: Detect) -> int:
-    from pcrnn.data import TextSource, open_source
+    from pcrnn.data import open_source
     from pcrnn.detect import detect
     from pcrnn.evaluate import load_run
 
@@ -307,25 +307,45 @@ def _detect(command: Detect) -> int:
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
     found = detect(run.stack, run.source, watched, **options)
-    steps, table = watched.stored("all"), command.out or command.run / "anomalies.csv"
-    rows = []
+    table, rows = command.out or command.run / "anomalies.csv", []
     for first, end in found.spans:
         peak = first + int(found.surprise[first:end].argmax())
-        what = repr(watched.decode(watched.unpacked(steps[first:end]))) if isinstance(watched, TextSource) else ""
-        rows.append(["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, what])
+        rows.append(
+            ["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, _what(watched, first, end)]
+        )
     for first, end, mean in found.regimes:
         peak = first + int(found.surprise[first:end].argmax())
-        rows.append(["regime", first, end - 1, peak, mean, "", ""])
+        rows.append(["regime", first, end - 1, peak, mean, "", _when(watched, first, end)])
     write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
     print(watched.describe())
     threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
-    print(f"{len(found.spans)} anomalies in {len(steps):,} steps, more surprising than {threshold}")
+    print(f"{len(found.spans)} anomalies in {len(found.surprise):,} steps, more surprising than {threshold}")
     if command.regimes:
         print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
     for first, end, mean in found.regimes:
-        print(f"  {first:>9,} to {end - 1:>9,}  {mean / watched.nats_per_unit:.4g} {watched.unit}")
+        mean_in_units = f"{mean / watched.nats_per_unit:.4g} {watched.unit}"
+        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {_when(watched, first, end)}".rstrip())
     print(table)
     return 0
+
+
+def _what(source: "Source", first: int, end: int) -> str:
+    """Steps from `first` to before `end` for a person: the words of a text, the times of a series, else nothing."""
+    from pcrnn.data import TextSource
+
+    if isinstance(source, TextSource):
+        return repr(source.decode(source.unpacked(source.stored("all")[first:end])))
+    return _when(source, first, end)
+
+
+def _when(source: "Source", first: int, end: int) -> str:
+    from pcrnn.data import SeriesSource
+
+    times = source.times_at(first, end - first) if isinstance(source, SeriesSource) else None
+    if times is None:
+        return ""
+    begin, last = (str(time).replace("T", " ") for time in times[[0, -1]])
+    return begin if end - first == 1 else f"{begin} to {last}"
 
 
 def _probe(command: Probe) -> int:

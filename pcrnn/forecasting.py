@@ -79,6 +79,7 @@ def forecast(command: Forecast) -> int:
         start=found.start,
         names=source.channel_names,
         interval=command.interval,
+        times=source.times_at(found.start - len(found.before), len(found.before) + command.horizon),
         info=plots.RunInfo(unit=source.unit, about=f"{Path(source.name).name}, {run.step} updates"),
     )
     if len(found.truth):

@@ -66,8 +66,14 @@ def test_a_run_goes_on_and_is_watched_exported_and_looked_into(program, trained,
     run, other = trained / "told", station(tmp_path / "other.csv", 400, seed=1).partition("?")[0]
     assert program("train", "--resume", run, "--steps", 242).code == 0
     assert score(program("evaluate", run, "--data", other)) < 0
-    for command in (("detect", run, "--data", other), ("plot", "surprise", run)):
-        assert program(*command).code == 0, command
+    assert program("plot", "surprise", run).code == 0
+    assert program("detect", run, "--data", other, "--quantile", 0.9).code == 0
+    with (run / "anomalies.csv").open(newline="") as file:
+        found = [row for row in csv.DictReader(file) if row["first"] == row["last"]]
+    stamps = (tmp_path / "other.csv").read_text().splitlines()[1:]
+    assert found, "steps more surprising than nine of ten"
+    for row in found:
+        assert row["what"].replace(" ", "T") == stamps[int(row["first"])].partition(".")[0]
     refused(program("probe", "impulse", run), 2, "expected a stack without covariates, got 2")
     assert program("export", run, tmp_path / "model").code == 0
     stack, source = pcrnn.load(tmp_path / "model"), load_run(run, device="cpu").source
