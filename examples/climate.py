@@ -9,9 +9,9 @@ year (2 x 96 units, 500 updates), and share of the truth inside the 90 % interva
     local 0.562   bptt 0.532   copy-last 0.927   seasonal-naive 0.694
     coverage: local 0.868   bptt 0.875
 
-Without the time of the day, `--data` of the same table: local 0.607, bptt 0.780 (coverage 0.894, 0.875), where in one of
-the 18 forecasts by bptt 15 % of the drawn values ran away and were held. Intervals of the first two starts, before which
-too little of the validation split lies, are as drawn; the others are calibrated.
+Without the time of the day: local 0.607, bptt 0.780 (coverage 0.894, 0.875), where in one of the 18 forecasts by bptt
+15 % of the drawn values ran away and were held. Intervals of the first two starts, before which too little of the
+validation split lies, are as drawn; the others are calibrated.
 """
 
 import csv
