@@ -27,7 +27,7 @@ def summary(rows: list[Row], axis: Axis) -> list[str]:
     for title, here in panels(rows, axis).items():
         places = sorted({row[axis.name] for row in here})
         gaps = {rule: [quality.gap(row) for row in here if row["rule"] == rule] for rule in axis.rules}
-        said = "; ".join(f"{rule} {' / '.join(of_rule)}" for rule, of_rule in gaps.items())
+        said = "; ".join(f"{rule} {' / '.join(of_rule)}" for rule, of_rule in gaps.items() if of_rule)
         sentences.append(f"{title}, from BPTT at {' / '.join(map(str, places))} {axis.name}: {said}.")
     return sentences
 

@@ -7,7 +7,6 @@ error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 i
 import argparse
 import importlib
 import io
-import math
 import os
 import re
 import signal
@@ -26,6 +25,8 @@ from pcrnn import plotting
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
+from pcrnn.flags import OfRun, OnDevice, write_csv
+from pcrnn.forecasting import Forecast, forecast
 from pcrnn.probing import Kinds, probe
 
 if TYPE_CHECKING:
@@ -60,15 +61,11 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
+class Evaluate(OnDevice):
     """Surprise of every level on the validation split, beside simple predictors."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
     data: str | None = None
     """Another file, read with the run's vocabulary; its last 10 % is used."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +77,9 @@ class Plot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(OnDevice):
     """Let a run that was trained on text write."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
     prompt: str | None = None
     """What to go on from; by default the first words of the validation split."""
     length: int = 300
@@ -95,42 +90,12 @@ class Sample:
     """Another seed writes another text."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """Where to write; by default a text is printed and music is RUN/sample.mid."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """Go on from a series: median and interval of every channel, as a picture beside the truth and as CSV."""
-
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
-    horizon: int = 48
-    """How many steps to forecast."""
-    start: int | None = None
-    """First step of the forecast; by default the last steps of the data are forecast, the truth beside them."""
-    interval: float = 0.9
-    """Share of the truth that the interval is to hold."""
-    calibrate: bool = True
-    """Widen or narrow intervals as forecasts of the validation split before the first step ask for."""
-    samples: int = 200
-    """How many continuations to draw."""
-    data: str | None = None
-    """Another file to go on from, standardised as the run's."""
-    temperature: float = 1.0
-    """Below 1 the draws take fewer risks."""
-    seed: int = 0
-    """Of the draws."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detect:
+class Detect(OnDevice):
     """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
     data: str | None = None
     """The file to watch; by default the run's own."""
     quantile: float = 0.999
@@ -141,8 +106,6 @@ class Detect:
     """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
     out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     """Where to write; by default RUN/anomalies.csv."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,19 +117,14 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify:
+class Verify(OfRun):
     """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
-
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export:
+class Export(OfRun):
     """Write the stack of a run as config.json and model.safetensors, for model hubs and pcrnn.load."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """A new folder."""
 
@@ -334,76 +292,6 @@ def _sample(command: Sample) -> int:
     return 0
 
 
-def _forecast(command: Forecast) -> int:
-    from pcrnn import plots
-    from pcrnn.data import SeriesSource, open_source
-    from pcrnn.evaluate import load_run
-    from pcrnn.generate import forecast
-
-    run = load_run(command.run, device=command.device)
-    runs.note(run.notices)
-    learned = run.source
-    if not isinstance(learned, SeriesSource):
-        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {learned.kind} data")
-    source = learned if command.data is None else open_source(command.data, state=learned.state())
-    assert isinstance(source, SeriesSource)  # as its state says
-    found = forecast(
-        run.stack,
-        source,
-        command.horizon,
-        start=command.start,
-        samples=command.samples,
-        interval=command.interval,
-        calibrated=command.calibrate,
-        learned=learned,
-        temperature=command.temperature,
-        seed=command.seed,
-    )
-    if found.held:
-        runs.note([f"{found.held:.2%} of the drawn values left the range of the training part by far and were held"])
-    names = source.channel_names
-    table = command.run / "forecast.csv"
-    columns = ["step", *(f"{name} {what}" for name in names for what in ("median", "lower", "upper", "truth"))]
-    rows = []
-    for at in range(command.horizon):
-        known = found.truth[at] if at < len(found.truth) else [math.nan] * len(names)
-        truth = ["" if math.isnan(value) else value for value in known]
-        values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
-        rows.append([found.start + at, *(value for of_channel in values for value in of_channel)])
-    _write_csv(table, columns, rows)
-    info = plots.RunInfo(unit=source.unit, about=f"{Path(source.name).name}, {run.step} updates")
-    pictures = plots.forecast(
-        run.folder.plots / "forecast",
-        found.median,
-        found.lower,
-        found.upper,
-        truth=found.truth,
-        before=found.before,
-        start=found.start,
-        names=names,
-        interval=command.interval,
-        info=info,
-    )
-    if len(found.truth):
-        width = max(map(len, names))
-        print(f"mean absolute error over {len(found.truth)} known steps, of the median and of the last step repeated")
-        errors = zip(names, found.error(found.median), found.error(found.copy_last), strict=True)
-        for name, error, copying in errors:
-            print(f"{name:<{width}}  {error:<10.4g} {copying:.4g}")
-        print(f"{found.coverage:.0%} of the known values lie in the interval of {command.interval:.0%}")
-    if found.widened is None:
-        print("intervals are as drawn: " + ("no calibration asked for" if not command.calibrate else _NO_WINDOWS))
-    else:
-        low, high = found.widened.min(), found.widened.max()
-        print(f"intervals are {low:.2f} to {high:.2f} times as wide as drawn, as the validation split before them asks")
-    for path in (table, *pictures):
-        print(path)
-    return 0
-
-
-_NO_WINDOWS = "too little of the validation split lies before the first step to calibrate them"
-
-
 def _detect(command: Detect) -> int:
     from pcrnn.data import TextSource, open_source
     from pcrnn.detect import detect
@@ -413,7 +301,8 @@ def _detect(command: Detect) -> int:
     runs.note(run.notices)
     if run.source.target() is not None:
         raise UsageError(
-            f"{command.run}: expected a run that expects its next observation, got one that expects labels"
+            f"{command.run}: expected a run that expects its next observation, got one that expects labels; "
+            "pcrnn plot surprise shows how surprising they are"
         )
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
@@ -427,7 +316,7 @@ def _detect(command: Detect) -> int:
     for first, end, mean in found.regimes:
         peak = first + int(found.surprise[first:end].argmax())
         rows.append(["regime", first, end - 1, peak, mean, "", ""])
-    _write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
+    write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
     print(watched.describe())
     threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
     print(f"{len(found.spans)} anomalies in {len(steps):,} steps, more surprising than {threshold}")
@@ -437,15 +326,6 @@ def _detect(command: Detect) -> int:
         print(f"  {first:>9,} to {end - 1:>9,}  {mean / watched.nats_per_unit:.4g} {watched.unit}")
     print(table)
     return 0
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    import csv
-
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        table = csv.writer(file)
-        table.writerow(columns)
-        table.writerows(rows)
 
 
 def _probe(command: Probe) -> int:
@@ -584,7 +464,7 @@ _COMMANDS: dict[type, Any] = {
     Evaluate: _evaluate,
     Plot: _plot,
     Sample: _sample,
-    Forecast: _forecast,
+    Forecast: forecast,
     Detect: _detect,
     Probe: _probe,
     Verify: _verify,

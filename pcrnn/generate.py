@@ -36,6 +36,7 @@ def rollout(
     temperature: float = 1.0,
     seed: int = 0,
     limits: tuple[Tensor, Tensor] | None = None,
+    covariates: Tensor | None = None,
 ) -> Tensor:
     """Draw `steps` observations, each from what the stack expects after it has seen the one before.
 
@@ -46,6 +47,7 @@ def rollout(
         seed: of the draws.
         limits: least and greatest value of each channel, [D]; a draw beyond is held there. A stack that is fed its own
             draws is a loop without a bound where they are real numbers.
+        covariates: of every step drawn, [B, steps, C], for a stack that has C.
 
     Returns the observations, [B, steps] symbols or [B, steps, D].
     """
@@ -53,10 +55,11 @@ def rollout(
     family = list(stack.layers)[-1].observation  # with the precision of the top's expectation
     eta, drawn = expectation.unsqueeze(1), []
     with evaluating(stack):
-        for _ in range(steps):
+        for step in range(steps):
             x = family.sample(eta, generator, temperature)
             drawn.append(x if limits is None else x.clamp(*limits))
-            eta, state = stack(drawn[-1], state)
+            known = [] if covariates is None else [covariates[:, step : step + 1]]
+            eta, state = stack(torch.cat([drawn[-1], *known], -1), state)
     return torch.cat(drawn, 1)
 
 
@@ -162,10 +165,12 @@ def forecast(
             f"start: expected a step from 1 to {source.length}, the first that is not known, got {start}; "
             "a horizon longer than the data needs a start"
         )
-    seen, learned = source.sequence("all"), learned or source
+    whole, learned = source.sequence("all"), learned or source
+    seen, _ = stack.parted(whole)
     draws = {"temperature": temperature, "seed": seed, "limits": _limits(stack, learned)}
-    contexts = seen[max(0, start - 4 * WARM_UP) : start].unsqueeze(0)
-    drawn = _continuations(stack, contexts, samples, horizon, **draws)[0]
+    contexts = whole[max(0, start - 4 * WARM_UP) : start].unsqueeze(0)
+    ahead = source.covariates_at(start, horizon).unsqueeze(0)
+    drawn = _continuations(stack, contexts, ahead, samples, **draws)[0]
     lower, median, upper = _quantiles(drawn, interval)
     held = ((drawn <= draws["limits"][0]) | (drawn >= draws["limits"][1])).double().mean()
     known = start if learned is source else learned.length
@@ -214,11 +219,12 @@ def widening(
     if last - first + 1 < FEWEST_WINDOWS:
         return None
     starts = torch.linspace(first, last, min(WINDOWS, last - first + 1), dtype=torch.float64).round().long()
-    seen, length = source.sequence("all"), min(4 * WARM_UP, source.split_point)
-    contexts = torch.stack([seen[start - length : start] for start in starts.tolist()])
-    truth = torch.stack([seen[start : start + horizon] for start in starts.tolist()]).to(_device(stack))
+    whole, length = source.sequence("all"), min(4 * WARM_UP, source.split_point)
+    contexts = torch.stack([whole[start - length : start] for start in starts.tolist()])
+    steps = torch.stack([whole[start : start + horizon] for start in starts.tolist()]).to(_device(stack))
+    truth, ahead = steps.split((source.channels, source.covariates), -1)
     draws = {"temperature": temperature, "seed": seed, "limits": limits}
-    drawn = _continuations(stack, contexts, WINDOW_SAMPLES, horizon, **draws)
+    drawn = _continuations(stack, contexts, ahead, WINDOW_SAMPLES, **draws)
     lower, median, upper = _quantiles(drawn.movedim(1, 0), interval)
     width = torch.where(truth > median, upper - median, median - lower)
     off = (truth - median).abs() / width.clamp_min(torch.finfo(width.dtype).eps)
@@ -227,7 +233,7 @@ def widening(
 
 def _limits(stack: PredictiveStack, source: SeriesSource) -> tuple[Tensor, Tensor]:
     """Least and greatest value that a draw may have, [D]: the range of the training part, and BEYOND it."""
-    train = source.sequence("train").to(_device(stack))
+    train = stack.parted(source.sequence("train"))[0].to(_device(stack))
     low, high = train.nan_to_num(torch.inf).amin(0), train.nan_to_num(-torch.inf).amax(0)
     return low - BEYOND * (high - low), high + BEYOND * (high - low)
 
@@ -239,9 +245,10 @@ def _quantiles(drawn: Tensor, interval: float) -> tuple[Tensor, Tensor, Tensor]:
     return lower, median, upper
 
 
-def _continuations(stack: PredictiveStack, contexts: Tensor, samples: int, steps: int, **draws: Any) -> Tensor:
-    """Draws of what follows each of K contexts [K, T, D], [K, S, steps, D]."""
-    drawn = rollout(stack, *_after(stack, contexts, samples), steps, **draws)
+def _continuations(stack: PredictiveStack, contexts: Tensor, ahead: Tensor, samples: int, **draws: Any) -> Tensor:
+    """Draws of what follows each of K contexts [K, T, D + C], its covariates being `ahead` [K, H, C], [K, S, H, D]."""
+    covariates = ahead.to(_device(stack)).repeat_interleave(samples, 0)
+    drawn = rollout(stack, *_after(stack, contexts, samples), ahead.shape[1], covariates=covariates, **draws)
     return drawn.unflatten(0, (len(contexts), samples))
 
 

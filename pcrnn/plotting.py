@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import arg, subcommand
 
 from pcrnn import run as runs
 from pcrnn.errors import UsageError
+from pcrnn.flags import OnDevice
 
 if TYPE_CHECKING:
     from pcrnn.data import Source
@@ -22,17 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Picture:
-    """What every picture is told."""
-
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """Folder of a run."""
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surprise(_Picture):
+class Surprise(OnDevice):
     """How surprised every level is along a stretch of any length, of the run's data or of another file."""
 
     data: str | None = None
@@ -53,12 +44,12 @@ class Surprise(_Picture):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(_Picture):
+class Training(OnDevice):
     """Surprise and gradients of every layer over the updates, and what each layer explains at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class All(_Picture):
+class All(OnDevice):
     """Every picture of a run, as training leaves them: of its updates and of the first validation passage."""
 
 
@@ -84,12 +75,15 @@ def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
     features = [] if command.features is None else _features(command.features, source)
     if start is None:
         start = source.split_point if command.data is None else 0
+    if command.regimes and source.target() is not None:
+        raise UsageError(
+            "regimes: expected 0 for a run that expects labels, whose sequences are each their own, got "
+            f"{command.regimes}; leave it out"
+        )
     passage = watch(run.stack, source, start, command.length)
     stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
     changes = []
     if command.regimes:
-        if source.target() is not None:
-            raise UsageError("regimes: expected 0 for a run that expects labels, whose sequences are each their own")
         normal, top = validation_surprises(run.stack, run.source), passage.surprise[-1].double().numpy()
         changes = [
             start + regime.first for regime in regimes(top, normal, command.regimes, begin=max(0, SETTLING - start))[1:]

@@ -58,8 +58,7 @@ def driven(stack: PredictiveStack) -> PredictiveStack:
         raise UsageError("probe: expected a stack with a base rate, got a view of one layer; probe the whole stack")
     if stack.covariates:
         raise UsageError(
-            f"probe: expected a stack without covariates, got {stack.covariates} (a calendar's); probe one trained "
-            "without a calendar, or its gates"
+            f"probe: expected a stack without covariates, got {stack.covariates}; probe one trained without a calendar"
         )
     copy = deepcopy(stack).to("cpu", torch.float64).eval().requires_grad_(False)
     for level in [copy.sensory, *(copy.layers if copy.prior is None else ())]:
