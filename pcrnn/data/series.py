@@ -22,7 +22,7 @@ import torch
 
 from pcrnn.data import baselines
 from pcrnn.data.calendar import FEATURES, Clock, features_of
-from pcrnn.data.csv_file import Choice, Chosen, Table, numbered, read_csv, take
+from pcrnn.data.csv_file import Chosen, Table, numbered, read_csv, take
 from pcrnn.data.npy_file import read_npy
 from pcrnn.data.parquet_file import read_parquet
 from pcrnn.data.source import Source, Split, require_length
@@ -248,7 +248,7 @@ def open_series(location: str, options: Mapping[str, str], state: Mapping[str, A
     if ending == ".parquet":
         table = read_parquet(path, choose, missing=missing)
     elif ending == ".npy":
-        table = _from_npy(path, choose, needed)
+        table = _from_npy(path, options.get("columns"), needed)
     else:
         table = read_csv(path, choose, missing=missing, timed=time is not None)
     standardisation = None
@@ -265,14 +265,14 @@ def open_series(location: str, options: Mapping[str, str], state: Mapping[str, A
     )
 
 
-def _from_npy(path: Path, choose: Choice, timed: bool) -> Table:
+def _from_npy(path: Path, columns: str | None, timed: bool) -> Table:
     if timed:
         raise DataError(
             f"{path}: expected a table with a column of times, came an array, which has none; "
             "save it as CSV or Parquet, or leave time and calendar out"
         )
     values = read_npy(path)
-    return take(values, None, choose(numbered(values.shape[1])))
+    return take(values, None, _chosen(numbered(values.shape[1]), columns, None, str(path)))
 
 
 def _features(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -205,6 +205,8 @@ def test_a_run_that_hears_no_calendar_needs_no_times_of_another_file(station, tm
     np.savetxt(tmp_path / "b.csv", values(), delimiter=",", header="wind,rain", comments="")
     for path in (station, str(tmp_path / "b.npy"), str(tmp_path / "b.csv")):
         assert open_source(path, state=state).sequence("all").shape == (ROWS, 2)
+    numbered = state | {"time": "1"}  # of a table without names
+    assert open_source(str(tmp_path / "b.npy"), state=numbered).sequence("all").shape == (ROWS, 2)
     assert open_source(station, state=state).times_at(0, 1) is not None
     with pytest.raises(DataError, match="expected no calendar, as the run was trained on, came calendar=hour"):
         open_source(f"{station}?calendar=hour", state=state)
