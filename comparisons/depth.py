@@ -55,7 +55,11 @@ LONG = Budget(
 )
 FULL = Setting(
     base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, evaluate_every=0),
-    budgets=(Budget(updates=600), LONG),
+    budgets=(
+        Budget(updates=600, data=("pydoc",)),
+        Budget(updates=600, data=("tinyshakespeare",), layers=(3, 12)),
+        LONG,
+    ),
 )
 QUICK = Setting(
     base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, warmup=1, evaluate_every=0),

@@ -161,6 +161,19 @@ def _best_rates(says: str, suite: str, found: Record) -> str:
     return f"{says}, each learner at its own best rate. {command(suite, found)}"
 
 
+def cost_part(found: Record) -> list[str]:
+    """Multiply-adds against BPTT's and numbers between layers, a row a rule."""
+    columns, rows = {"rule": "learner"}, {}
+    for row in found["rows"]:
+        stack = f"{row['layers']} layers of {row['units']}"
+        columns |= {stack: f"multiply-adds, {stack}", f"{stack}, down": f"numbers down a border, {stack}"}
+        columns["broadcast"] = "broadcast"
+        cells = {stack: f"{row['against_bptt']:.2f}", f"{stack}, down": f"{row['down']:.0f}"}
+        rows.setdefault(row["rule"], {"rule": row["rule"], "broadcast": str(row["broadcast"])}).update(cells)
+    says = "What a step costs: multiply-adds of all matrix products against BPTT's, and numbers that come down"
+    return [record.table(list(rows.values()), columns), f"{says}, counted. {command('cost', found)}"]
+
+
 def speed_part(found: Record) -> list[str]:
     """Tokens a second of the stack of the example."""
     columns = {"rule": "rule", "tokens_per_second": "tokens/s", "speed_against_bptt": "against BPTT"}
@@ -248,6 +261,7 @@ README_PARTS: dict[str, Callable[[Record], list[str]]] = {
     "applications": applications_part,
     "depth": depth_part,
     "chunks": chunks_part,
+    "cost": cost_part,
     "speed": speed_part,
     "memory": memory_part,
     "inference_cost": inference_part,

@@ -16,6 +16,7 @@ SUITES: dict[str, str] = {
     "chunks": "exact traces at small chunks against BPTT truncated to the same chunk",
     "curves": "held-out score of every rule along training, against updates and against their time",
     "equal_time": "held-out score of every rule in the time of BPTT's updates",
+    "cost": "multiply-adds and numbers between layers, a step of every rule",
     "memory": "peak memory and tokens a second against the length of the sequence",
     "speed": "tokens a second over batch, width, depth and threads",
     "long_lags": "what exact traces buy: copy memory and adding, at a fixed chunk",
