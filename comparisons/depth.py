@@ -57,7 +57,8 @@ FULL = Setting(
     base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, evaluate_every=0),
     budgets=(
         Budget(updates=600, data=("pydoc",)),
-        Budget(updates=600, data=("tinyshakespeare",), layers=(3, 12)),
+        Budget(updates=600, data=("tinyshakespeare",), layers=(3,)),
+        Budget(updates=600, data=("tinyshakespeare",), layers=(12,), rules=LONG.rules),
         LONG,
     ),
 )
