@@ -225,7 +225,7 @@ class LayerBackward:
             message *= self.activity.kept
         handed: dict[int, Handed] = {max(heard_levels(heard)): Handed(expectation=signal.beyond)}
         for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
-            for level in block.levels if block.part != "covariates" else ():  # nobody made them
+            for level in filter(None, block.levels):  # level 0 has no layer
                 handed[level] = handed.get(level, Handed()).plus(Handed(**{block.part: gradient}))
         return handed
 

@@ -219,7 +219,7 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        'for level in block.levels if block.part != "covariates" else ():  # nobody made them',
+        "for level in filter(None, block.levels):  # level 0 has no layer",
         "for level in block.levels:",
     ),
     (
