@@ -9,7 +9,7 @@ between layers, and the top's error where it is broadcast; of BPTT it is the gra
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -66,8 +66,7 @@ def run(request: Request) -> list[Path]:
         for row in here:
             row["against_bptt"] = row["multiply_adds"] / here[0]["multiply_adds"]
         rows += here
-    config = {"symbols": setting.symbols, "stacks": setting.stacks, "batch": setting.batch, "chunk": setting.chunk}
-    path = record.write("cost", config, rows, request.out, summary=summary(rows))
+    path = record.write("cost", asdict(setting), rows, request.out, summary=summary(rows))
     markdown = record.markdown("cost", "Cost", [table(rows), *summary(rows)], request.out)
     return [path, markdown, *picture(rows, request.out / "cost")]
 

@@ -340,11 +340,12 @@ def _what(source: "Source", first: int, end: int) -> str:
 
 def _when(source: "Source", first: int, end: int) -> str:
     from pcrnn.data import SeriesSource
+    from pcrnn.data.calendar import shown
 
     times = source.times_at(first, end - first) if isinstance(source, SeriesSource) else None
     if times is None:
         return ""
-    begin, last = (str(time).replace("T", " ") for time in times[[0, -1]])
+    begin, last = map(shown, times[[0, -1]])
     return begin if end - first == 1 else f"{begin} to {last}"
 
 

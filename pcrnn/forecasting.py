@@ -92,6 +92,8 @@ def forecast(command: Forecast) -> int:
 
 def _table(found: "Found", source: "SeriesSource") -> tuple[list[str], list[list[object]]]:
     """Columns and rows of the table: a row a step, with its time where the data has times."""
+    from pcrnn.data.calendar import shown
+
     names, steps = source.channel_names, len(found.median)
     times = source.times_at(found.start, steps)
     columns = ["step", *([] if times is None else ["time"])]
@@ -101,7 +103,7 @@ def _table(found: "Found", source: "SeriesSource") -> tuple[list[str], list[list
         known = found.truth[at] if at < len(found.truth) else [math.nan] * len(names)
         truth = ["" if math.isnan(value) else value for value in known]
         values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
-        time = [] if times is None else [str(times[at]).replace("T", " ")]
+        time = [] if times is None else [shown(times[at])]
         rows.append([found.start + at, *time, *(value for of_channel in values for value in of_channel)])
     return columns, rows
 

@@ -84,6 +84,11 @@ class Clock:
         return cycles(self.at(first + 1, steps), self.features)
 
 
+def shown(time: np.datetime64) -> str:
+    """A time for a person: 2009-01-31 12:00:00."""
+    return str(time).replace("T", " ")
+
+
 def features_of(written: str, name: str) -> tuple[str, ...]:
     """The features of a comma-separated list.
 
