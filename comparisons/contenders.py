@@ -58,7 +58,7 @@ KINDS: dict[str, Kind] = {
     "all hops, exact": Kind(options={"rule": "local", "hops": 99}),  # BPTT inside the chunk, exact traces beyond it
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     "bptt, errors not weighed": Kind(options={"rule": "bptt", "weigh_errors": False}),
-    "neighbour, errors not weighed": Kind(options={"rule": "local", "weigh_errors": False}),
+    "neighbour, errors not weighed": Kind(options={"rule": "local", "credit": "neighbour", "weigh_errors": False}),
     **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
 }
 

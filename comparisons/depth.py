@@ -21,7 +21,7 @@ from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 
 Row = dict[str, Any]
-RULES = ("cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
+RULES = ("all hops, exact", "cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
 AXIS = gaps.Axis(name="layers", rules=RULES, budget="updates")
 
 
@@ -50,23 +50,22 @@ LONG = Budget(
     updates=3000,
     data=("tinyshakespeare",),
     layers=(3, 12),
-    rules=("cascade, exact", "neighbour, exact"),
+    rules=RULES[:3],
     rates=(1.5e-3, 3e-3, 5e-3),
 )
 FULL = Setting(
     base=TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, evaluate_every=0),
     budgets=(
-        Budget(updates=600, data=("pydoc",)),
-        Budget(updates=600, data=("tinyshakespeare",), layers=(3,)),
-        Budget(updates=600, data=("tinyshakespeare",), layers=(12,), rules=LONG.rules),
+        Budget(updates=600),
         LONG,
+        replace(LONG, layers=(6,), rules=("cascade, exact",)),
     ),
 )
 QUICK = Setting(
     base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, warmup=1, evaluate_every=0),
     budgets=(
         Budget(updates=3, layers=(2, 3), rates=(3e-3, 1e-2)),
-        Budget(updates=6, layers=(2, 3), rules=RULES[:2], rates=(3e-3, 1e-2)),
+        Budget(updates=6, layers=(2, 3), rules=RULES[1:3], rates=(3e-3, 1e-2)),
     ),
     limit=400,
 )

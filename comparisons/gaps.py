@@ -26,8 +26,9 @@ def summary(rows: list[Row], axis: Axis) -> list[str]:
     sentences = []
     for title, here in panels(rows, axis).items():
         places = sorted({row[axis.name] for row in here})
-        gaps = {rule: [quality.gap(row) for row in here if row["rule"] == rule] for rule in axis.rules}
-        said = "; ".join(f"{rule} {' / '.join(of_rule)}" for rule, of_rule in gaps.items() if of_rule)
+        gaps = {(row["rule"], row[axis.name]): quality.gap(row) for row in here}
+        measured = [rule for rule in axis.rules if any((rule, place) in gaps for place in places)]
+        said = "; ".join(f"{rule} {' / '.join(gaps.get((rule, at), '-') for at in places)}" for rule in measured)
         sentences.append(f"{title}, from BPTT at {' / '.join(map(str, places))} {axis.name}: {said}.")
     return sentences
 

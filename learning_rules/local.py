@@ -69,7 +69,7 @@ class Local:
 
     Args:
         credit: where the learning signal of a layer comes from.
-        hops: how many layers above a layer hears from, with credit `top` or `neighbour`; overrides both.
+        hops: how many layers above a layer hears from, in place of `credit`, which `layer` and `hierarchy` rule out.
         trace: `exact` carries eligibility traces across chunks, `chunk` drops them at chunk borders (credit limited
             to the chunk), `none` gives credit to the present step only.
         feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
@@ -78,7 +78,7 @@ class Local:
             which it reads the gates of the layers right above and below; LSTM cells only.
     """
 
-    credit: Credit = "neighbour"
+    credit: Credit = "cascade"
     hops: int | None = None
     trace: TraceKind = "exact"
     feedback: Feedback = "symmetric"
@@ -91,10 +91,10 @@ class Local:
                 raise ValueError(
                     f"Local: {name} must be one of {', '.join(kinds.__args__)}; got {getattr(self, name)!r}"
                 )
-        if self.hops is not None and (self.hops < 0 or self.credit not in ("top", "neighbour")):
+        if self.hops is not None and (self.hops < 0 or self.credit in ("layer", "hierarchy")):
             raise ValueError(
-                f"Local: hops must be 0 or more and goes with credit top or neighbour, got hops={self.hops} with "
-                f"credit={self.credit!r}"
+                f"Local: hops must be 0 or more and stands in place of a credit, got hops={self.hops} with "
+                f"credit={self.credit!r}; leave credit out"
             )
 
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
@@ -197,7 +197,8 @@ class Local:
         """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
         own = next(iter(signals))
         learns_through_time = self.trace != "none"
-        hands_through_time = learns_through_time and self.credit not in ("hierarchy", "cascade")
+        at_once = self.hops is None and self.credit in ("hierarchy", "cascade")
+        hands_through_time = learns_through_time and not at_once
         trace = carry.traces[index] if carry.traces else None
         recurrent = carry.recurrent[index] if carry.recurrent else None
         credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
@@ -205,7 +206,7 @@ class Local:
         def passed(n: int) -> GateCredit:
             if n == own and learns_through_time == hands_through_time:
                 return credit
-            if learns_through_time and self.credit == "cascade":
+            if learns_through_time and at_once and self.credit == "cascade":
                 return backward.cascaded(backward.signal(direct, None), signals[n])
             return backward.credit(signals[n], hands_through_time)
 

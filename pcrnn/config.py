@@ -57,10 +57,10 @@ class TrainConfig:
     """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
     inference_steps: int = 0
     """How often each state is corrected by what comes before the next one is foretold from it; 0 never corrects."""
-    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "neighbour"
+    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "cascade"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
-    """Local rule: how many layers credit crosses on its way down; 0 is `top`, 1 is `neighbour`."""
+    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 is `neighbour`."""
     trace: Literal["exact", "chunk", "none"] = "exact"
     """Local rule: eligibility carried across chunks, kept inside a chunk, or left out."""
     feedback: Literal["symmetric", "random"] = "symmetric"
@@ -135,7 +135,9 @@ class TrainConfig:
     @property
     def rule_in_words(self) -> str:
         """The rule as pictures name it."""
-        return self.rule if self.rule == "bptt" else f"{self.rule} ({self.credit})"
+        if self.rule == "bptt":
+            return self.rule
+        return f"{self.rule} ({self.credit if self.hops is None else f'hops {self.hops}'})"
 
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
@@ -274,12 +276,15 @@ def _check_ranges(config: TrainConfig) -> None:
         raise UsageError(f"betas: expected two numbers of at least 0 and below 1, got {_shown(config.betas)}")
 
 
+_FORMER_DEFAULTS = {"credit": "neighbour"}  # stand in saved runs of either rule
+
+
 def _check_rule_options(config: TrainConfig) -> None:
     """An option that the rule would ignore is a mistake: say so instead of ignoring it."""
     others = ("auxiliary",) if config.rule == "local" else ("credit", "hops", "trace", "feedback")
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     for name in others:
-        if getattr(config, name) != defaults[name]:
+        if getattr(config, name) not in (defaults[name], _FORMER_DEFAULTS.get(name, defaults[name])):
             owner = "bptt" if config.rule == "local" else "local"
             raise UsageError(f"{name}: expected only with rule {owner}, got rule {config.rule}; leave it out")
     if config.gate_coordination and (config.cell != "lstm" or len(config.hidden) < 2):

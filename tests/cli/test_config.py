@@ -27,6 +27,24 @@ def test_settings_survive_json_like_values():
     assert TrainConfig.from_mapping(as_lists, "config.json") == config
 
 
+def test_saved_runs_from_when_neighbour_was_the_default_are_read():
+    before = {"rule": "bptt", "credit": "neighbour"}
+    assert TrainConfig.from_mapping(before, "config.json").rule == "bptt"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "local (cascade)"),
+        ({"credit": "top"}, "local (top)"),
+        ({"hops": 2}, "local (hops 2)"),
+        ({"rule": "bptt"}, "bptt"),
+    ],
+)
+def test_pictures_name_the_rule_that_learned(options, words):
+    assert TrainConfig(**options).rule_in_words == words
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -234,6 +234,21 @@ def test_cascade_equals_autograd_with_memories_attached_under_the_readouts_only(
         assert_layer_matches(layer, cascade_objective(stack, stream, index))
 
 
+OPTIONS = {"plain": {}, "cascade": {"credit": "cascade"}, "hops": {"hops": 2}}
+
+
+def test_the_local_rule_is_cascade_unless_told_and_hops_stand_in_its_place(make_stack, stream):
+    found = {}
+    local = {name: learning_rules.make("local", **options) for name, options in OPTIONS.items()}
+    for name, rule in (local | {"bptt": learning_rules.make("bptt")}).items():
+        stack = make_stack(hidden=(4, 3, 5))
+        run(rule, stack, stream, chunk=99)
+        found[name] = torch.cat([p.grad.flatten() for p in stack.layers.parameters()])
+    torch.testing.assert_close(found["plain"], found["cascade"], rtol=0, atol=0)
+    torch.testing.assert_close(found["hops"], found["bptt"], **TOLERANCE)
+    assert (found["plain"] - found["bptt"]).norm() > 1e-3 * found["bptt"].norm()
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_cascade_is_neighbour_at_two_layers(make_stack, stream, depth):
     gradients = []

@@ -279,8 +279,8 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        'if self.hops is not None and (self.hops < 0 or self.credit not in ("top", "neighbour")):',
-        'if self.hops is not None and (self.hops < 0 and self.credit not in ("top", "neighbour")):',
+        'if self.hops is not None and (self.hops < 0 or self.credit in ("layer", "hierarchy")):',
+        'if self.hops is not None and (self.hops < 0 and self.credit in ("layer", "hierarchy")):',
     ),
 ]
 
