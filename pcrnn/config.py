@@ -60,7 +60,7 @@ class TrainConfig:
     credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "cascade"
     """Local rule: whose error a layer learns from."""
     hops: int | None = None
-    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 is `neighbour`."""
+    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 `neighbour`."""
     trace: Literal["exact", "chunk", "none"] = "exact"
     """Local rule: eligibility carried across chunks, kept inside a chunk, or left out."""
     feedback: Literal["symmetric", "random"] = "symmetric"

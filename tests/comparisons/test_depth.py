@@ -30,16 +30,18 @@ def test_stacks_of_every_depth_have_as_many_parameters_as_the_first(layers):
 def test_the_suite_writes_a_gap_for_every_rule_depth_and_budget(tmp_path, monkeypatch):
     of_all = depth.Budget(updates=2, layers=(2, 3), rates=(3e-3,))
     of_two = replace(of_all, updates=3, layers=(3,), rules=depth.RULES[:2])
-    monkeypatch.setattr(depth, "QUICK", replace(depth.QUICK, budgets=(of_all, of_two)))
+    of_one = replace(of_two, layers=(2,), rules=depth.RULES[1:2])
+    monkeypatch.setattr(depth, "QUICK", replace(depth.QUICK, budgets=(of_all, of_two, of_one)))
     paths = depth.run(Request(quick=True, seeds=2, out=tmp_path, only=("pydoc",)))
     assert [path.name for path in paths] == ["depth.json", "depth.md", "depth.png", "depth.svg"]
     written = json.loads(paths[0].read_text())
     places = {(row["data"], row["layers"], row["updates"], row["rule"]) for row in written["rows"]}
     wanted = {("pydoc", n, 2, rule) for n in (2, 3) for rule in ("bptt", *depth.RULES)}
-    assert places == wanted | {("pydoc", 3, 3, rule) for rule in ("bptt", *depth.RULES[:2])}
+    wanted |= {("pydoc", 3, 3, rule) for rule in ("bptt", *depth.RULES[:2])}
+    assert places == wanted | {("pydoc", 2, 3, rule) for rule in ("bptt", depth.RULES[1])}
     short, long = written["summary"]
-    assert short.startswith("pydoc, 2 updates, from BPTT at 2 / 3 layers: cascade, exact ")
-    assert long.startswith("pydoc, 3 updates, from BPTT at 3 layers: cascade, exact ") and "top" not in long
+    assert short.startswith("pydoc, 2 updates, from BPTT at 2 / 3 layers: all hops, exact ")
+    assert long.startswith("pydoc, 3 updates, from BPTT at 2 / 3 layers: all hops, exact - / ") and "top" not in long
     assert all(len(row["figures"]) == 2 for row in written["rows"])
 
 
