@@ -21,8 +21,13 @@ Locality: what the update of layer l reads, besides its own activity, message an
     hops = n    as neighbour, from up to n layers above, handed from layer to layer; n = 0 is top, n = L - 1 is
                 backpropagation through the whole stack inside the chunk
     hierarchy   e[L], and errors handed down the whole stack at the same time step, not through upper layers' memory
-    cascade     as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the chunk before it
-                is handed down, and on from there at the same time step: one more scan, no more traffic
+    cascade     the default: as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the
+                chunk before it is handed down, and on from there at the same time step: one more scan, no more traffic
+
+What `cascade` hands down, of g[l]_t, which e[L] says of r[l]_t through P, and h[l]_t, which layer l was handed:
+
+    lambda[l]_t = g[l]_t dr/ds + a_{t+1} lambda[l]_{t+1}        d[l]_t = m_t (lambda[l]_t + h[l]_t dr/ds)
+    h[l-1]_t    = sum_k W_k' d[l]_{t+k}, on through the errors in u_t to r[l-1]_t
 
 With inference steps Q reads r*_{t-1}, `pcrnn.inference`: an input, held constant.
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
