@@ -26,7 +26,7 @@ from pcrnn.evaluate import evaluating
 
 Row = dict[str, Any]
 
-RULES = ("local", "bptt")
+RULES = {"local": {"rule": "local", "credit": "neighbour"}, "bptt": {"rule": "bptt"}}
 PLAIN = "plain"
 WAYS: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {},
@@ -55,7 +55,7 @@ def run(request: Request) -> list[Path]:
     for rule in request.chosen(RULES):
         for way, options in WAYS.items():
             for seed in range(request.seeds):
-                config = replace(setting.base, rule=rule, seed=seed, **options)
+                config = replace(setting.base, seed=seed, **RULES[rule], **options)
                 row = {"rule": rule, "way": way, "seed": seed} | measure(task, config)
                 request.tell(f"{rule}, {way}, seed {seed}: {row['figure']:.4f} {task.unit}")
                 rows.append(row)

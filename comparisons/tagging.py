@@ -33,10 +33,11 @@ Row = dict[str, Any]
 
 VOWELS = "aeiou"
 MARK = "\N{WHITE VERTICAL RECTANGLE}"
+RULES = {"local": {"rule": "local", "credit": "neighbour"}, "bptt": {"rule": "bptt"}}
 KINDS: dict[str, Kind] = {
-    f"{reads}, {rule}": Kind(options={"rule": rule}, bidirectional=reads == "both directions")
+    f"{reads}, {rule}": Kind(options=options, bidirectional=reads == "both directions")
     for reads in ("both directions", "forward")
-    for rule in ("local", "bptt")
+    for rule, options in RULES.items()
 }
 
 
@@ -150,7 +151,7 @@ def summary(rows: list[Row]) -> list[str]:
     """What the second direction is worth under each rule, a sentence each."""
     by_name = {row["learner"]: row for row in rows}
     sentences = []
-    for rule in ("local", "bptt"):
+    for rule in RULES:
         both, forward = (by_name[f"{reads}, {rule}"]["accuracies"] for reads in ("both directions", "forward"))
         pairs = [(a, b) for a, b in zip(both, forward, strict=True) if a is not None and b is not None]
         if pairs:
