@@ -29,7 +29,7 @@ from pcrnn.config import TrainConfig
 Row = dict[str, Any]
 
 CORE = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
-FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # where an update costs most
+FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # of two layers: `cascade` is `neighbour`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -248,7 +248,7 @@ def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, 
     assert [path.name for path in paths] == ["quality.json", "quality.md", "quality.png", "quality.svg"]
     assert all(path.stat().st_size > 0 for path in paths)
     written = json.loads(paths[0].read_text())
-    assert {row["rule"] for row in written["rows"]} == set(quality.FEW)
+    assert {row["rule"] for row in written["rows"]} == set(quality.STUDIES["tinyshakespeare"].kinds)
     assert {row["data"] for row in written["rows"]} == {"text"}
     assert len(told) == len(written["rows"]) * 3  # two rates on one seed, one on the other
     assert set(written["baselines"]["text"]) == {"unigram", "bigram", "copy-last", "gzip", "xz"}
