@@ -24,8 +24,9 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, 
 from pcrnn import plotting
 from pcrnn import run as runs
 from pcrnn.config import TrainConfig, read_toml
+from pcrnn.detecting import Detect, detect
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
-from pcrnn.flags import OfRun, OnDevice, write_csv
+from pcrnn.flags import OfRun, OnDevice
 from pcrnn.forecasting import Forecast, forecast
 from pcrnn.probing import Kinds, probe
 
@@ -90,22 +91,6 @@ class Sample(OnDevice):
     """Another seed writes another text."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """Where to write; by default a text is printed and music is RUN/sample.mid."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Detect(OnDevice):
-    """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
-
-    data: str | None = None
-    """The file to watch; by default the run's own."""
-    quantile: float = 0.999
-    """Share of the validation split that counts as normal."""
-    window: int = 1
-    """Steps over which the surprise is averaged."""
-    regimes: int = 0
-    """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
-    out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
-    """Where to write; by default RUN/anomalies.csv."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,10 +241,6 @@ def _evaluate(command: Evaluate) -> int:
     return 0
 
 
-def _plot(command: Plot) -> int:
-    return plotting.plot(command.kind)
-
-
 def _sample(command: Sample) -> int:
     from pcrnn.data import MusicSource, TextSource
     from pcrnn.data.music import write_midi
@@ -290,67 +271,6 @@ def _sample(command: Sample) -> int:
         command.out.write_text(text, encoding="utf-8", errors="backslashreplace")
         print(command.out)
     return 0
-
-
-def _detect(command: Detect) -> int:
-    from pcrnn.data import open_source
-    from pcrnn.detect import detect
-    from pcrnn.evaluate import load_run
-
-    run = load_run(command.run, device=command.device)
-    runs.note(run.notices)
-    if run.source.target() is not None:
-        raise UsageError(
-            f"{command.run}: expected a run that expects its next observation, got one that expects labels; "
-            "pcrnn plot surprise shows how surprising they are"
-        )
-    watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
-    options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
-    found = detect(run.stack, run.source, watched, **options)
-    table, rows = command.out or command.run / "anomalies.csv", []
-    for first, end in found.spans:
-        peak = first + int(found.surprise[first:end].argmax())
-        rows.append(
-            ["anomaly", first, end - 1, peak, found.surprise[peak], found.threshold, _what(watched, first, end)]
-        )
-    for first, end, mean in found.regimes:
-        peak = first + int(found.surprise[first:end].argmax())
-        rows.append(["regime", first, end - 1, peak, mean, "", _when(watched, first, end)])
-    write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], rows)
-    print(watched.describe())
-    threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
-    print(f"{len(found.spans)} anomalies in {len(found.surprise):,} steps, more surprising than {threshold}")
-    if command.regimes:
-        print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
-    for first, end, mean in found.regimes:
-        mean_in_units = f"{mean / watched.nats_per_unit:.4g} {watched.unit}"
-        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {_when(watched, first, end)}".rstrip())
-    print(table)
-    return 0
-
-
-def _what(source: "Source", first: int, end: int) -> str:
-    """Steps from `first` to before `end` for a person: the words of a text, the times of a series, else nothing."""
-    from pcrnn.data import TextSource
-
-    if isinstance(source, TextSource):
-        return repr(source.decode(source.unpacked(source.stored("all")[first:end])))
-    return _when(source, first, end)
-
-
-def _when(source: "Source", first: int, end: int) -> str:
-    from pcrnn.data import SeriesSource
-    from pcrnn.data.calendar import shown
-
-    times = source.times_at(first, end - first) if isinstance(source, SeriesSource) else None
-    if times is None:
-        return ""
-    begin, last = map(shown, times[[0, -1]])
-    return begin if end - first == 1 else f"{begin} to {last}"
-
-
-def _probe(command: Probe) -> int:
-    return probe(command.kind)
 
 
 def _verify(command: Verify) -> int:
@@ -483,11 +403,11 @@ def _stop_signals() -> Iterator[_Stop]:
 _COMMANDS: dict[type, Any] = {
     Train: _train,
     Evaluate: _evaluate,
-    Plot: _plot,
+    Plot: lambda command: plotting.plot(command.kind),
     Sample: _sample,
     Forecast: forecast,
-    Detect: _detect,
-    Probe: _probe,
+    Detect: detect,
+    Probe: lambda command: probe(command.kind),
     Verify: _verify,
     Export: _export,
     Info: _info,
