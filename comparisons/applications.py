@@ -28,7 +28,7 @@ from pcrnn.data import SeriesSource
 from pcrnn.errors import DataError
 
 Row = dict[str, Any]
-LOCAL, NETWORK = "neighbour, exact", "LSTM"
+LOCAL, NETWORK = "cascade, exact", "LSTM"
 PUBLISHED = ", published"
 SURPRISE = "surprise"  # in the unit of the task
 

@@ -19,7 +19,7 @@ from comparisons.tasks import Absent
 from pcrnn.config import TrainConfig
 
 Row = dict[str, Any]
-RULES = ("neighbour, exact", "neighbour, chunk", "all hops, exact")
+RULES = ("cascade, exact", "neighbour, exact", "neighbour, chunk", "all hops, exact")
 AXIS = gaps.Axis(name="chunk", rules=RULES)
 
 

@@ -43,6 +43,10 @@ def _local(credit: str, trace: str = "exact", feedback: str = "symmetric") -> Ki
     return Kind(options={"rule": "local", "credit": credit, "trace": trace, "feedback": feedback})
 
 
+def _all_hops(trace: str) -> Kind:
+    return Kind(options={"rule": "local", "hops": 99, "trace": trace})
+
+
 BPTT = "bptt"
 KINDS: dict[str, Kind] = {
     BPTT: Kind(options={"rule": "bptt"}),
@@ -55,7 +59,8 @@ KINDS: dict[str, Kind] = {
         for trace in ("exact", "chunk", "none")
     },
     "cascade, exact": _local("cascade"),
-    "all hops, exact": Kind(options={"rule": "local", "hops": 99}),  # BPTT inside the chunk, exact traces beyond it
+    "all hops, exact": _all_hops("exact"),  # BPTT inside the chunk, exact traces beyond it
+    "all hops, chunk": _all_hops("chunk"),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     "bptt, errors not weighed": Kind(options={"rule": "bptt", "weigh_errors": False}),
     "neighbour, errors not weighed": Kind(options={"rule": "local", "credit": "neighbour", "weigh_errors": False}),

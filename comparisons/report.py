@@ -93,9 +93,7 @@ def quality_part(found: Record) -> list[str]:
     for row in found["rows"]:
         if row["data"] == quality.ABLATED:  # the page has it
             continue
-        study = found["config"].get("studies", {}).get(row["data"], {"base": {"weigh_errors": True}})
-        how = "" if study["base"].get("weigh_errors") else " (errors not weighed)"
-        columns[row["data"]] = f"{row['data']}, {row['unit']}{how}"
+        columns[row["data"]] = f"{row['data']}, {row['unit']}"
         if row["rule"] in cells:
             cells[row["rule"]][row["data"]] = _with_gap(row)
     rows = [row for row in cells.values() if len(row) > 1]

@@ -39,8 +39,10 @@ RULES: dict[str, tuple[str, dict[str, object]]] = {
     "top, exact": ("local", {"credit": "top", "trace": "exact"}),
     "neighbour, chunk": ("local", {"credit": "neighbour", "trace": "chunk"}),
     "neighbour, exact": ("local", {"credit": "neighbour", "trace": "exact"}),
+    "cascade, exact": ("local", {"credit": "cascade", "trace": "exact"}),
 }
-AXES_LEARNERS = ("bptt", "layer, exact", "top, exact", "neighbour, chunk", "neighbour, exact", *NETWORKS)
+EXACT = ("layer, exact", "top, exact", "neighbour, exact", "cascade, exact")
+AXES_LEARNERS = ("bptt", *EXACT, "neighbour, chunk", *NETWORKS)
 
 Row = dict[str, Any]
 Update = Callable[[], None]
@@ -219,9 +221,12 @@ def in_fresh_process(axes: Axes, place: Setting) -> list[Row]:
 
 def summary(rows: list[Row], along: list[Row]) -> list[str]:
     """Speed with exact traces beside BPTT's, on the one stack and along the axes."""
-    (exact,) = (row for row in rows if row["rule"] == "neighbour, exact")
-    sentences = [f"With exact traces, neighbour learns {exact['speed_against_bptt']:.2f} times as fast as BPTT."]
-    for rule in ("neighbour, exact", "top, exact"):
+    speeds = {row["rule"]: row["speed_against_bptt"] for row in rows}
+    sentences = [
+        f"With exact traces, {credit} learns {speeds[f'{credit}, exact']:.2f} times as fast as BPTT."
+        for credit in ("cascade", "neighbour")
+    ]
+    for rule in ("cascade, exact", "neighbour, exact", "top, exact"):
         own = {(row["place"], row["batch"], row["units"], row["layers"]): row for row in along if row["rule"] == rule}
         ratios = sorted(row["speed_against_bptt"] for row in own.values())
         if ratios:
