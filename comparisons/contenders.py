@@ -66,6 +66,7 @@ KINDS: dict[str, Kind] = {
     "neighbour, errors not weighed": Kind(options={"rule": "local", "credit": "neighbour", "weigh_errors": False}),
     **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
 }
+RULES = {"local": KINDS["neighbour, exact"].options, BPTT: KINDS[BPTT].options}  # where a suite has one local rule
 
 
 class Seen(NamedTuple):

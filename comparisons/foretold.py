@@ -17,7 +17,7 @@ import torch
 
 import learning_rules
 from comparisons import quality, record, tasks
-from comparisons.contenders import stack_for
+from comparisons.contenders import RULES, stack_for
 from comparisons.learner import Learner
 from comparisons.suite import Request
 from comparisons.tasks import Task
@@ -26,7 +26,6 @@ from pcrnn.evaluate import evaluating
 
 Row = dict[str, Any]
 
-RULES = {"local": {"rule": "local", "credit": "neighbour"}, "bptt": {"rule": "bptt"}}
 PLAIN = "plain"
 WAYS: Mapping[str, Mapping[str, Any]] = {
     PLAIN: {},

@@ -28,6 +28,7 @@ from pcrnn.config import TrainConfig
 
 Row = dict[str, Any]
 
+STACKS = (BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact")
 CORE = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
 FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # of two layers: `cascade` is `neighbour`
 
@@ -54,13 +55,13 @@ STUDIES: dict[str, Study] = {
     "pydoc": Study(
         open=tasks.open_pydoc,
         base=_SMALL,
-        kinds=(BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact", *NOT_WEIGHED, "LSTM", "GRU"),
+        kinds=(*STACKS, *NOT_WEIGHED, "LSTM", "GRU"),
     ),
     ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, kinds=ABLATIONS, data="pydoc"),
     "tinyshakespeare": Study(
         open=tasks.open_text,
         base=_SMALL,
-        kinds=(BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact", "LSTM"),
+        kinds=(*STACKS, "LSTM"),
         endings=("",),
     ),
     "JSB chorales": Study(  # with two layers `neighbour` is BPTT

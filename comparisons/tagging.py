@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from comparisons import quality, record
-from comparisons.contenders import Kind, fit
+from comparisons.contenders import RULES, Kind, fit
 from comparisons.suite import Request
 from comparisons.tasks import Piece, Sequences, Split
 from pcrnn import Categorical, Chunk
@@ -33,7 +33,6 @@ Row = dict[str, Any]
 
 VOWELS = "aeiou"
 MARK = "\N{WHITE VERTICAL RECTANGLE}"
-RULES = {"local": {"rule": "local", "credit": "neighbour"}, "bptt": {"rule": "bptt"}}
 KINDS: dict[str, Kind] = {
     f"{reads}, {rule}": Kind(options=options, bidirectional=reads == "both directions")
     for reads in ("both directions", "forward")
