@@ -19,9 +19,9 @@ import learning_rules
 from comparisons.outside import NETWORKS, Recurrent, equal_width, planned_size, size_of
 from comparisons.tasks import Piece, Split, Task
 from pcrnn import BidirectionalStack, Chunk, PredictiveStack
+from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.evaluate import evaluating
-from pcrnn.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, set_rates
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from learning_rules.credit import Handed, Inbox
 from pcrnn import Categorical, Chunk, PredictiveStack
 from pcrnn import ops as pcrnn_ops
 from pcrnn.config import TrainConfig
-from pcrnn.wiring import width
+from pcrnn.nn.connections import width
 
 Row = dict[str, Any]
 RULES = (

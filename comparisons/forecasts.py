@@ -20,9 +20,9 @@ from torch import nn
 
 from comparisons.tasks import Stream
 from pcrnn import PredictiveStack
+from pcrnn.analysis.generate import forecast
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
-from pcrnn.generate import forecast
 
 HORIZON, SEASON = 48, 24
 HELD = 0.9  # share of what comes that an interval should hold

@@ -21,8 +21,8 @@ from comparisons.contenders import RULES, stack_for
 from comparisons.learner import Learner
 from comparisons.suite import Request
 from comparisons.tasks import Task
+from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig
-from pcrnn.evaluate import evaluating
 
 Row = dict[str, Any]
 

@@ -8,9 +8,9 @@ from torch.nn.utils import clip_grad_norm_
 from learning_rules import Result, Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.optimiser import adamw, set_rates
-from pcrnn.running import RunningVariance
-from pcrnn.stack import StackState
+from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.nn.stack import StackState
+from pcrnn.training.optimiser import adamw, set_rates
 
 
 class Learner:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pcrnn import Categorical, Chunk, Gaussian
-from pcrnn.observations import Observation
+from pcrnn.nn.observations import Observation
 
 
 class MemoryTask(Protocol):

@@ -39,7 +39,7 @@ from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource, open_source
-from pcrnn.observations import Observation
+from pcrnn.nn.observations import Observation
 
 BPTT = "bptt, truncated"
 RULES: dict[str, tuple[str, dict[str, Any]]] = {

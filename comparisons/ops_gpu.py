@@ -22,8 +22,8 @@ from comparisons import speed
 from comparisons.outside import equal_width, planned_size
 from comparisons.record import Run, in_turns, table, wall_clock
 from pcrnn import Categorical, Chunk, PredictiveStack, ops, trees
-from pcrnn.graph import WARM_UP, GraphedUpdate
 from pcrnn.ops import reference
+from pcrnn.training.cuda_graph import WARM_UP, GraphedUpdate
 
 NOT_MEASURED = "not measured: no GPU"
 CALLS = 5  # between two CUDA events

@@ -27,10 +27,10 @@ import torch.distributed as dist
 
 from comparisons import record
 from comparisons.suite import Request
-from pcrnn import parallel
 from pcrnn.config import TrainConfig
 from pcrnn.data import open_source
-from pcrnn.train import Trainer
+from pcrnn.training import parallel
+from pcrnn.training.train import Trainer
 
 Row = dict[str, Any]
 

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
+from pcrnn.analysis.evaluate import WARM_UP
 from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, SeriesSource, Source, open_source
 from pcrnn.data.baselines import SMOOTHING
-from pcrnn.data.mat_file import read_mat
+from pcrnn.data.formats.mat_file import read_mat
 from pcrnn.errors import DataError
-from pcrnn.evaluate import WARM_UP
-from pcrnn.observations import Observation
+from pcrnn.nn.observations import Observation
 
 Split = Literal["valid", "test"]
 SHARED = Path("../shared/data")
@@ -85,7 +85,8 @@ class Task(ABC):
 class Stream(Task):
     """A text or a series: the state is carried from chunk to chunk. Its validation split is its test split, too.
 
-    As in `pcrnn.evaluate`, every held-out lane is met in the context of the steps before it, which do not count.
+    As in `pcrnn.analysis.evaluate`, every held-out lane is read in the context of the steps before it, which do not
+    count.
 
     Args:
         limit: steps of the validation split to use, for quick runs; None for all.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from comparisons import record
 from comparisons.suite import Request
-from pcrnn.inference import Covariances, track
+from pcrnn.nn.state_inference import Covariances, track
 
 Row = dict[str, Any]
 

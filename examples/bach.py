@@ -19,12 +19,12 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from pcrnn.analysis.generate import sample_music
+from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import MusicSource
 from pcrnn.data.music import KEYS, LOWEST, write_midi
-from pcrnn.generate import sample_music
-from pcrnn.progress import PlainReporter
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 PER_BEAT = 2  # frames: chorales move in quavers
 FULL = {"hidden": (128, 128), "batch": 16, "chunk": 64, "steps": 400, "lr": 5e-3, "log_every": 50, "dropout": 0.3}

@@ -25,11 +25,11 @@ from typing import Literal
 import numpy as np
 import tyro
 
+from pcrnn.analysis.generate import forecast
+from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
-from pcrnn.generate import forecast
-from pcrnn.progress import PlainReporter
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 HORIZON, DAY = 48, 24
 CHANNELS: Sequence[str] = (

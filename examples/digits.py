@@ -16,12 +16,12 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from pcrnn.analysis.evaluate import judge
+from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource
-from pcrnn.evaluate import judge
-from pcrnn.optimiser import adamw, set_rates
-from pcrnn.progress import PlainReporter
-from pcrnn.train import train
+from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.train import train
 
 FULL = {"hidden": (64, 64), "steps": 600, "lr": 5e-3, "log_every": 100}
 QUICK = {"hidden": (16, 16), "steps": 60, "lr": 1e-2, "warmup": 5}

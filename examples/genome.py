@@ -15,9 +15,9 @@ from typing import Literal
 
 import tyro
 
+from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
-from pcrnn.progress import PlainReporter
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 FULL = {"hidden": (128, 128), "batch": 32, "chunk": 64, "steps": 600, "log_every": 50}
 QUICK = {"hidden": (16,), "batch": 4, "chunk": 16, "steps": 60, "lr": 2e-2, "warmup": 5}

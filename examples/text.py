@@ -16,11 +16,11 @@ from typing import Literal
 
 import tyro
 
+from pcrnn.analysis.generate import sample_text
+from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource
-from pcrnn.generate import sample_text
-from pcrnn.progress import PlainReporter
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 FULL = {"hidden": (128, 128), "batch": 32, "chunk": 64, "steps": 400, "lr": 5e-3, "log_every": 50}
 QUICK = {"hidden": (16, 16), "batch": 4, "chunk": 16, "steps": 40, "lr": 2e-2, "warmup": 5}

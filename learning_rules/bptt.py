@@ -19,9 +19,9 @@ from torch.utils.hooks import RemovableHandle
 
 from learning_rules.gates import penalty
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
-from pcrnn.handshake import check_gates
-from pcrnn.layer import PredictiveLayer
-from pcrnn.stack import Chunk, PredictiveStack
+from pcrnn.nn.gate_pairs import check_gates
+from pcrnn.nn.layer import PredictiveLayer
+from pcrnn.nn.stack import Chunk, PredictiveStack
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
-from pcrnn.bidirectional import turned
-from pcrnn.layer import LayerActivity, PredictiveLayer
+from pcrnn.nn.bidirectional import turned
+from pcrnn.nn.connections import Block, heard_levels
+from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
 from pcrnn.ops.reference import add_product_
-from pcrnn.wiring import Block, heard_levels
 
 
 class Handed(NamedTuple):
@@ -31,7 +31,7 @@ class Handed(NamedTuple):
         return Handed(*(b if a is None else a if b is None else a + b for a, b in pairs))
 
     def turned(self, direction: int) -> "Handed":
-        """The same in the time of a direction; see `pcrnn.bidirectional`."""
+        """The same in the time of a direction; see `pcrnn.nn.bidirectional`."""
         return Handed(*(None if part is None else turned(part, direction) for part in self)) if direction else self
 
     def divided(self, directions: int) -> tuple["Handed", ...]:
@@ -147,7 +147,7 @@ class LayerBackward:
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.cells has it
+        self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
 
     def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""

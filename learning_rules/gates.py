@@ -5,7 +5,7 @@ receiver. Where both are half open only a quarter passes. The penalty asks that 
 
     s_t = max(0, 1 - o[l]_t - i[l+1]_t),        penalty = mean over B, T and units of s_t^2, summed over neighbours
 
-Which gates are compared, `pcrnn.handshake` says; with skip connections too, only layers right above each other
+Which gates are compared, `pcrnn.nn.gate_pairs` says; with skip connections too, only layers right above each other
 coordinate. Every gate reads its own step alone, so with what the layer hears and remembers held constant (e-prop) the
 gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
 
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from learning_rules.credit import gradient_of, gradients_of
-from pcrnn.cells import LSTMCell
-from pcrnn.handshake import gate_pairs
-from pcrnn.layer import LayerActivity, PredictiveLayer
+from pcrnn.nn.cells import LSTMCell
+from pcrnn.nn.gate_pairs import gate_pairs
+from pcrnn.nn.layer import LayerActivity, PredictiveLayer
+from pcrnn.nn.stack import PredictiveStack, StackActivity
 from pcrnn.ops.local import for_products
 from pcrnn.ops.reference import add_product_
-from pcrnn.stack import PredictiveStack, StackActivity
 
 
 def penalty(activity: StackActivity) -> Tensor:

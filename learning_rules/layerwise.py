@@ -13,8 +13,8 @@ from torch import Tensor
 from learning_rules.credit import gradients_of, learn_base_rate, parameters_of
 from learning_rules.rule import Hook, unheard
 from pcrnn import ops
-from pcrnn.layer import LayerState, PredictiveLayer, Sent
-from pcrnn.stack import Chunk, PredictiveStack, StackState, message
+from pcrnn.nn.layer import LayerState, PredictiveLayer, Sent
+from pcrnn.nn.stack import Chunk, PredictiveStack, StackState, message
 
 Traces = Sequence[tuple[Tensor, Tensor]]
 

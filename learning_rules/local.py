@@ -6,7 +6,7 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
     E_t = a_t E_{t-1} + m_t outer u_t
 
-    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.top_down`
+    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.nn.top_down`
 
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
@@ -29,9 +29,9 @@ What `cascade` hands down, of g[l]_t, which e[L] says of r[l]_t through P, and h
     lambda[l]_t = g[l]_t dr/ds + a_{t+1} lambda[l]_{t+1}        d[l]_t = m_t (lambda[l]_t + h[l]_t dr/ds)
     h[l-1]_t    = sum_k W_k' d[l]_{t+k}, on through the errors in u_t to r[l-1]_t
 
-With inference steps Q reads r*_{t-1}, `pcrnn.inference`: an input, held constant.
+With inference steps Q reads r*_{t-1}, `pcrnn.nn.state_inference`: an input, held constant.
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
-With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.wiring`.
+With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.nn.connections`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -49,11 +49,11 @@ from learning_rules.credit import Inbox, LayerBackward, Signal, Trace, learn_bas
 from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
 from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
-from pcrnn.bidirectional import turned
-from pcrnn.cells import CELLS, Cell, GatedCell
-from pcrnn.handshake import check_gates
-from pcrnn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
-from pcrnn.wiring import heard_levels
+from pcrnn.nn.bidirectional import turned
+from pcrnn.nn.cells import CELLS, Cell, GatedCell
+from pcrnn.nn.connections import heard_levels
+from pcrnn.nn.gate_pairs import check_gates
+from pcrnn.nn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from pcrnn.layer import LayerState, PredictiveLayer
-from pcrnn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.nn.layer import LayerState, PredictiveLayer
+from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
 
 Learner = PredictiveStack | PredictiveLayer
 LearnerState = StackState | LayerState

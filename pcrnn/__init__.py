@@ -8,29 +8,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pcrnn.bidirectional import BidirectionalStack as BidirectionalStack
-    from pcrnn.hub import load as load
-    from pcrnn.layer import LayerActivity as LayerActivity
-    from pcrnn.layer import LayerState as LayerState
-    from pcrnn.layer import PredictiveLayer as PredictiveLayer
-    from pcrnn.observations import Bernoulli as Bernoulli
-    from pcrnn.observations import Categorical as Categorical
-    from pcrnn.observations import Gaussian as Gaussian
-    from pcrnn.observations import Observation as Observation
-    from pcrnn.observations import Poisson as Poisson
-    from pcrnn.stack import Chunk as Chunk
-    from pcrnn.stack import PredictiveStack as PredictiveStack
-    from pcrnn.stack import StackActivity as StackActivity
-    from pcrnn.stack import StackState as StackState
+    from pcrnn.nn.bidirectional import BidirectionalStack as BidirectionalStack
+    from pcrnn.nn.layer import LayerActivity as LayerActivity
+    from pcrnn.nn.layer import LayerState as LayerState
+    from pcrnn.nn.layer import PredictiveLayer as PredictiveLayer
+    from pcrnn.nn.observations import Bernoulli as Bernoulli
+    from pcrnn.nn.observations import Categorical as Categorical
+    from pcrnn.nn.observations import Gaussian as Gaussian
+    from pcrnn.nn.observations import Observation as Observation
+    from pcrnn.nn.observations import Poisson as Poisson
+    from pcrnn.nn.stack import Chunk as Chunk
+    from pcrnn.nn.stack import PredictiveStack as PredictiveStack
+    from pcrnn.nn.stack import StackActivity as StackActivity
+    from pcrnn.nn.stack import StackState as StackState
+    from pcrnn.runs.export import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "bidirectional": ("BidirectionalStack",),
-    "hub": ("load",),
-    "layer": ("LayerActivity", "LayerState", "PredictiveLayer"),
-    "observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson"),
-    "stack": ("Chunk", "PredictiveStack", "StackActivity", "StackState"),
+    "nn.bidirectional": ("BidirectionalStack",),
+    "nn.layer": ("LayerActivity", "LayerState", "PredictiveLayer"),
+    "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson"),
+    "nn.stack": ("Chunk", "PredictiveStack", "StackActivity", "StackState"),
+    "runs.export": ("load",),
 }
 """Where every public name is."""
 

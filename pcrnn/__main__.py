@@ -2,7 +2,7 @@
 
 import sys
 
-from pcrnn.cli import main
+from pcrnn.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """What a training run is made of: one frozen dataclass, checked when it is built.
 
 Values come from three places, the later one winning: the defaults below, a TOML file, the command line.
-The flags are generated from this class (pcrnn/cli.py), so a field's docstring is its help text.
+The flags are generated from this class (pcrnn/cli/main.py), so a field's docstring is its help text.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pcrnn import wiring
 from pcrnn.errors import CheckpointError, UsageError, nearest
+from pcrnn.nn import connections as wiring
 
 if TYPE_CHECKING:
     import torch

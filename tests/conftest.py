@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from pcrnn.cli import main
+from pcrnn.cli.main import main
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
 """Flags of a run that takes no time."""

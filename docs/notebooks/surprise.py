@@ -22,9 +22,9 @@ import torch
 from PIL import Image
 
 from pcrnn import plots
+from pcrnn.analysis.surprise import watch
 from pcrnn.config import TrainConfig
-from pcrnn.evaluate import watch
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 TEXT = "pydoc"  # or "book.txt"
 folder = Path(mkdtemp())

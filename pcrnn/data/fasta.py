@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pcrnn.data import baselines
-from pcrnn.data.files import read_bytes
+from pcrnn.data.formats.files import read_bytes
 from pcrnn.data.source import Split, require_length
 from pcrnn.data.text import TextSource
 from pcrnn.errors import CheckpointError, DataError
-from pcrnn.limits import machine_memory
+from pcrnn.memory import machine_memory
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from pcrnn.data import baselines
-from pcrnn.data.npy_file import read_npz
+from pcrnn.data.formats.npy_file import read_npz
 from pcrnn.data.source import Source, Split
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 ARRAYS = ("x", "y", "lengths")
 SPLITS = ("classes", "position")
@@ -114,12 +114,12 @@ class LabelledSource(Source):
                 raise DataError(f"{name}: expected labels to {split_name} on, came none; label more steps")
 
     def observation(self) -> Observation:
-        from pcrnn.observations import Categorical, Gaussian
+        from pcrnn.nn.observations import Categorical, Gaussian
 
         return Gaussian(len(self.reading.mean)) if self.reading.symbols is None else Categorical(self.reading.symbols)
 
     def target(self) -> Observation:
-        from pcrnn.observations import Categorical
+        from pcrnn.nn.observations import Categorical
 
         return Categorical(self.reading.classes)
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from pcrnn.data import baselines
-from pcrnn.data.files import require_file
-from pcrnn.data.mat_file import read_mat
-from pcrnn.data.musicxml import read_musicxml
-from pcrnn.data.npy_file import read_npy
+from pcrnn.data.formats.files import require_file
+from pcrnn.data.formats.mat_file import read_mat
+from pcrnn.data.formats.musicxml import read_musicxml
+from pcrnn.data.formats.npy_file import read_npy
 from pcrnn.data.packages import in_package
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError
@@ -24,7 +24,7 @@ from pcrnn.errors import CheckpointError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 LOWEST, KEYS = 21, 88
 """The piano's lowest key as a MIDI note, and how many it has."""
@@ -89,7 +89,7 @@ class MusicSource(Source):
         return super().split_point if self._split_point is None else self._split_point
 
     def observation(self) -> Observation:
-        from pcrnn.observations import Bernoulli
+        from pcrnn.nn.observations import Bernoulli
 
         return Bernoulli(self.keys)
 

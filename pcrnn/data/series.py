@@ -1,6 +1,6 @@
 """Real-valued series from CSV, NumPy and Parquet files, each channel standardised on the training part.
 
-A missing value is NaN and stays NaN in `sequence`: a Gaussian leaves it out (`pcrnn.observations`), so it is never
+A missing value is NaN and stays NaN in `sequence`: a Gaussian leaves it out (`pcrnn.nn.observations`), so it is never
 learned from, sends no error up and adds nothing to a surprise. It is not filled in before the stack sees it, because an
 interpolated value would give away what comes after the gap; `filled` interpolates for the eye.
 
@@ -22,16 +22,16 @@ import torch
 
 from pcrnn.data import baselines
 from pcrnn.data.calendar import FEATURES, Clock, features_of
-from pcrnn.data.csv_file import Chosen, Table, numbered, read_csv, take
-from pcrnn.data.npy_file import read_npy
-from pcrnn.data.parquet_file import read_parquet
+from pcrnn.data.formats.csv_file import Chosen, Table, numbered, read_csv, take
+from pcrnn.data.formats.npy_file import read_npy
+from pcrnn.data.formats.parquet_file import read_parquet
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError, nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 
 class Standardisation(NamedTuple):
@@ -98,7 +98,7 @@ class SeriesSource(Source):
             self._values = self._steps[:, : self.channels]
 
     def observation(self) -> Observation:
-        from pcrnn.observations import Gaussian
+        from pcrnn.nn.observations import Gaussian
 
         return Gaussian(self.channels)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pcrnn.data.labelled import SequenceLanes
     from pcrnn.data.lanes import Lanes
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 Split = Literal["train", "valid", "all"]
 

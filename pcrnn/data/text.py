@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from pcrnn.data import baselines
-from pcrnn.data.files import decode_utf8, locate, read_bytes
+from pcrnn.data.formats.files import decode_utf8, locate, read_bytes
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 PYDOC = "pydoc"
 TOKENS = ("characters", "bytes")
@@ -72,7 +72,7 @@ class TextSource(Source):
         self._ids = self._encode(content, name)
 
     def observation(self) -> Observation:
-        from pcrnn.observations import Categorical
+        from pcrnn.nn.observations import Categorical
 
         return Categorical(self.size)
 

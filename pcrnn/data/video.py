@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pcrnn.data import baselines
-from pcrnn.data.npy_file import read_array
+from pcrnn.data.formats.npy_file import read_array
 from pcrnn.data.packages import in_package
 from pcrnn.data.source import Source, Split, require_length
 from pcrnn.errors import CheckpointError, DataError
@@ -25,7 +25,7 @@ from pcrnn.errors import CheckpointError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcrnn.observations import Observation
+    from pcrnn.nn.observations import Observation
 
 BOUNCING = "bouncing-digits"
 CLIP = 20
@@ -77,7 +77,7 @@ class VideoSource(Source):
         self._scale = 1 / most
 
     def observation(self) -> Observation:
-        from pcrnn.observations import Bernoulli
+        from pcrnn.nn.observations import Bernoulli
 
         return Bernoulli(self._frames.shape[1])
 

@@ -1,4 +1,4 @@
-"""Pictures of what `pcrnn.probes` measures: layers in their colours, closed forms as dashed lines.
+"""Pictures of what `pcrnn.analysis.probes` measures: layers in their colours, closed forms as dashed lines.
 
 Shapes: F frequencies, L layers, N units of a layer, T steps, S step sizes.
 """

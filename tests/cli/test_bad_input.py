@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pcrnn.cli import main
+from pcrnn.cli.main import main
 from tests.conftest import TINY, refused
 
 

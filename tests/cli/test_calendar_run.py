@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pcrnn
-from pcrnn.evaluate import load_run
+from pcrnn.runs.load import load_run
 from tests.conftest import refused
 
 TRAINING = ("--hidden", 16, 16, "--batch", 8, "--chunk", 16, "--steps", 240, "--warmup", 10, "--lr", 0.02, "--no-plots")
@@ -35,7 +35,7 @@ def score(called):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    from pcrnn.cli import main
+    from pcrnn.cli.main import main
 
     folder = tmp_path_factory.mktemp("station")
     data = station(folder / "tide.csv")

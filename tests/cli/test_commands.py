@@ -13,15 +13,16 @@ import pytest
 import torch
 
 import pcrnn
-from pcrnn.cells import CELLS
 from pcrnn.config import TrainConfig
-from pcrnn.optimiser import learning_rate
-from pcrnn.run import RunFolder, columns, read_metrics
+from pcrnn.nn.cells import CELLS
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import columns, read_metrics
+from pcrnn.training.optimiser import learning_rate
 from tests.conftest import TINY, refused
 
 
 def test_the_flags_are_read_without_waiting_for_torch():
-    asked = "import sys, pcrnn.cli; sys.exit('torch' in sys.modules)"
+    asked = "import sys, pcrnn.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
 
 

@@ -9,7 +9,7 @@ import torch
 
 import pcrnn
 from pcrnn.errors import CheckpointError, UsageError
-from pcrnn.evaluate import load_run
+from pcrnn.runs.load import load_run
 from tests.conftest import TINY, refused
 
 
@@ -62,7 +62,7 @@ def test_a_full_disk_leaves_no_folder(program, run, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pcrnn.hub.checkpoints, "_write_synced", full)
+    monkeypatch.setattr(pcrnn.runs.export.checkpoints, "_write_synced", full)
     refused(program("export", run, tmp_path / "model"), 4, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from pcrnn import Categorical, PredictiveStack
+from pcrnn.analysis.anomalies import regimes, smoothed, spans
+from pcrnn.analysis.generate import BEYOND, FEWEST_WINDOWS, forecast, rollout
 from pcrnn.data import SeriesSource
-from pcrnn.detect import regimes, smoothed, spans
-from pcrnn.evaluate import load_run
-from pcrnn.generate import BEYOND, FEWEST_WINDOWS, forecast, rollout
+from pcrnn.runs.load import load_run
 from tests.conftest import refused
 
 TRAINING = ("--hidden", 24, 24, "--batch", 8, "--chunk", 32, "--steps", 300, "--warmup", 10, "--lr", 0.01)
@@ -27,7 +27,7 @@ def waves(steps, seed):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    from pcrnn.cli import main
+    from pcrnn.cli.main import main
 
     folder = tmp_path_factory.mktemp("waves")
     rows = "\n".join(f"{a:.5f},{b:.5f}" for a, b in waves(SEEN, 0))
@@ -111,7 +111,7 @@ def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypat
     assert away.held > 0.05
     assert (away.upper <= train.max(0) + reach + 1e-3).all() and (away.lower >= train.min(0) - reach - 1e-3).all()
     assert "held" not in program("forecast", trained, "--no-calibrate").err
-    monkeypatch.setattr("pcrnn.generate.BEYOND", -0.3)
+    monkeypatch.setattr("pcrnn.analysis.generate.BEYOND", -0.3)
     called = program("forecast", trained, "--no-calibrate")
     assert "of the drawn values left the range of the training part" in called.err and called.code == 0
 

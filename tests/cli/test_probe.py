@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pcrnn.cells import CELLS
+from pcrnn.nn.cells import CELLS
 from tests.conftest import refused
 
 OF_RUNS = ("frequency", "impulse", "jacobian", "timescales")

@@ -9,7 +9,7 @@ from comparisons import cost
 from comparisons.suite import Request
 from learning_rules import Local
 from pcrnn import Categorical, PredictiveStack
-from pcrnn.wiring import width
+from pcrnn.nn.connections import width
 
 SETTING = cost.Setting(symbols=5, batch=2, chunk=6)
 HIDDEN = (4, 3, 6)

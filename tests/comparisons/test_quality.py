@@ -15,7 +15,7 @@ from comparisons.contenders import KINDS, Fit, Outside, Score, Stack, fit, size_
 from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, TextSource
-from pcrnn.train import train
+from pcrnn.training.train import train
 
 JSB = Path(__file__).parents[3] / "shared/data/JSB_Chorales.mat"
 TEXT = "".join(f"line {n}: the quick brown fox jumps over {n * n} lazy dogs\n" for n in range(40))

@@ -10,7 +10,7 @@ import comparisons
 from comparisons import online, quality, record, report, suite
 from comparisons.__main__ import main as compare
 from comparisons.suite import SUITES, Request
-from pcrnn.cli import main as pcrnn
+from pcrnn.cli.main import main as pcrnn
 
 ROOT = Path(comparisons.__file__).parents[1]
 SOLVES = "learning with exact traces solves a lag of"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pcrnn.data import SeriesSource, open_source
 from pcrnn.data.calendar import FEATURES, Clock, cycles, is_time, microseconds
-from pcrnn.data.csv_file import Chosen, parse_carefully, parse_fast
+from pcrnn.data.formats.csv_file import Chosen, parse_carefully, parse_fast
 from pcrnn.errors import CheckpointError, DataError
 from tests.conftest import TINY, refused
 
@@ -179,7 +179,7 @@ def test_what_the_fast_parser_takes_the_careful_one_reads_the_same(rows):
 
 
 def test_times_are_read_fast(station, monkeypatch):
-    monkeypatch.delattr("pcrnn.data.csv_file.parse_carefully")
+    monkeypatch.delattr("pcrnn.data.formats.csv_file.parse_carefully")
     assert open_source(f"{station}?time=date").length == ROWS
 
 

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from pcrnn.data.gff import Annotation, placed, read_gff
+from pcrnn.data.formats.gff import Annotation, placed, read_gff
 from pcrnn.errors import DataError
 
 GOOD = """##gff-version 3

@@ -13,13 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pcrnn
+from pcrnn.analysis.evaluate import judge
+from pcrnn.analysis.surprise import watch
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource, open_source
 from pcrnn.data.labelled import SequenceLanes
 from pcrnn.errors import CheckpointError, DataError, UsageError
-from pcrnn.evaluate import build_stack, judge, load_run, watch
-from pcrnn.limits import count_weights
-from pcrnn.train import train
+from pcrnn.runs.load import build_stack, load_run
+from pcrnn.runs.sizes import count_weights
+from pcrnn.training.train import train
 from tests.conftest import refused
 from tests.reliability.tiny import StopAt, newest, rows, same
 

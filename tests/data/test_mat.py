@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pcrnn.data import open_source
-from pcrnn.data.mat_file import read_mat
+from pcrnn.data.formats.mat_file import read_mat
 from pcrnn.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pcrnn.data import open_source
+from pcrnn.data.formats.musicxml import read_musicxml
 from pcrnn.data.music import LOWEST
-from pcrnn.data.musicxml import read_musicxml
 from pcrnn.errors import DataError
 from tests.conftest import refused
 

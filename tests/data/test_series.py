@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pcrnn.data import SeriesSource, open_source
-from pcrnn.data.csv_file import parse_carefully, parse_fast, read_csv
+from pcrnn.data.formats.csv_file import parse_carefully, parse_fast, read_csv
 from pcrnn.errors import CheckpointError, DataError
 
 ROWS = 40

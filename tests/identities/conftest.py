@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, Chunk, PredictiveStack
-from pcrnn.running import ErrorWeight
+from pcrnn.nn.running_variance import ErrorWeight
 
 SYMBOLS, BATCH, STEPS = 5, 3, 14
 

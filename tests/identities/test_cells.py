@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 import learning_rules
-from pcrnn import Categorical, Chunk, PredictiveLayer, PredictiveStack, cells
+from pcrnn import Categorical, Chunk, PredictiveLayer, PredictiveStack
 from pcrnn.config import TrainConfig
+from pcrnn.nn import cells
 
 DENSE = [name for name, cell in cells.CELLS.items() if cell.recurrent_blocks]
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}

@@ -8,9 +8,9 @@ import torch
 import learning_rules
 from pcrnn import BidirectionalStack, Categorical, Chunk, Gaussian, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.optimiser import adamw
-from pcrnn.running import RunningVariance
-from pcrnn.wiring import Skip, width
+from pcrnn.nn.connections import Skip, width
+from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.training.optimiser import adamw
 from tests.identities.conftest import assert_same, in_chunks
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)

@@ -5,7 +5,7 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk, PredictiveLayer
-from pcrnn.evaluate import evaluating
+from pcrnn.analysis.evaluate import evaluating
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 

@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 import learning_rules
 from learning_rules.gates import coordinate_, penalty
 from pcrnn import Categorical, Chunk, PredictiveStack
-from pcrnn.handshake import gate_pairs
+from pcrnn.nn.gate_pairs import gate_pairs
 
 TOLERANCE = {"rtol": 1e-10, "atol": 1e-13}
 

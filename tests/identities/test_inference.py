@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from comparisons.tracking import Setting, kalman, scene
-from pcrnn.inference import Covariances, energy, relax, track
+from pcrnn.nn.state_inference import Covariances, energy, relax, track
 
 pytestmark = pytest.mark.usefixtures("float64")
 

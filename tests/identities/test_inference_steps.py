@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import learning_rules
 from pcrnn import Bernoulli, Categorical, Gaussian, Poisson, PredictiveLayer, PredictiveStack
-from pcrnn.inference import Covariances, relax, relax_output
+from pcrnn.nn.state_inference import Covariances, relax, relax_output
 from tests.identities.test_local_gradients import TOLERANCE, assert_layer_matches, loss_of, run
 
 STEPS = 3

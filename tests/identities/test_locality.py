@@ -5,8 +5,8 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk
-from pcrnn.layer import LayerActivity, LayerState
-from pcrnn.stack import Outcome
+from pcrnn.nn.layer import LayerActivity, LayerState
+from pcrnn.nn.stack import Outcome
 
 # what layer `index` of `depth` may read of other layers, and of the errors e[0..L]
 NEIGHBOURHOODS = {

@@ -7,7 +7,7 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
-from pcrnn.running import RunningVariance
+from pcrnn.nn.running_variance import RunningVariance
 from tests.identities.conftest import assert_same, in_chunks
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)

@@ -7,7 +7,7 @@ import torch
 
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.wiring import Skip, heard_levels
+from pcrnn.nn.connections import Skip, heard_levels
 
 
 def observed(skip, target=None):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, PredictiveStack
-from pcrnn.probes.gates import gates
+from pcrnn.analysis.probes.gates import gates
 
 
 def test_the_share_that_passes_two_known_gates_is_their_product():

@@ -3,9 +3,9 @@
 import pytest
 
 from pcrnn import Categorical, Gaussian, PredictiveStack
-from pcrnn.cells import CELLS
-from pcrnn.probes.paths import counted_paths, gradient_paths
-from pcrnn.wiring import Skip
+from pcrnn.analysis.probes.paths import counted_paths, gradient_paths
+from pcrnn.nn.cells import CELLS
+from pcrnn.nn.connections import Skip
 
 FIBONACCI = [1, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987]
 CLOSED = {

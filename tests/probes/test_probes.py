@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from pcrnn import Categorical, Gaussian, PredictiveStack
-from pcrnn.cells import CELLS
+from pcrnn.analysis.probes import euler, frequency, impulse, jacobian, noise, timescales
+from pcrnn.analysis.probes.drive import directions, driven, falls, quiet, statistics
+from pcrnn.analysis.probes.euler import field, solve
+from pcrnn.analysis.probes.frequency import leaky_half_power, leaky_transfer
+from pcrnn.analysis.probes.jacobian import System
 from pcrnn.errors import UsageError
+from pcrnn.nn.cells import CELLS
 from pcrnn.ops.reference import RMS_EPSILON
-from pcrnn.probes import euler, frequency, impulse, jacobian, noise, timescales
-from pcrnn.probes.drive import directions, driven, falls, quiet, statistics
-from pcrnn.probes.euler import field, solve
-from pcrnn.probes.frequency import leaky_half_power, leaky_transfer
-from pcrnn.probes.jacobian import System
 
 pytestmark = pytest.mark.usefixtures("float64")
 

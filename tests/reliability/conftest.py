@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from pcrnn.cli import main
+from pcrnn.cli.main import main
 
 ROWS = 20  # of the table
 
@@ -91,7 +91,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 _forkserver = get_context("forkserver")
-_forkserver.set_forkserver_preload(["pytest", "pcrnn.train", "torch._dynamo"])  # a child then starts at once
+_forkserver.set_forkserver_preload(["pytest", "pcrnn.training.train", "torch._dynamo"])  # a child then starts at once
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ _LINES = [
         "if transitions > chunk:",
     ),
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         'if sound and body["format"] > FORMAT:',
         'if sound and body["format"] >= FORMAT:',
     ),
     (
-        "pcrnn/data/npy_file.py",
+        "pcrnn/data/formats/npy_file.py",
         "if expected != came:",
         "if expected == came:",
     ),
@@ -32,38 +32,38 @@ _LINES = [
         "in_state = signal / torch.nn.functional.silu(output_gate)",
     ),
     (
-        "pcrnn/guard.py",
+        "pcrnn/training/finite_check.py",
         "self.skipped += self.tripped",
         "self.skipped -= self.tripped",
     ),
     # so far by default
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         '_STEP_FOLDER = re.compile(r"step_(\\d{1,18})(\\.old-\\d+)?")',
         '_STEP_FOLDER = re.compile(r"step_(\\d{1,18})")',
     ),
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         "if not sound:",
         "if sound:",
     ),
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         "sound, manifest = False, {}",
         "sound, manifest = True, {}",
     ),
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         'if len(content) != entry["bytes"]:',
         'if len(content) == entry["bytes"]:',
     ),
     (
-        "pcrnn/checkpoint.py",
+        "pcrnn/runs/checkpoint.py",
         'if hashlib.sha256(content).hexdigest() != entry["sha256"]:',
         "if not content:",
     ),
     (
-        "pcrnn/guard.py",
+        "pcrnn/training/finite_check.py",
         "self.reading.copy_(torch.where(self.tripped > 0, self.reading, reading))",
         "self.reading.copy_(torch.where(self.tripped > 1, self.reading, reading))",
     ),
@@ -78,17 +78,17 @@ _LINES = [
         "expected, came = len(standardisation.mean), table.values.shape[0]",
     ),
     (
-        "pcrnn/data/npy_file.py",
+        "pcrnn/data/formats/npy_file.py",
         "if 0 in shape:",
         "if 0 not in shape:",
     ),
     (
-        "pcrnn/data/npy_file.py",
+        "pcrnn/data/formats/npy_file.py",
         'if dtype.kind not in "fiu":',
         'if dtype.kind not in "fiuO":',
     ),
     (
-        "pcrnn/data/npy_file.py",
+        "pcrnn/data/formats/npy_file.py",
         "if len(shape) not in axes:",
         "if len(shape) in axes:",
     ),
@@ -118,22 +118,22 @@ _LINES = [
         "self.vocabulary = tuple(sorted(set(content)) if vocabulary is not None else vocabulary)",
     ),
     (
-        "pcrnn/data/csv_file.py",
+        "pcrnn/data/formats/csv_file.py",
         "return values if whole and np.isfinite(values).all() else None",
         "return values if whole or np.isfinite(values).all() else None",
     ),
     (
-        "pcrnn/data/csv_file.py",
+        "pcrnn/data/formats/csv_file.py",
         "words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]",
         "words = [bool(cell) and number for cell, number in zip(names, numbers, strict=True)]",
     ),
     (
-        "pcrnn/data/files.py",
+        "pcrnn/data/formats/files.py",
         "if size > (most := machine_memory()):",
         "if size < (most := machine_memory()):",
     ),
     (
-        "pcrnn/data/files.py",
+        "pcrnn/data/formats/files.py",
         'line = text.count("\\n", 0, index) + 1',
         'line = text.count("\\n", 0, index) - 1',
     ),
@@ -158,7 +158,7 @@ _LINES = [
         "learn_base_rate(stack.sensory.eta, activity.base_error * weight.numel())",
     ),
     (
-        "pcrnn/data/files.py",
+        "pcrnn/data/formats/files.py",
         'line = text.count("\\n", 0, index) + 1',
         'line = text.count("\\n", 1, index) + 1',
     ),
@@ -288,7 +288,7 @@ KEPT = [Mutant(*parts) for parts in _LINES]
 
 SURVIVORS = {
     Mutant(
-        "pcrnn/data/csv_file.py",
+        "pcrnn/data/formats/csv_file.py",
         'return repr(cell if len(cell) <= 40 else cell[:37] + "...")',
         'return repr(cell if len(cell) < 40 else cell[:37] + "...")',
     ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",

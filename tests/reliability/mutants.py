@@ -38,16 +38,16 @@ TESTS = {
     "learning_rules/bptt.py": _RULES,
     "pcrnn/ops/reference.py": _OPS,
     "pcrnn/ops/local.py": _OPS,
-    "pcrnn/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
-    "pcrnn/guard.py": ["tests/reliability/test_numbers.py"],
-    "pcrnn/data/csv_file.py": [
+    "pcrnn/runs/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
+    "pcrnn/training/finite_check.py": ["tests/reliability/test_numbers.py"],
+    "pcrnn/data/formats/csv_file.py": [
         _MALFORMED,
         *(f"tests/data/test_{name}.py" for name in ("series", "readers", "calendar")),
     ],
     "pcrnn/data/calendar.py": ["tests/data/test_calendar.py"],
-    "pcrnn/data/files.py": [_MALFORMED, "tests/data/test_readers.py", _HOSTILE],
+    "pcrnn/data/formats/files.py": [_MALFORMED, "tests/data/test_readers.py", _HOSTILE],
     "pcrnn/data/lanes.py": ["tests/data/test_lanes.py"],
-    "pcrnn/data/npy_file.py": [_MALFORMED, "tests/data/test_series.py", _HOSTILE],
+    "pcrnn/data/formats/npy_file.py": [_MALFORMED, "tests/data/test_series.py", _HOSTILE],
     "pcrnn/data/series.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
     "pcrnn/data/text.py": ["tests/data/test_text.py", _MALFORMED],
 }

@@ -11,8 +11,8 @@ import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.errors import DataError, InputError
-from pcrnn.stack import StackState
-from pcrnn.train import train
+from pcrnn.nn.stack import StackState
+from pcrnn.training.train import train
 from tests.reliability.tiny import RULES, config
 
 B, T, M, N = 2, 5, 3, 4

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcrnn import checkpoint as checkpoints
-from pcrnn.checkpoint import Checkpoint, check_fits, load, load_newest, save, verify
 from pcrnn.errors import CheckpointError
+from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.checkpoint import Checkpoint, check_fits, load, load_newest, save, verify
 from pcrnn.trees import copy_into, flatten, unflatten
 from tests.reliability.tiny import same
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pcrnn import train as training
-from pcrnn.checkpoint import load, load_newest
 from pcrnn.errors import CheckpointError
-from pcrnn.run import RunFolder
+from pcrnn.runs.checkpoint import load, load_newest
+from pcrnn.runs.folder import RunFolder
+from pcrnn.training import train as training
 from tests.conftest import TINY, refused
 from tests.reliability.conftest import program as main_in_child
 from tests.reliability.tiny import same

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 import pcrnn
-from pcrnn import checkpoint as checkpoints
-from pcrnn.cells import CELLS
-from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
-from pcrnn.evaluate import build_stack
-from pcrnn.limits import count_weights, machine_memory
+from pcrnn.memory import machine_memory
+from pcrnn.nn.cells import CELLS
+from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.checkpoint import Checkpoint, load, save
+from pcrnn.runs.load import build_stack
+from pcrnn.runs.sizes import count_weights
 from tests.conftest import TINY, refused
 from tests.reliability.tiny import config
 

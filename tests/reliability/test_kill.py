@@ -8,10 +8,10 @@ from itertools import cycle
 
 import pytest
 
-from pcrnn.checkpoint import Checkpoint, load
-from pcrnn.checkpoint import load_newest as newest_of
-from pcrnn.run import RunFolder
-from pcrnn.train import Summary, train
+from pcrnn.runs.checkpoint import Checkpoint, load
+from pcrnn.runs.checkpoint import load_newest as newest_of
+from pcrnn.runs.folder import RunFolder
+from pcrnn.training.train import Summary, train
 from tests.reliability.tiny import config, rows, same
 
 pytestmark = pytest.mark.row(1)

@@ -85,7 +85,7 @@ def test_without_triton_or_a_compiler_a_gpu_runs_the_reference_and_says_why(
 def test_it_learns_where_triton_cannot_be_imported(short_text, tmp_path):
     code = (
         "import sys; sys.modules['triton'] = None\n"  # as if it were not installed
-        "from pcrnn.cli import main\n"
+        "from pcrnn.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     flags = ["--hidden", "4", "--chunk", "8", "--batch", "2", "--steps", "2", "--no-plots", "--data", str(short_text)]

@@ -10,7 +10,7 @@ import torch
 from comparisons.memory import Setting, measure
 from comparisons.record import peak_mib
 from pcrnn.data import open_source
-from pcrnn.train import Trainer
+from pcrnn.training.train import Trainer
 from tests.reliability.tiny import config
 
 SMALL = Setting(hidden=(64, 64), batch=4, chunk=128)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from pcrnn import train as training
-from pcrnn.checkpoint import load_newest
 from pcrnn.data import open_source
 from pcrnn.errors import DataError, DivergedError
-from pcrnn.guard import Guard
-from pcrnn.run import RunFolder, read_metrics
-from pcrnn.train import Trainer
+from pcrnn.runs.checkpoint import load_newest
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import read_metrics
+from pcrnn.training import train as training
+from pcrnn.training.finite_check import Guard
+from pcrnn.training.train import Trainer
 from tests.conftest import TINY, refused
 from tests.reliability.tiny import config
 

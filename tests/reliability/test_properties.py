@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import learning_rules
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveLayer, PredictiveStack
-from pcrnn import checkpoint as checkpoints
-from pcrnn.cells import CELLS
-from pcrnn.checkpoint import Checkpoint, load, save
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
-from pcrnn.running import RunningVariance
+from pcrnn.nn.cells import CELLS
+from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.checkpoint import Checkpoint, load, save
 from tests.identities.test_locality import (
     NEIGHBOURHOODS,
 )

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pcrnn.checkpoint import load_newest
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError
-from pcrnn.run import RunFolder
-from pcrnn.train import Reporter, Trainer, train
+from pcrnn.runs.checkpoint import load_newest
+from pcrnn.runs.folder import RunFolder
+from pcrnn.training.train import Reporter, Trainer, train
 from tests.reliability.tiny import RULES, StopAt, cells, config, newest, rows, same
 
 pytestmark = pytest.mark.row(6)

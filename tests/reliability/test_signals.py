@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pcrnn.cli import main
-from pcrnn.run import RunFolder, read_metrics
+from pcrnn.cli.main import main
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import read_metrics
 
 pytestmark = pytest.mark.row(7)
 LONG = ["--hidden", "8", "8", "--chunk", "8", "--batch", "2", "--steps", "100000", "--log-every", "1"]
@@ -55,7 +56,7 @@ def test_a_signal_at_a_random_update_leaves_a_checkpoint_to_resume_from(text, tm
 
 def test_a_second_signal_does_not_wait_for_the_update():
     script = (
-        "import os, signal; from pcrnn.cli import _stop_signals\n"
+        "import os, signal; from pcrnn.cli.main import _stop_signals\n"
         "with _stop_signals() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM); print(stop.signal, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('still here')"

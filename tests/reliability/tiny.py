@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
-from pcrnn.checkpoint import Checkpoint, load_newest
 from pcrnn.config import TrainConfig
-from pcrnn.run import RunFolder, columns
-from pcrnn.train import Reporter, Summary
+from pcrnn.runs.checkpoint import Checkpoint, load_newest
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import columns
+from pcrnn.training.train import Reporter, Summary
 
 TIMING = {"seconds", "tokens_per_second"}
 RULES = {

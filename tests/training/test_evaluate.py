@@ -3,8 +3,8 @@
 import torch
 
 from pcrnn import Categorical, PredictiveStack
+from pcrnn.analysis.evaluate import WARM_UP, evaluate
 from pcrnn.data import TextSource
-from pcrnn.evaluate import WARM_UP, evaluate
 
 
 def test_lanes_continue_what_came_before_them():

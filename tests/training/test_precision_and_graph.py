@@ -6,10 +6,11 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Categorical, Chunk, PredictiveStack, train
+from pcrnn import Categorical, Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
-from pcrnn.graph import WARM_UP, GraphedUpdate
+from pcrnn.training import train
+from pcrnn.training.cuda_graph import WARM_UP, GraphedUpdate
 
 
 @pytest.mark.parametrize(("name", "options"), [("local", {"credit": "layer"}), ("local", {}), ("bptt", {})])

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from pcrnn import cli
+from pcrnn.cli import main as cli
 from pcrnn.config import TrainConfig
 from pcrnn.data import open_source
 from pcrnn.errors import PcrnnError
-from pcrnn.parallel import Team
-from pcrnn.train import Trainer
+from pcrnn.training.parallel import Team
+from pcrnn.training.train import Trainer
 
 SIZE = {"hidden": (5, 4, 8), "credit": "layer", "chunk": 8, "batch": 4, "warmup": 2, "lr": 0.01}
 
@@ -84,9 +84,9 @@ FAULTS = {
 
 def faults(folder: Path, data: str) -> None:
     """Every fault in a fresh run."""
-    from pcrnn.parallel import data as data_parallel
-    from pcrnn.parallel.layers import LayerTeam
-    from pcrnn.parallel.ranks import connected
+    from pcrnn.training.parallel import data as data_parallel
+    from pcrnn.training.parallel.layers import LayerTeam
+    from pcrnn.training.parallel.ranks import connected
 
     data_parallel.VERIFY_EVERY = 3
     kinds: dict[str, type[Team]] = {"data": data_parallel.DataTeam, "layers": LayerTeam}

@@ -10,7 +10,7 @@ import pytest
 CODE = """
 from pathlib import Path
 import torch
-from pcrnn.parallel.ranks import connected
+from pcrnn.training.parallel.ranks import connected
 
 def gloo():
     return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))

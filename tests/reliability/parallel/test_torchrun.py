@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcrnn.checkpoint import load_newest
-from pcrnn.cli import main
-from pcrnn.run import RunFolder, read_metrics
+from pcrnn.cli.main import main
+from pcrnn.runs.checkpoint import load_newest
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import read_metrics
 from tests.reliability.parallel.conftest import command, environment
 
 TINY = ("--hidden", 6, 5, "--chunk", 8, "--batch", 4, "--warmup", 2, "--credit", "layer")

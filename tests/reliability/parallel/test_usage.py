@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcrnn.cli import main
+from pcrnn.cli.main import main
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
-from pcrnn.parallel import joined
-from pcrnn.parallel.layers import LayerTeam, shares
-from pcrnn.parallel.ranks import LAUNCH, connected
-from pcrnn.run import RunFolder, read_metrics
-from pcrnn.train import train
+from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.metrics import read_metrics
+from pcrnn.training.parallel import joined
+from pcrnn.training.parallel.layers import LayerTeam, shares
+from pcrnn.training.parallel.ranks import LAUNCH, connected
+from pcrnn.training.train import train
 from tests.reliability.parallel.test_torchrun import check_same
 from tests.reliability.tiny import StopAt
 

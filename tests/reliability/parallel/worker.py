@@ -13,8 +13,8 @@ import torch
 
 from pcrnn.config import TrainConfig
 from pcrnn.data import open_source
-from pcrnn.parallel import Team
-from pcrnn.train import Trainer
+from pcrnn.training.parallel import Team
+from pcrnn.training.train import Trainer
 
 
 def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trainer:
@@ -50,9 +50,9 @@ def doubled(unpacked):
 
 
 if __name__ == "__main__":
-    from pcrnn.parallel.data import DataTeam
-    from pcrnn.parallel.layers import LayerTeam
-    from pcrnn.parallel.ranks import connected
+    from pcrnn.training.parallel.data import DataTeam
+    from pcrnn.training.parallel.layers import LayerTeam
+    from pcrnn.training.parallel.ranks import connected
 
     work = json.loads(Path(sys.argv[1]).read_text())
     with connected("cpu"):

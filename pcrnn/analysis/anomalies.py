@@ -1,0 +1,156 @@
+"""Anomalies: steps of a data set that surprise a trained stack more than nearly all that it was validated on; and
+regimes: stretches whose mean surprise is another than before.
+
+Shapes: T steps, L layers.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pcrnn.analysis.evaluate import WARM_UP
+from pcrnn.analysis.surprise import watching
+from pcrnn.data import Source
+from pcrnn.errors import UsageError
+from pcrnn.nn.stack import PredictiveStack
+
+SETTLING = 32  # first steps of a data set that are watched and not judged: a state that begins at zero surprises itself
+FEWEST_STRETCHES = 8  # of the validation split, from whose means the variance of a mean is estimated
+
+
+class Regime(NamedTuple):
+    """Steps from `first` to the one before `end`, and how surprising they are."""
+
+    first: int
+    end: int
+    mean: float  # surprise of the top level, nats
+
+
+class Detected(NamedTuple):
+    """Where a data set surprised a stack."""
+
+    surprise: NDArray[np.float64]  # of the top level, averaged over the last `window` steps, nats, [T]
+    threshold: float  # nats
+    spans: list[tuple[int, int]]  # anomalies as first step and the one after the last
+    regimes: list[Regime]  # where there is more than one
+
+
+def detect(
+    stack: PredictiveStack,
+    calibration: Source,
+    watched: Source,
+    *,
+    quantile: float = 0.999,
+    window: int = 1,
+    shortest: int = 0,
+) -> Detected:
+    """Steps of `watched` more surprising than the `quantile` of the validation split of `calibration`.
+
+    Args:
+        calibration: the data of the run; what is normal is how its validation split surprises the stack.
+        window: steps over which the surprise is averaged, so that what lasts is told from what is over at once.
+        shortest: fewest steps of a regime; 0 looks for none.
+
+    Anomalous steps at most `window` apart are one anomaly; the first SETTLING steps are never one.
+
+    Raises UsageError for a quantile or a window that cannot be.
+    """
+    if not (0 < quantile < 1 and window >= 1):
+        raise UsageError(
+            f"detect: expected a quantile between 0 and 1 and a window of at least 1, got {quantile} and {window}"
+        )
+    normal = validation_surprises(stack, calibration)
+    threshold = float(np.quantile(smoothed(normal, window), quantile))
+    every = surprises(stack, watched)
+    found = smoothed(every, window)
+    above = np.flatnonzero(found > threshold)
+    changed = regimes(every, normal, shortest, begin=SETTLING) if shortest else []
+    return Detected(found, threshold, spans(above[above >= SETTLING], window), changed)
+
+
+def regimes(
+    watched: NDArray[np.float64], normal: NDArray[np.float64], shortest: int, *, begin: int = 0
+) -> list[Regime]:
+    """Stretches of at least `shortest` steps, each of another mean surprise than its neighbours; none if all are one.
+
+    Binary segmentation (Scott & Knott, 1974): a stretch is cut where that lowers its squared deviations most,
+    n m / (n + m) times the squared difference of the means of n steps before and m after; then each cut is made anew
+    between its neighbours (Bai, 1997), for a first cut is made where two may lie. A cut is one if it saves more than
+    4 log T times the variance of one step, which lets a series of T steps that is as the validation split was be
+    cut with a probability of about 1 / T. The variance is that of means of `shortest` steps, times `shortest`, over the
+    validation split: neighbouring steps are surprising together. What is more surprising than all but a hundredth of
+    the split counts as that much, so that single anomalies make no regime.
+
+    Args:
+        watched: surprise of every step, [T].
+        normal: surprise of every step of the validation split.
+        begin: steps at the front that are in no regime.
+
+    Raises UsageError where the validation split has fewer than FEWEST_STRETCHES times `shortest` steps.
+    """
+    stretches = len(normal) // max(shortest, 1)
+    if shortest < 1 or stretches < FEWEST_STRETCHES:
+        raise UsageError(
+            f"regimes: expected from 1 to {len(normal) // FEWEST_STRETCHES} steps as the shortest, so that the "
+            f"validation split has {FEWEST_STRETCHES} such stretches, got {shortest}"
+        )
+    most = np.quantile(normal, 0.99)
+    means = np.minimum(normal, most)[: stretches * shortest].reshape(stretches, shortest).mean(1)
+    least = 4 * np.log(max(len(watched), 2)) * shortest * max(means.var(ddof=1), np.finfo(np.float64).tiny)
+    total = np.cumsum(np.concatenate([np.zeros(1), np.minimum(watched, most)]))
+    cuts, left = [], [(begin, len(watched))]
+    while left:
+        first, end = left.pop()
+        cut, gain = _best_cut(total, first, end, shortest)
+        if gain > least:
+            cuts.append(cut)
+            left += [(first, cut), (cut, end)]
+    borders = [begin]
+    for end in [*sorted(cuts)[1:], len(watched)] if cuts else []:
+        cut, gain = _best_cut(total, borders[-1], end, shortest)
+        borders += [cut] if gain > least else []
+    pairs = list(pairwise([*borders, len(watched)]))
+    return [Regime(first, end, float(watched[first:end].mean())) for first, end in pairs] if len(pairs) > 1 else []
+
+
+def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -> tuple[int, float]:
+    """Where the steps from `first` to `end` are best cut in two, and the squared deviations that this saves."""
+    at = np.arange(first + shortest, end - shortest + 1)
+    if not len(at):
+        return first, 0.0
+    before, after = at - first, end - at
+    difference = (total[at] - total[first]) / before - (total[end] - total[at]) / after
+    gains = before * after / (before + after) * difference**2
+    return int(at[gains.argmax()]), float(gains.max())
+
+
+def validation_surprises(stack: PredictiveStack, source: Source) -> NDArray[np.float64]:
+    """Surprise of the top level at every step of the validation split, met in its context, nats, [T]."""
+    begin = max(0, source.split_point - WARM_UP)
+    return surprises(stack, source, begin)[source.split_point - begin :]
+
+
+def surprises(stack: PredictiveStack, source: Source, begin: int = 0) -> NDArray[np.float64]:
+    """Surprise of the top level at every step from `begin` on, nats, [T]; the first is met at the base rate."""
+    seen = watching(stack, source, begin, source.length)
+    return torch.cat([activity.layers[-1].met[1][0].double().cpu() for activity in seen]).numpy()
+
+
+def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:
+    """Mean over the last `window` steps, over fewer at the beginning, [T]."""
+    total = np.cumsum(np.concatenate([np.zeros(1), series]))
+    at = np.arange(1, len(series) + 1)
+    since = np.maximum(at - window, 0)
+    return (total[at] - total[since]) / (at - since)
+
+
+def spans(steps: NDArray[np.intp], gap: int) -> list[tuple[int, int]]:
+    """Runs of ascending steps that lie at most `gap` apart, as first step and the one after the last."""
+    if not len(steps):
+        return []
+    ends = np.flatnonzero(np.diff(steps) > gap)
+    firsts, lasts = steps[np.concatenate([[0], ends + 1])], steps[np.concatenate([ends, [len(steps) - 1]])]
+    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]

@@ -1,0 +1,1 @@
+"""The program `pcrnn`: one command a file."""

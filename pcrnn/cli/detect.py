@@ -1,0 +1,98 @@
+"""The command `pcrnn detect`: where data surprised a trained stack, as a table and a few lines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from pcrnn.cli.args import OnDevice, warn, write_csv
+from pcrnn.errors import UsageError
+
+if TYPE_CHECKING:
+    from pcrnn.analysis.anomalies import Detected
+    from pcrnn.data import Source
+
+# Everything that needs torch is imported by the function that needs it, as in pcrnn/cli/main.py.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detect(OnDevice):
+    """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
+
+    data: str | None = None
+    """The file to watch; by default the run's own."""
+    quantile: float = 0.999
+    """Share of the validation split that counts as normal."""
+    window: int = 1
+    """Steps over which the surprise is averaged."""
+    regimes: int = 0
+    """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
+    out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
+    """Where to write; by default RUN/anomalies.csv."""
+
+
+def detect(command: Detect) -> int:
+    """Watch, write the table, say how many anomalies and regimes there are; returns the exit code."""
+    from pcrnn.analysis import anomalies as watch
+    from pcrnn.data import open_source
+    from pcrnn.runs.load import load_run
+
+    run = load_run(command.run, device=command.device)
+    warn(run.notices)
+    if run.source.target() is not None:
+        raise UsageError(
+            f"{command.run}: expected a run that expects its next observation, got one that expects labels; "
+            "pcrnn plot surprise shows how surprising they are"
+        )
+    watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
+    options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
+    found = watch.detect(run.stack, run.source, watched, **options)
+    table = command.out or command.run / "anomalies.csv"
+    write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], _rows(found, watched))
+    print(watched.describe())
+    threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
+    print(f"{len(found.spans)} anomalies in {len(found.surprise):,} steps, more surprising than {threshold}")
+    if command.regimes:
+        print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
+    for first, end, mean in found.regimes:
+        mean_in_units = f"{mean / watched.nats_per_unit:.4g} {watched.unit}"
+        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {_when(watched, first, end)}".rstrip())
+    print(table)
+    return 0
+
+
+def _rows(found: "Detected", watched: "Source") -> list[list[object]]:
+    """A row an anomaly, then a row a regime; surprise and threshold in nats."""
+
+    def peak(first: int, end: int) -> int:
+        return first + int(found.surprise[first:end].argmax())
+
+    rows: list[list[object]] = []
+    for first, end in found.spans:
+        at = peak(first, end)
+        what = _what(watched, first, end)
+        rows.append(["anomaly", first, end - 1, at, found.surprise[at], found.threshold, what])
+    for first, end, mean in found.regimes:
+        rows.append(["regime", first, end - 1, peak(first, end), mean, "", _when(watched, first, end)])
+    return rows
+
+
+def _what(source: "Source", first: int, end: int) -> str:
+    """Steps from `first` to before `end` for a person: the words of a text, the times of a series, else nothing."""
+    from pcrnn.data import TextSource
+
+    if isinstance(source, TextSource):
+        return repr(source.decode(source.unpacked(source.stored("all")[first:end])))
+    return _when(source, first, end)
+
+
+def _when(source: "Source", first: int, end: int) -> str:
+    from pcrnn.data import SeriesSource
+    from pcrnn.data.calendar import shown
+
+    times = source.times_at(first, end - first) if isinstance(source, SeriesSource) else None
+    if times is None:
+        return ""
+    begin, last = map(shown, times[[0, -1]])
+    return begin if end - first == 1 else f"{begin} to {last}"

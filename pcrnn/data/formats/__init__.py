@@ -1,0 +1,1 @@
+"""File formats: bytes to arrays, every fault named with its place in the file."""

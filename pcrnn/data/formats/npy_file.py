@@ -1,0 +1,115 @@
+"""Numbers from NumPy files, whose headers are not trusted: nothing unpickled, nothing allocated unchecked."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from pcrnn.data.formats.files import require_file
+from pcrnn.errors import DataError, nearest
+from pcrnn.memory import machine_memory
+
+_HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+"""Version 3 exists for the field names of structured arrays alone, which are no series."""
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read a float or int array [T] or [T, D] as float64 [T, D]; raises as `read_array` does."""
+    array = read_array(path, (1, 2), "[T] or [T, D]")
+    with np.errstate(over="ignore"):  # a long double may become inf, which is refused like any other
+        return array.astype(np.float64).reshape(len(array), -1)
+
+
+def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
+    """Read a float or int array with so many axes; `shapes` says which are meant.
+
+    Raises:
+        DataError: no .npy file, pickled objects, another type or shape, or a size that the file has not.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        shape, dtype = _read_header(file, path)
+        _require_numbers(dtype, path)
+        if len(shape) not in axes:
+            raise DataError(f"{path}: expected an array {shapes} (time first), came shape {list(shape)}; reshape it")
+        if 0 in shape:
+            raise DataError(
+                f"{path}: expected at least one step and one channel, came shape {list(shape)}; save an array with data"
+            )
+        _require_bytes(path.stat().st_size - file.tell(), shape, dtype, path)
+    return np.load(path, allow_pickle=False)
+
+
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read those of the named float or int arrays that a .npz file has; it must have no others.
+
+    Raises:
+        DataError: no .npz file, another array in it, pickled objects, or a size that the file or the machine has not.
+    """
+    require_file(path)
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                name = member.filename.removesuffix(".npy")
+                if name not in names:
+                    raise DataError(
+                        f"{path}: expected the arrays {', '.join(names)}, came {name!r:.60}{nearest(name, names)}; "
+                        "save it without"
+                    )
+                arrays[name] = _read_member(archive, member, f"{path}[{name}]")
+    except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path}: expected a NumPy .npz file, came one that is not: {error}; save it with numpy.savez"
+        ) from error
+    return arrays
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
+    if member.file_size > (most := machine_memory()):
+        raise DataError(f"{name}: expected an array that fits into memory, {most} bytes, came {member.file_size}")
+    with archive.open(member) as file:
+        shape, dtype = _read_header(file, name)
+        _require_numbers(dtype, name)
+        _require_bytes(member.file_size - file.tell(), shape, dtype, name)
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _require_numbers(dtype: np.dtype, name: str | Path) -> None:
+    if dtype.kind not in "fiu":
+        raise DataError(
+            f"{name}: expected an array of float or int, came {dtype}; save it as float64 (objects are never loaded)"
+        )
+
+
+def _require_bytes(came: int, shape: tuple[int, ...], dtype: np.dtype, name: str | Path) -> None:
+    expected = math.prod(shape) * dtype.itemsize
+    if expected != came:
+        raise DataError(
+            f"{name}: expected {expected} bytes of data for shape {list(shape)} of {dtype}, came {came}; "
+            "the file is damaged, save it again"
+        )
+
+
+def _read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], np.dtype]:
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"format version {version}")
+        shape, _, dtype = _HEADER_READERS[version](file)
+    except Exception as error:  # a hostile header also raises TokenError, RecursionError, TypeError, ...
+        raise DataError(
+            f"{path}: expected a NumPy .npy file, came one that is not: {error}; save it with numpy.save"
+        ) from error
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise DataError(f"{path}: expected a shape of lengths, came {list(shape)}; the file is damaged, save it again")
+    return shape, dtype

@@ -1,0 +1,357 @@
+"""One predictive layer: a recurrent cell that predicts its own next state and corrects an expectation.
+
+Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D natural parameters.
+
+    k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
+    q_t   = cell(k_t, s_{t-1})                     one of pcrnn.nn.cells
+    r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
+    eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state; less D r_{t-1} of
+                                                   the layer above, where that one sends down what it expects; of
+                                                   r*_{t-1} where states are inferred, see pcrnn.nn.state_inference
+    eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
+    e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcrnn import ops
+from pcrnn.errors import InputError
+from pcrnn.nn import cells
+from pcrnn.nn.cells import Cell, CellActivity
+from pcrnn.nn.observations import Gaussian, Observation
+from pcrnn.nn.running_variance import ErrorWeight, RunningVariance
+from pcrnn.nn.state_inference import relax_output
+from pcrnn.nn.top_down import Unexplained, complete
+
+
+class LayerState(NamedTuple):
+    """What a layer remembers between chunks."""
+
+    cell: Tensor  # the cell's state, [B, S N]
+    output: Tensor  # r, [B, N]
+    messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
+    expectation: Tensor  # eta, [B, D], of the observation that comes next
+
+    def detach(self) -> "LayerState":
+        """The same state without an autograd graph."""
+        return LayerState(*(part.detach() for part in self))
+
+
+class Sent(NamedTuple):
+    """What a level sends up over one chunk."""
+
+    error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
+    state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
+    covariates: Tensor | None = None  # of the sensory level, [B, T, C]; None where a stack has none
+
+
+class LayerActivity(NamedTuple):
+    """Everything a layer did over one chunk of T steps.
+
+    `error` and `surprise` compare the observation x_t with the expectation formed one step before; they are None
+    where the layer was not told what was observed.
+    """
+
+    output: Tensor  # r_t, [B, T, N]
+    expectation: Tensor  # eta_t, [B, T, D]
+    state_error: Tensor  # eps_t, [B, T, N], root mean square 1
+    state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
+    error: Tensor | None  # e_t, [B, T, D]
+    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
+    surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
+    window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
+    cell: CellActivity
+    difference: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
+    inverse_rms: Tensor  # of the difference, [B, T, 1]
+    previous_output: Tensor  # r_{t-1}, [B, T, N]
+    mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
+    kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
+    previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
+    predicted: Tensor | None = None  # r_hat_t, where the layer above says what it expects, [B, T, N]
+    relaxed: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
+
+    @property
+    def recalled(self) -> Tensor:
+        """What Q reads, [B, T, N]: r_{t-1}, or r*_{t-1} where inference steps are taken."""
+        return self.previous_output if self.relaxed is None else self.relaxed
+
+    @property
+    def sent(self) -> Sent:
+        """What goes up: the two prediction errors."""
+        return Sent(None if self.error is None else self.error_weight * self.error, self.state_error)
+
+    @property
+    def met(self) -> tuple[Tensor, Tensor]:
+        """Error and surprise of what was observed; ValueError where the layer was not told what that was."""
+        if self.error is None or self.surprise is None:
+            raise ValueError("surprise: this stack has a target, compare with it through stack.outcome(...)")
+        return self.error, self.surprise
+
+
+class PredictiveLayer(nn.Module):
+    """A recurrent layer that predicts its own next state and corrects an expectation of the next observation.
+
+    Called like torch.nn.LSTM with batch_first: `output, state = layer(x)`, `output, state = layer(x, state)`, with x
+    [B, T, input_size] or, unbatched, [T, input_size]. `observe` returns everything the layer computed.
+
+    Args:
+        input_size: width M of the incoming message.
+        hidden_size: number of units N.
+        observation: the family whose natural parameters the layer corrects; by default a Gaussian over the
+            layer's own input, so a layer on its own learns to predict its next input.
+        cell: name of one of `pcrnn.nn.cells.CELLS`, or a cell of hidden_size units.
+        delay: length K of the delay line.
+        longest: longest initial time constant, in steps; decays are spread between 1 and this.
+        dropout: share of the incoming message that the gates do not hear, in training mode.
+        mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
+            stays elementwise, so traces stay exact.
+        weigh_errors: send errors e_t up in units of their running root mean square; see `ErrorWeight`.
+        above: number of units of a layer above that sends down what it expects; see `pcrnn.nn.top_down`.
+
+    Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
+    of a wrong shape, dtype or device.
+
+    >>> layer = PredictiveLayer(3, 8)
+    >>> output, state = layer(torch.zeros(2, 5, 3))
+    >>> output.shape, state.cell.shape
+    (torch.Size([2, 5, 8]), torch.Size([2, 8]))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        observation: Observation | None = None,
+        cell: str | Cell = "gated",
+        delay: int = 2,
+        longest: float = 64.0,
+        dropout: float = 0.0,
+        mixing: bool = False,
+        weigh_errors: bool = False,
+        above: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
+            if value < 1:
+                raise ValueError(f"PredictiveLayer: {name} must be at least 1, got {value}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"PredictiveLayer: dropout must be at least 0 and below 1, got {dropout}")
+        self.input_size, self.hidden_size, self.delay = input_size, hidden_size, delay
+        self.dropout = dropout
+        self.share: tuple[int, int] = (0, 1)  # of the lanes, of how many: dropout is drawn for all of them
+        self.cell = cells.make(cell, hidden_size, longest)
+        self.observation = Gaussian(input_size) if observation is None else observation
+        self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
+        self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
+        self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
+        self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
+        self.mixing = nn.Parameter(torch.empty(2 * hidden_size, hidden_size)) if mixing else None  # [A; B]
+        self.descending = None if above is None else nn.Parameter(torch.empty(hidden_size, above))  # D
+        self.running = RunningVariance(hidden_size)
+        self.error_weight = ErrorWeight(weigh_errors)
+        self.reset_parameters()
+
+    @property
+    def state_variance(self) -> Tensor:
+        """sigma^2, running variance of r_t - Q r_{t-1} per unit, [N]."""
+        return self.running.variance
+
+    def reset_parameters(self) -> None:
+        """Draw new initial weights from torch's global generator."""
+        for matrix in (self.weight, self.predictor, self.readout, self.mixing):
+            if matrix is not None:
+                bound = 1 / math.sqrt(matrix.shape[1])
+                nn.init.uniform_(matrix, -bound, bound)
+        self.cell.reset_parameters()
+        if self.descending is not None:
+            nn.init.zeros_(self.descending)  # the layer above expects nothing before it has learned to
+        with torch.no_grad():
+            self.bias.copy_(self.cell.initial_bias())
+
+    def initial_state(self, batch_size: int) -> LayerState:
+        """State before the first observation: all zeros."""
+
+        def zeros(*shape: int) -> Tensor:
+            return self.weight.new_zeros(batch_size, *shape)
+
+        n, d = self.hidden_size, self.observation.size
+        return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.delay - 1, self.input_size), zeros(d))
+
+    def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
+        """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
+        if x.dim() not in (2, 3):
+            raise InputError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}; reshape it")
+        if x.dim() == 3:
+            activity, state = self.observe(x, state)
+            return activity.output, state
+        batched = None if state is None else LayerState(*(part.unsqueeze(0) for part in state))
+        activity, state = self.observe(x.unsqueeze(0), batched)
+        return activity.output.squeeze(0), LayerState(*(part.squeeze(0) for part in state))
+
+    def observe(
+        self,
+        message: Tensor,
+        state: LayerState | None = None,
+        *,
+        observed: Tensor | None = None,
+        below: Tensor | None = None,
+        rest: Unexplained | None = None,
+        inference_steps: int = 0,
+    ) -> tuple[LayerActivity, LayerState]:
+        """Run over one chunk and return everything that happened.
+
+        Args:
+            message: incoming message u, [B, T, M].
+            state: state before the chunk; zeros when None.
+            observed: x, to be compared with what the layer expected one step before.
+            below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
+            rest: what the message lacks until the layer has said what it expects of the layer below.
+            inference_steps: how often r_{t-1} is corrected by x_t before Q reads it; needs `observed`.
+        """
+        self.check(message, state)
+        state = self.initial_state(message.shape[0]) if state is None else state
+        heard, kept = self.hear(message)
+        completed = None if rest is None else complete(self, heard, kept, state, rest)
+        window, messages = self.delay_line(heard if completed is None else completed.heard, state.messages)
+        dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
+        if completed is None:
+            preactivation = F.linear(window, self.weight, self.bias).to(dtype)
+        else:
+            preactivation = completed.preactivation
+        cell = self.cell(preactivation, state.cell)
+        output, mixed = self.mix(cell.output)
+        previous_output = ops.shifted(state.output, output)
+        expectation = F.linear(output, self.readout).to(dtype)
+        if below is not None:
+            expectation = expectation + below
+        error = surprise = relaxed = None
+        if observed is not None:
+            foretold = ops.shifted(state.expectation, expectation)
+            error, surprise = self.observation.prediction_error(foretold, observed)
+            if inference_steps:
+                relaxed = relax_output(self, previous_output, foretold, observed, inference_steps)
+        predicted = self.predict(previous_output if relaxed is None else relaxed)
+        activity = LayerActivity(
+            output=output,
+            expectation=expectation,
+            error=error,
+            error_weight=self.observation.as_sent(self.error_weight.value).to(dtype),
+            surprise=surprise,
+            window=window,
+            cell=cell,
+            previous_output=previous_output,
+            mixed=mixed,
+            kept=kept,
+            predicted=None if self.descending is None else predicted,
+            relaxed=relaxed,
+            **self._missed(output, predicted),
+        )
+        last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
+        return activity, last
+
+    def hear(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The message [B, T, M] that reaches the gates, and what dropout multiplied it with, if it did anything.
+
+        In training mode each number is left out with probability `dropout`, the others grow to make up for it
+        (Srivastava et al. 2014); it draws from torch's global generator.
+        """
+        if not (self.training and self.dropout):
+            return message, None
+        heard, (own, shares) = 1 - self.dropout, self.share
+        drawn = message.new_empty(shares * len(message), *message.shape[1:]).bernoulli_(heard).div_(heard)
+        kept = drawn.chunk(shares)[own]
+        return message * kept, kept
+
+    def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Windows [u_t, ..., u_{t-K+1}] [B, T, K M] of messages [B, T, M], and the last K - 1 messages after them."""
+        if self.delay == 1:
+            return message, before
+        steps, history = message.shape[1], torch.cat([before, message], 1)
+        windows = [history[:, k : k + steps] for k in reversed(range(self.delay))]
+        return torch.cat(windows, -1), history[:, steps:]
+
+    def mix(self, gated: Tensor) -> tuple[Tensor, ops.Mixed | None]:
+        """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
+        return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
+
+    def predict(self, recalled: Tensor, previous_above: Tensor | None = None) -> Tensor:
+        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; with r*_{t-1} for r_{t-1}, if recalled so."""
+        own = F.linear(recalled, self.predictor)
+        if previous_above is None or self.descending is None:
+            return own.to(recalled.dtype)
+        return (own + F.linear(previous_above, self.descending)).to(recalled.dtype)
+
+    def told(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
+        """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
+        assert self.descending is not None and activity.predicted is not None
+        predicted = activity.predicted + F.linear(previous_above, self.descending).to(activity.predicted.dtype)
+        missed = self._missed(activity.output, predicted)
+        return activity._replace(predicted=predicted, previous_above=previous_above, **missed)
+
+    def _missed(self, output: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+        """What an activity says of how far r_t [B, T, N] is from the prediction of it."""
+        difference = (output - predicted).detach()
+        state_error, inverse_rms = ops.state_error(output, predicted)
+        return {
+            "state_error": state_error,
+            "state_surprise": self.state_surprise(difference),
+            "difference": difference,
+            "inverse_rms": inverse_rms,
+        }
+
+    def adapt(self, difference: Tensor) -> None:
+        """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
+        self.running.update(difference.flatten(0, 1))
+
+    @torch.no_grad()
+    def state_surprise(self, difference: Tensor) -> Tensor:
+        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
+        variance = self.state_variance.clamp_min(1e-8)
+        constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
+        return 0.5 * (difference.square() @ variance.reciprocal().to(difference.dtype) + constant)
+
+    def check(self, message: Tensor, state: LayerState | None) -> None:
+        """Raise InputError for a message or a state of a wrong shape, dtype or device, as torch.nn.RNN does."""
+        if message.dim() != 3 or message.shape[-1] != self.input_size:
+            raise InputError(
+                f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}; "
+                "reshape it, or build the layer with its input_size"
+            )
+        if message.shape[1] == 0:
+            raise InputError("PredictiveLayer: expected at least 1 time step, got 0; skip empty chunks")
+        if message.dtype != self.weight.dtype:
+            raise InputError(
+                f"PredictiveLayer: input has dtype {message.dtype}, the weights {self.weight.dtype}; "
+                f"convert one with .to({self.weight.dtype})"
+            )
+        if message.device != self.weight.device:
+            raise InputError(
+                f"PredictiveLayer: input is on {message.device}, the weights on {self.weight.device}; "
+                f"move one with .to({str(self.weight.device)!r})"
+            )
+        if state is None:
+            return
+        for name, part, wanted in zip(LayerState._fields, state, self.initial_state(message.shape[0]), strict=True):
+            if part.shape != wanted.shape:
+                raise InputError(
+                    f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; "
+                    f"start from layer.initial_state({message.shape[0]})"
+                )
+            if (part.dtype, part.device) != (wanted.dtype, wanted.device):
+                raise InputError(
+                    f"PredictiveLayer: state.{name} expected {wanted.dtype} on {wanted.device}, got {part.dtype} on "
+                    f"{part.device}; start from layer.initial_state({message.shape[0]})"
+                )
+
+    def extra_repr(self) -> str:
+        dropped = f", dropout={self.dropout}" if self.dropout else ""
+        mixes = ", mixing=True" if self.mixing is not None else ""
+        weighs = ", weigh_errors=True" if self.error_weight.rate else ""
+        above = "" if self.descending is None else f", above={self.descending.shape[1]}"
+        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}{weighs}{above}"

@@ -1,0 +1,411 @@
+"""A stack of predictive layers in which only prediction errors travel upward.
+
+Shapes: B batch, T time, L layers, D natural parameters. Level 0 is the sensory level, whose expectation is a learned
+base rate; level l = 1..L is layer l. By default the stack predicts the next observation; given a `target` family it
+learns a label or a regression target at every step instead.
+
+    e[0]_t   = T(x_t) - mu(eta[0]),    u[1]_t = pi[0] e[0]_t
+    eta[l]_t = eta[l-1]_t + P[l] r[l]_t
+    e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
+    u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
+
+With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.nn.top_down`.
+With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.nn.connections`.
+With covariates what is known of the next step beforehand stands in u[1]_t beside pi[0] e[0]_t; it is never expected.
+With inference steps x_t corrects r[l]_{t-1} before the next state is foretold from it, see `pcrnn.nn.state_inference`.
+
+pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.running_variance`; or 1 where errors are not
+normalised.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pcrnn.nn.cells import Cell
+from pcrnn.nn.connections import Block, Skip, blocks, width
+from pcrnn.nn.layer import LayerActivity, LayerState, PredictiveLayer, Sent
+from pcrnn.nn.observations import Gaussian, Observation
+from pcrnn.nn.running_variance import ErrorWeight
+from pcrnn.nn.top_down import Unexplained
+
+
+class Chunk(NamedTuple):
+    """A piece of a sequence to learn from: what is seen, what is to be expected, and where that counts."""
+
+    observations: Tensor  # x_t, [B, T] symbols or [B, T, D]; with covariates [B, T, D + C]
+    targets: Tensor  # what eta_t is compared with: x_{t+1}, or the label of step t
+    mask: Tensor | None = None  # True where a target counts, [B, T]; None means everywhere
+
+    @classmethod
+    def of_stream(cls, x: Tensor) -> "Chunk":
+        """Next-step chunk of T steps from T + 1 consecutive observations, [B, T + 1, ...]."""
+        if x.dim() < 2 or x.shape[1] < 2:
+            raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
+        return cls(x[:, :-1], x[:, 1:])
+
+    def weights(self, dtype: torch.dtype) -> Tensor:
+        """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
+        counted = (
+            torch.ones(self.targets.shape[:2], dtype=torch.bool, device=self.targets.device)
+            if self.mask is None
+            else self.mask
+        )
+        return counted.to(dtype) / counted.sum().clamp_min(1)
+
+
+class StackState(NamedTuple):
+    """What a stack remembers between chunks: the state of every layer, bottom first."""
+
+    layers: tuple[LayerState, ...]
+
+    def detach(self) -> "StackState":
+        """The same state without an autograd graph."""
+        return StackState(tuple(layer.detach() for layer in self.layers))
+
+
+class StackActivity(NamedTuple):
+    """Everything a stack did over one chunk. Level 0 is the base rate, level l = 1..L is layer l."""
+
+    layers: tuple[LayerActivity, ...]
+    base_expectation: Tensor  # eta[0], [B, T, D]
+    base_error: Tensor  # e[0]_t of the observations
+    base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
+
+    @property
+    def expectations(self) -> tuple[Tensor, ...]:
+        """eta[l]_t, L + 1 times [B, T, D]."""
+        return (self.base_expectation, *(layer.expectation for layer in self.layers))
+
+    @property
+    def expectation(self) -> Tensor:
+        """eta[l]_t of the observation that comes next, natural parameters, [L + 1, B, T, D]."""
+        return torch.stack(self.expectations)
+
+    @property
+    def surprise(self) -> Tensor:
+        """surprise[l]_t of x_t given what level l expected one step before, nats, [L + 1, B, T]."""
+        return torch.stack([self.base_surprise, *(layer.met[1] for layer in self.layers)])
+
+    @property
+    def output(self) -> Tensor:
+        """r_t of the top layer, [B, T, N]."""
+        return self.layers[-1].output
+
+    @property
+    def state_surprise(self) -> Tensor:
+        """How badly each layer predicted its own next state, nats, [L, B, T]."""
+        return torch.stack([layer.state_surprise for layer in self.layers])
+
+
+class Outcome(NamedTuple):
+    """The expectations eta[l]_t of a chunk compared with its targets, level 0 first."""
+
+    error: tuple[Tensor, ...]  # L + 1 times [B, T, D]
+    surprise: Tensor  # [L + 1, B, T], nats
+
+
+def message(heard: Sequence[Block], sent: Sequence[Sent]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent up, level 0 first."""
+    parts = []
+    for block in heard:
+        first, *others = (getattr(sent[level], block.part) for level in block.levels)
+        parts.append(sum(others, start=first))
+    return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
+
+
+class BaseRate(nn.Module):
+    """Level 0: expects every observation at its learned base rate eta[0], a bias."""
+
+    def __init__(self, observation: Observation, weigh_errors: bool = False) -> None:
+        super().__init__()
+        self.observation = observation
+        self.eta = nn.Parameter(torch.zeros(observation.size))
+        self.error_weight = ErrorWeight(weigh_errors)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Error [B, T, D] and surprise [B, T] of observations x."""
+        return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
+
+    def message(self, error: Tensor) -> Tensor:
+        """What goes up of errors: pi e, [B, T, D]."""
+        return self.observation.as_sent(self.error_weight.value).to(error.dtype) * error
+
+
+class PassThrough(nn.Module):
+    """Level 0 of a single layer inside somebody else's model: the message is what came in."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.observation = Gaussian(size)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The message itself, and no surprise."""
+        return x, x.new_zeros(x.shape[:2])
+
+    def message(self, error: Tensor) -> Tensor:
+        """What came in."""
+        return error
+
+
+class Layers(nn.ModuleList):
+    """The layers of a stack, bottom first."""
+
+    def __iter__(self) -> Iterator[PredictiveLayer]:  # type: ignore[override]
+        return iter(self._modules.values())  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> PredictiveLayer:  # type: ignore[override]
+        return list(self)[index]
+
+
+class PredictiveStack(nn.Module):
+    """L predictive layers over a sensory level; only prediction errors go up.
+
+    Args:
+        observation: family of what is observed.
+        hidden_sizes: number of units of each layer, bottom first.
+        target: family of a supervised target, given at every step or where a mask says; None predicts the next
+            observation.
+        cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
+        delay: length of every layer's delay line.
+        longest: longest initial time constant, in steps.
+        dropout: share of every message that the layer above does not hear, in training mode.
+        mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
+        weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
+        skip: what a layer hears besides the errors of the level right below it; see `pcrnn.nn.connections`.
+        top_down: send up only what the layer above did not expect; see `pcrnn.nn.top_down`.
+        inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
+            see `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
+        covariates: the number C of covariates: a step of x is then [D + C], and its last C numbers, which must be
+            finite, are heard beside the sensory level's error, but never expected, scored or learned from. At step t
+            they tell what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
+
+    `wiring` has the blocks of every layer's message, bottom first.
+
+    >>> from pcrnn import Categorical
+    >>> stack = PredictiveStack(Categorical(27), (32, 32))
+    >>> expectation, state = stack(torch.zeros(4, 10, dtype=torch.long))
+    >>> expectation.shape
+    torch.Size([4, 10, 27])
+    """
+
+    directions: ClassVar[int] = 1  # in which a level reads time, with a layer for each
+
+    def __init__(
+        self,
+        observation: Observation,
+        hidden_sizes: Sequence[int],
+        *,
+        target: Observation | None = None,
+        cell: str | Callable[[int], Cell] = "gated",
+        delay: int = 2,
+        longest: float = 64.0,
+        dropout: float = 0.0,
+        mixing: bool = False,
+        weigh_errors: bool = True,
+        skip: Skip = "none",
+        top_down: bool = False,
+        inference_steps: int = 0,
+        covariates: int = 0,
+    ) -> None:
+        super().__init__()
+        if not hidden_sizes:
+            raise ValueError("PredictiveStack: expected at least one hidden size, got none")
+        if inference_steps < 0 or (inference_steps and target is not None):
+            wanted = "at least 0" if target is None else "0 with a target, which is not seen at test time"
+            raise ValueError(f"PredictiveStack: expected inference_steps of {wanted}, got {inference_steps}")
+        if inference_steps:
+            _ = observation.curvature  # raises for a family that has none
+        if covariates < 0 or (covariates and observation.symbolic):
+            wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
+            raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
+        self.inference_steps, self.covariates = inference_steps, covariates
+        self.sensory = BaseRate(observation, weigh_errors)
+        self.prior = None if target is None else BaseRate(target)
+        sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
+        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
+        self.top_down = top_down
+        layers = []
+        for level, (size, heard) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
+            layers += [
+                PredictiveLayer(
+                    width(heard),
+                    size,
+                    observation=deepcopy(observation if target is None else target),
+                    cell=cell if isinstance(cell, str) else cell(size),
+                    delay=delay,
+                    longest=longest,
+                    dropout=dropout,
+                    mixing=mixing,
+                    weigh_errors=weigh_errors,
+                    above=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
+                )
+                for _ in range(self.directions)
+            ]
+        self.layers = Layers(layers)
+
+    @classmethod
+    def of_layer(cls, layer: PredictiveLayer) -> "PredictiveStack":
+        """A one-layer view that shares `layer`: messages pass through, targets are what the layer expects."""
+        stack = cls.__new__(cls)
+        nn.Module.__init__(stack)
+        stack.sensory = PassThrough(layer.input_size)
+        stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
+        stack.top_down, stack.inference_steps, stack.covariates = False, 0, 0
+        stack.layers = Layers([layer])
+        return stack
+
+    @property
+    def observation(self) -> Observation:
+        """Family of what is observed."""
+        return self.sensory.observation
+
+    @property
+    def base(self) -> BaseRate:
+        """The level whose base rate starts the expectation: of the target if there is one."""
+        return self.sensory if self.prior is None else self.prior
+
+    @property
+    def levels(self) -> list[BaseRate | PredictiveLayer]:
+        """What forms the expectations eta[0], ..., eta[L]: the base, and each level's last layer."""
+        return [self.base, *list(self.layers)[self.directions - 1 :: self.directions]]
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Number of units of each level's layers, bottom first."""
+        return tuple(layer.hidden_size for layer in list(self.layers)[:: self.directions])
+
+    def initial_state(self, batch_size: int) -> StackState:
+        """State before the first observation: layers at zero, the next observation expected at its base rate."""
+        base = self.base.eta.detach().expand(batch_size, -1)
+        return StackState(
+            tuple(layer.initial_state(batch_size)._replace(expectation=base.clone()) for layer in self.layers)
+        )
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """Expectation of the next observation after each step of x (or of the step's target), [B, T, D], and state."""
+        activity, state = self.observe(x, state)
+        return activity.layers[-1].expectation, state
+
+    def observe(self, x: Tensor, state: StackState | None = None) -> tuple[StackActivity, StackState]:
+        """Run over observations x [B, T] or [B, T, D (+ C)] and return everything that happened, with the state after.
+
+        Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
+        """
+        self.check(x, state)
+        state = self.initial_state(x.shape[0]) if state is None else state
+        seen, covariates = self.parted(x)
+        base_error, base_surprise = self.sensory(seen)
+        base_expectation = self.base.eta.expand(*x.shape[:2], -1)
+        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None, covariates)]
+        layers, states = [], []
+        for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
+            observed, rest = seen if self.prior is None else None, None
+            if layers and self.top_down:
+                rest = self._unexplained(layers, heard)
+                sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
+            activity, after = layer.observe(
+                message(heard, sent),
+                before,
+                observed=observed,
+                below=expectation,
+                rest=rest,
+                inference_steps=self.inference_steps,
+            )
+            if rest is not None:
+                layers[-1] = self.layers[len(layers) - 1].told(layers[-1], activity.previous_output)
+                sent[-1] = layers[-1].sent
+            expectation = activity.expectation
+            sent.append(activity.sent)
+            layers.append(activity)
+            states.append(after)
+        activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
+        return activity, StackState(tuple(states))
+
+    def parted(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What of x [..., D + C] is observed, [..., D], and its covariates, [..., C]; x and None where it has none."""
+        if not self.covariates:
+            return x, None
+        seen, covariates = x.split((x.shape[-1] - self.covariates, self.covariates), -1)
+        return seen, covariates
+
+    def learned(self, chunk: Chunk) -> Chunk:
+        """What of a chunk is learned from: its observations and targets without covariates."""
+        targets = self.parted(chunk.targets)[0] if self.prior is None else chunk.targets
+        return chunk._replace(observations=self.parted(chunk.observations)[0], targets=targets)
+
+    def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
+        """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
+        lower, seen = self.layers[len(layers) - 1], layers[-1]
+        assert lower.descending is not None and seen.predicted is not None
+        at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
+        start = width(heard[:at])
+        return Unexplained(seen.output, seen.predicted, lower.descending, slice(start, start + heard[at].width))
+
+    def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
+        """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
+        chunk, supervised = self.learned(chunk), self.prior is not None
+        fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
+        pairs = [
+            level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
+            for level, eta in zip(self.levels, activity.expectations, strict=True)
+        ]
+        if not supervised:
+            self.check_shifted(chunk)
+            met = [(activity.base_error, activity.base_surprise), *(layer.met for layer in activity.layers)]
+            pairs = [
+                (torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1))
+                for (error, surprise), last in zip(met, pairs, strict=True)
+            ]
+        return Outcome(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
+
+    @torch.no_grad()
+    def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
+        """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
+        chunk = self.learned(chunk)
+        if self.prior is None:
+            for level, error in zip(self.levels, outcome.error, strict=True):
+                counted = level.observation.counted(chunk.targets, chunk.mask)
+                level.error_weight.adapt(level.observation.as_sent(error), counted)
+        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
+            known = self.observation.known(chunk.observations)
+            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error), known)
+        for level, eta in zip(self.levels, activity.expectations, strict=True):
+            level.observation.adapt(eta, chunk.targets, chunk.mask)
+        for layer, of_layer in zip(self.layers, activity.layers, strict=True):
+            layer.adapt(of_layer.difference)
+
+    def check(self, x: Tensor, state: StackState | None) -> None:
+        """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
+        if self.covariates and x.shape[-1:] != (self.observation.size + self.covariates,):
+            raise ValueError(
+                f"PredictiveStack: expected [..., {self.observation.size} + {self.covariates}] for "
+                f"{self.observation.size} observed channels and {self.covariates} covariates, got {list(x.shape)}"
+            )
+        self.observation.check(self.parted(x)[0])
+        wanted = 2 if self.observation.symbolic else 3
+        if x.dim() != wanted:
+            raise ValueError(
+                f"PredictiveStack: expected {wanted}-D observations [batch, time{', D' * (wanted - 2)}], "
+                f"got {x.dim()}-D {list(x.shape)}"
+            )
+        if x.shape[1] == 0:
+            raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
+        if state is not None and len(state.layers) != len(self.layers):
+            raise ValueError(f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}")
+
+    @staticmethod
+    def check_shifted(chunk: Chunk) -> None:
+        """Raise ValueError where a next-step chunk's targets are not its observations one step later."""
+        if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
+            return
+        met, seen = chunk.targets[:, :-1], chunk.observations[:, 1:]
+        if met.shape != seen.shape or not ((met == seen) | ((met != met) & (seen != seen))).all():  # NaN is missing
+            raise ValueError(
+                "PredictiveStack: expected targets to be the observations one step later, got others; "
+                "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"
+            )

@@ -1,0 +1,72 @@
+"""Size limits that are checked before anything is allocated: of files, and of the tensors a run would make.
+
+Shapes: D natural parameters, N units and M message width of a layer, K delay line, B lanes, T steps of a chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from pcrnn.errors import UsageError
+from pcrnn.nn.connections import blocks, width
+
+if TYPE_CHECKING:
+    import torch
+
+    from pcrnn.nn.cells import Cell
+    from pcrnn.config import TrainConfig
+
+
+def layer_sizes(
+    config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0
+) -> list[tuple[int, int]]:
+    """N and K M of every layer of a stack that observes D = `parameters`, bottom first; see `count_weights`."""
+    heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
+    return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
+
+
+def count_weights(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
+    """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rates.
+
+    Args:
+        target: natural parameters of a target, if it has one, which the layers then expect.
+        covariates: numbers of a step that are known beforehand and heard by its first layer.
+    """
+    expected = parameters if target is None else target
+    cell = _cell(config)
+    square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
+    biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
+    pairs = zip(config.hidden, config.hidden[1:], strict=False)
+    descending = sum(below * above for below, above in pairs) if config.top_down else 0
+    return (
+        parameters
+        + (0 if target is None else target)
+        + descending
+        + sum(
+            cell.blocks * units * window + biases * units + square * units * units + expected * units
+            for units, window in layer_sizes(config, parameters, target, covariates)
+        )
+    )
+
+
+def count_numbers(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
+    """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
+    sizes = layer_sizes(config, parameters, target, covariates)
+    cell = _cell(config)
+    traced = cell.components * cell.traced_blocks if config.trace == "exact" else 0
+    heard = 1 if cell.recurrent_blocks else 0
+    traces = sum(traced * units * (window + heard * units) for units, window in sizes)
+    steps = sum(cell.blocks * units + window for units, window in sizes)
+    learning = traces if config.rule == "local" else 0
+    weights = count_weights(config, parameters, target, covariates)
+    return 4 * weights + config.batch * (learning + config.chunk * steps)
+
+
+def _cell(config: TrainConfig) -> type[Cell]:
+    from pcrnn.nn.cells import CELLS  # here, so that reading flags and files does not wait for torch
+
+    return CELLS[config.cell]
+
+

@@ -1,0 +1,1 @@
+"""Training: one update, the loop over data, the run around it, and the processes of a run."""

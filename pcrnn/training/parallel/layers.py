@@ -1,0 +1,219 @@
+"""Layer parallel: every rank holds a contiguous share of the layers and learns from all lanes.
+
+With spatial credit `layer` nothing comes down, so a rank hears from the rank below what rises from its layers, errors
+and expectations, and sends on what rises from its own. It never waits for a rank above: while that one is at work on
+chunk k, this one is at k + 1 (a pipeline without a backward lock). Only where the leader must know (a row of metrics,
+an evaluation, a checkpoint) do all meet.
+
+Every rank builds the whole stack, so that initial weights are those of one process, and learns its share: gradients,
+optimiser memory, traces and activities of other layers are never made.
+"""
+
+import functools
+import itertools
+import re
+from collections import deque
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from learning_rules import Local, LocalCarry, Result, Rule
+from learning_rules.layerwise import Rising, climb, sense
+from learning_rules.local import Trace
+from learning_rules.rule import Hook, Learner, LearnerState, unheard
+from pcrnn.config import TrainConfig
+from pcrnn.errors import UsageError
+from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.training.parallel.ranks import Ranks, talking
+
+AHEAD = 4  # messages that may wait for the rank above: two a chunk
+
+
+def shares(costs: Sequence[float], ranks: int) -> list[range]:
+    """Contiguous shares of the layers, at least one a rank, of which the dearest is as cheap as can be."""
+    upto = [0, *itertools.accumulate(costs)]
+
+    @functools.cache
+    def cheapest(first: int, ranks: int) -> tuple[float, tuple[int, ...]]:
+        """The dearest share of the layers from `first` on, and where each share ends."""
+        if ranks == 1:
+            return upto[-1] - upto[first], (len(costs),)
+        ways = []
+        for end in range(first + 1, len(costs) - ranks + 2):
+            rest, ends = cheapest(end, ranks - 1)
+            ways.append((max(upto[end] - upto[first], rest), (end, *ends)))
+        return min(ways)
+
+    return [range(low, high) for low, high in itertools.pairwise((0, *cheapest(0, ranks)[1]))]
+
+
+class LayerTeam(Ranks):
+    """A rank with a share of the layers."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        depth = len(config.hidden)
+        if depth < self.size:
+            raise UsageError(
+                f"parallel: expected at least as many layers as ranks with layers, got {depth} for {self.size}; "
+                f"take --nproc-per-node {depth}, or --parallel data"
+            )
+        if config.dropout:
+            raise UsageError(
+                "dropout: expected 0 with parallel layers, whose ranks draw no numbers together, got "
+                f"{config.dropout}; leave it out, or take --parallel data"
+            )
+        if config.skip != "none":
+            raise UsageError(
+                "skip: expected none with parallel layers, whose ranks hear the level right below only, got "
+                f"{config.skip}; leave it out, or take --parallel data"
+            )
+        if config.top_down:
+            raise UsageError(
+                "top_down: expected false with parallel layers, whose ranks hear nothing from above, got true; leave "
+                "it out, or take --parallel data"
+            )
+        self.shares: list[range] = []
+        self.waiting: deque[tuple[dist.Work, Tensor]] = deque()  # what the rank above has not taken yet
+
+    @property
+    def top(self) -> bool:
+        """Whether this rank holds the top layer."""
+        return self.rank == self.size - 1
+
+    def takes(self, stack: PredictiveStack, rule: Rule) -> Rule:
+        if not isinstance(rule, Local) or not rule.in_one_sweep(stack):
+            raise UsageError(
+                "parallel: expected, with layers, a rule by which nothing comes down: --rule local --credit layer, "
+                f"feedback symmetric and trace exact or chunk, on gated cells; got {rule} on "
+                f"{type(stack.layers[0].cell).__name__}; choose those, or --parallel data"
+            )
+        costs = [sum(parameter.numel() for parameter in layer.parameters()) for layer in stack.layers]
+        self.shares = shares(costs, self.size)
+        for index, layer in enumerate(stack.layers):
+            layer.requires_grad_(index in self.shares[self.rank])
+        stack.sensory.requires_grad_(self.leads)
+        return LayerShare(rule, self)
+
+    def agrees_to_stop(self, asked: bool) -> bool:
+        """As the leader was asked: the word goes up with the chunk, so that nobody waits for those above."""
+        return bool(self.passed_up(torch.tensor([float(asked)])))
+
+    def restarts(self, stack: PredictiveStack) -> None:
+        with torch.no_grad():
+            stack.base.eta.copy_(self.passed_up(stack.base.eta.detach()))
+
+    def total(self, window: Tensor) -> Tensor:
+        window = window.clone()
+        with talking():
+            dist.reduce(window, 0)
+        return window
+
+    def collects(self, stack: PredictiveStack) -> None:
+        whole = self.whole(stack.state_dict())
+        if self.leads:
+            stack.load_state_dict(whole)
+
+    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        mine = {name: tensor for name, tensor in tensors.items() if self._owner(name) == self.rank}
+        found = self.gathered(mine)
+        window = {"window": self.total(tensors["window"])} if "window" in tensors else {}
+        merged = {name: tensor for own in found for name, tensor in own.items()}
+        return tensors | merged | window
+
+    def own(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        mine = dict(tensors)
+        for name, tensor in tensors.items():
+            if name.startswith("carry.traces.") and self._owner(name) != self.rank:
+                mine[name] = tensor[:0]
+        if "window" in tensors and not self.leads:  # the leader goes on with the sums of all
+            mine["window"] = torch.zeros_like(tensors["window"])
+        return mine
+
+    def receives(self, *shapes: Sequence[int], like: Tensor) -> list[Tensor]:
+        """Tensors of these shapes from the rank below, that came in one piece."""
+        sizes = [torch.Size(shape).numel() for shape in shapes]
+        packed = like.new_empty(sum(sizes))
+        with talking():
+            dist.recv(packed, self.rank - 1)
+        return [part.view(*shape) for part, shape in zip(packed.split(sizes), shapes, strict=True)]
+
+    def sends(self, *tensors: Tensor) -> None:
+        """Hand tensors to the rank above in one piece, without waiting for it unless it is far behind."""
+        packed = torch.cat([tensor.flatten() for tensor in tensors])
+        with talking():
+            while len(self.waiting) >= AHEAD:
+                self.waiting.popleft()[0].wait()
+            work = dist.isend(packed, self.rank + 1)
+        assert work is not None
+        self.waiting.append((work, packed))
+        self.sent += packed.nbytes
+
+    def passed_up(self, own: Tensor) -> Tensor:
+        """The leader's tensor, handed from rank to rank."""
+        if not self.leads:
+            (own,) = self.receives(own.shape, like=own)
+        if not self.top:
+            self.sends(own)
+        return own
+
+    def _owner(self, name: str) -> int:
+        """The rank that keeps a tensor of a checkpoint: by the first number in its name, its layer's."""
+        found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+        return 0 if found is None else next(r for r, own in enumerate(self.shares) if int(found[1]) in own)
+
+
+class LayerShare:
+    """The local rule on one rank's layers; what it says of other layers is zero."""
+
+    def __init__(self, rule: Local, team: LayerTeam) -> None:
+        self.rule, self.team, self.own = rule, team, team.shares[team.rank]
+
+    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+        """Traces of the own layers; empty ones, which take no memory, for the others."""
+        empty = self.rule.init(learner, 0)
+        lanes = [batch_size if index in self.own else 0 for index in range(len(empty.traces))]
+        traces = (
+            Trace(*(part.new_zeros(rows, *part.shape[1:]) for part in trace))
+            for rows, trace in zip(lanes, empty.traces, strict=True)
+        )
+        return empty._replace(traces=tuple(traces))
+
+    @torch.no_grad()
+    def accumulate(
+        self,
+        learner: Learner,
+        chunk: Chunk,
+        state: LearnerState | None,
+        carry: LocalCarry,
+        learned: Hook = unheard,
+    ) -> tuple[Result, LearnerState, LocalCarry]:
+        """Learn from one chunk as soon as the rank below sends what rises from it, and send on what rises here."""
+        assert isinstance(learner, PredictiveStack) and isinstance(state, StackState)
+        own, team, depth = slice(self.own.start, self.own.stop), self.team, len(learner.layers)
+        layers = list(learner.layers)[own]
+        steps, width, size = chunk.targets.shape[:2], layers[0].input_size, learner.observation.size
+        if team.leads:
+            rising, below = sense(learner, chunk, state)
+        else:
+            rising = Rising(*team.receives((*steps, width), (*steps, size), like=layers[0].weight))
+            # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
+            below = (0 * rising.message.sum()).expand(steps)
+        climbed = climb(layers, learner.learned(chunk), rising, state.layers[own], carry.traces[own], learned)
+        if not team.top:
+            team.sends(*climbed.rising)
+        nothing = torch.zeros_like(climbed.surprise[0])
+        surprise, state_surprise = [nothing] * (depth + 1), [nothing] * depth
+        surprise[self.own.start : self.own.stop + 1] = [below, *climbed.surprise]
+        state_surprise[own] = climbed.state_surprise
+        states = list(state.layers)
+        states[own] = climbed.state
+        loss = (surprise[-1] * chunk.weights(nothing.dtype)).sum()
+        result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), climbed.output)
+        return result, StackState(tuple(states)), carry
+
+    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+        """As the rule's; only the own layers have gradients."""
+        return self.rule.clip_groups(learner)
