@@ -162,7 +162,7 @@ def score_rows(setting: Setting, request: Request) -> list[Row]:
         name, options = RULES[label]
         *_, (_, learner) = trained(setting, setting.scored_depth, seed, learning_rules.make(name, **options), lr)
         activity, _ = learner.stack.observe(passage.observations)
-        return learner.stack.outcome(activity, passage).surprise[-1].mean().item() / math.log(2)
+        return learner.stack.score_targets(activity, passage).surprise[-1].mean().item() / math.log(2)
 
     rows = []
     for label in RULES:

@@ -147,9 +147,9 @@ def music_rows(out: Path) -> list[Row]:
 
 def learner_row(found: Row, measure: Measure) -> Row:
     """One measure of a row of `quality`: every seed's figure, mean and spread."""
-    figures = found["figures"] if measure.key == SURPRISE else found["measured"].get(measure.key, [])
+    figures = found["metrics"] if measure.key == SURPRISE else found["measured"].get(measure.key, [])
     about = {"who": found["rule"], "learns": True, "measure": measure.title, "better": measure.better}
-    return about | {"lr": found["lr"], "figures": figures} | quality.mean_and_spread("figure", "spread", figures)
+    return about | {"lr": found["lr"], "metrics": figures} | quality.mean_and_spread("metric", "spread", figures)
 
 
 def baseline_rows(task: Task, measure: Measure) -> list[Row]:
@@ -165,7 +165,7 @@ def baseline_rows(task: Task, measure: Measure) -> list[Row]:
 
 def baseline_row(who: str, measure: Measure, figure: float) -> Row:
     """A figure that has no seeds."""
-    return {"who": who, "learns": False, "measure": measure.title, "better": measure.better, "figure": figure}
+    return {"who": who, "learns": False, "measure": measure.title, "better": measure.better, "metric": figure}
 
 
 def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
@@ -183,9 +183,9 @@ def is_local(row: Row) -> bool:
 
 def best(rows: list[Row]) -> Row | None:
     """The best of some rows in their measure; None where there is none that has a figure."""
-    found = [row for row in rows if row["figure"] is not None]
+    found = [row for row in rows if row["metric"] is not None]
     sign = -1 if found and found[0]["better"] == "higher" else 1
-    return min(found, key=lambda row: sign * row["figure"], default=None)
+    return min(found, key=lambda row: sign * row["metric"], default=None)
 
 
 def local_rule(rows: list[Row], application: str) -> Row | None:
@@ -200,7 +200,7 @@ def summary(rows: list[Row]) -> list[str]:
     for (application, measure), here in grouped(rows).items():
         local, (bptt,) = best([row for row in here if is_local(row)]), [row for row in here if row["who"] == BPTT]
         baseline = best([row for row in here if not row["learns"] and not row["who"].endswith(PUBLISHED)])
-        if local is None or bptt["figure"] is None or baseline is None or local["better"] is None:
+        if local is None or bptt["metric"] is None or baseline is None or local["better"] is None:
             continue
         found = f"{local['who']} {plus_minus(local)}, BPTT {plus_minus(bptt)}"
         sentences.append(f"{verdict(local, bptt)}: {application}, {measure}: {found}; {beside(local, baseline)}.")
@@ -209,7 +209,7 @@ def summary(rows: list[Row]) -> list[str]:
 
 def verdict(local: Row, bptt: Row) -> str:
     """Local learning beside BPTT, seed by seed; level where the difference is within twice its standard error."""
-    pairs = zip(local["figures"], bptt["figures"], strict=True)
+    pairs = zip(local["metrics"], bptt["metrics"], strict=True)
     lead = [b - a for a, b in pairs if a is not None and b is not None]
     mean = statistics.fmean(lead) if local["better"] == "lower" else -statistics.fmean(lead)
     error = statistics.stdev(lead) / math.sqrt(len(lead)) if len(lead) > 1 else 0.0
@@ -218,20 +218,20 @@ def verdict(local: Row, bptt: Row) -> str:
 
 def beside(local: Row, baseline: Row) -> str:
     """How far a figure is from that of a baseline, in words."""
-    named = f"{baseline['who']} ({baseline['figure']:.4g})"
+    named = f"{baseline['who']} ({baseline['metric']:.4g})"
     if local["better"] == "higher":
-        return f"{local['figure'] / baseline['figure']:.1f} times {named}"
-    lead = baseline["figure"] - local["figure"]
-    size = f"{abs(100 * lead / baseline['figure']):.1f} % " if baseline["figure"] else ""
+        return f"{local['metric'] / baseline['metric']:.1f} times {named}"
+    lead = baseline["metric"] - local["metric"]
+    size = f"{abs(100 * lead / baseline['metric']):.1f} % " if baseline["metric"] else ""
     return f"{size}{'ahead of' if lead > 0 else 'behind'} {named}"
 
 
 def plus_minus(row: Row) -> str:
     """A figure with its spread over seeds."""
-    if row["figure"] is None:
+    if row["metric"] is None:
         return "diverged"
     spread = row.get("spread")
-    return f"{row['figure']:#.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+    return f"{row['metric']:#.4g}" + ("" if spread is None else f" ± {spread:.2g}")
 
 
 def tables(rows: list[Row], skipped: dict[str, str]) -> list[str]:
@@ -267,7 +267,7 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
             spare.set_visible(False)
         for axes, ((application, measure), here) in zip(panels, groups.items(), strict=False):
             for height, row in enumerate(reversed(here)):
-                seen = [x for x in row.get("figures", [row["figure"]]) if x is not None]
+                seen = [x for x in row.get("metrics", [row["metric"]]) if x is not None]
                 colour = local if is_local(row) else other if row["learns"] else canvas.FAINT
                 axes.plot(
                     seen, [height] * len(seen), "o" if row["learns"] else "d", color=colour, markersize=5, alpha=0.8

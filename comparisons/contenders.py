@@ -62,8 +62,8 @@ KINDS: dict[str, Kind] = {
     "all hops, exact": _all_hops("exact"),  # BPTT inside the chunk, exact traces beyond it
     "all hops, chunk": _all_hops("chunk"),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
-    "bptt, errors not weighed": Kind(options={"rule": "bptt", "weigh_errors": False}),
-    "neighbour, errors not weighed": Kind(options={"rule": "local", "credit": "neighbour", "weigh_errors": False}),
+    "bptt, errors not weighed": Kind(options={"rule": "bptt", "normalize_errors": False}),
+    "neighbour, errors not weighed": Kind(options={"rule": "local", "credit": "neighbour", "normalize_errors": False}),
     **{network: Kind(options={"rule": "bptt"}, network=network) for network in NETWORKS},
 }
 RULES = {"local": KINDS["neighbour, exact"].options, BPTT: KINDS[BPTT].options}  # where a suite has one local rule
@@ -125,7 +125,7 @@ class Stack(Contender):
 
     def see(self, chunk: Chunk, memory: Any) -> Seen:
         activity, memory = self.stack.observe(chunk.observations, memory)
-        return Seen(self.stack.outcome(activity, chunk).surprise, activity.expectations[-1], memory)
+        return Seen(self.stack.score_targets(activity, chunk).surprise, activity.expectations[-1], memory)
 
     def clip_groups(self) -> list[list[nn.Parameter]]:
         return list(self.clips_like.clip_groups(self.stack).values())

@@ -23,7 +23,7 @@ from comparisons import record
 from comparisons.contenders import BPTT, KINDS
 from comparisons.suite import Request
 from learning_rules import local as local_rule
-from learning_rules.credit import Handed, Inbox
+from learning_rules.credit import FeedbackGrad, GradAccumulator
 from pcrnn import Categorical, Chunk, PredictiveStack
 from pcrnn import ops as pcrnn_ops
 from pcrnn.config import TrainConfig
@@ -84,7 +84,7 @@ def counted(rule: str, hidden: tuple[int, ...], setting: Setting) -> Row:
     borders = len(hidden) - 1
     down = sum(told) / steps / borders
     if rule == BPTT:  # the gradient in each message, and in the expectation beside it
-        down = sum(width(heard) + setting.symbols for heard in stack.wiring[1:]) / borders
+        down = sum(width(heard) + setting.symbols for heard in stack.connections[1:]) / borders
     row = {"layers": len(hidden), "units": hidden[0], "rule": rule, "multiply_adds": products.total / steps}
     return row | {"down": down, "broadcast": 0 if rule.startswith((BPTT, "layer")) else setting.symbols}
 
@@ -126,12 +126,12 @@ def overheard() -> Iterator[list[int]]:
     """Inside the block, how many numbers each layer hands down, in the order in which they do."""
     told: list[int] = []
 
-    class Listening(Inbox):
-        def put(self, index: int, signal: int, said: Handed) -> None:
+    class Listening(GradAccumulator):
+        def add(self, index: int, signal: int, said: FeedbackGrad) -> None:
             told.append(sum(part.numel() for part in said if part is not None))
-            super().put(index, signal, said)
+            super().add(index, signal, said)
 
-    with mock.patch.object(local_rule, "Inbox", Listening):
+    with mock.patch.object(local_rule, "GradAccumulator", Listening):
         yield told
 
 

@@ -47,7 +47,7 @@ def run(request: Request) -> list[Path]:
     rows = []
     for seed in range(request.seeds):
         rows += curves(task, setting, rates, seed)
-        ends = (f"{row['rule']} {row['figure']:.4f}" for row in rows if row["seed"] == seed and row["last"])
+        ends = (f"{row['rule']} {row['metric']:.4f}" for row in rows if row["seed"] == seed and row["last"])
         request.tell(f"seed {seed}: {', '.join(ends)} {task.unit}")
     config = {"seeds": request.seeds, "base": setting.base.as_mapping(), "rates": rates, "unit": task.unit}
     path = record.write("curves", config, rows, request.out, summary=summary(rows))
@@ -81,7 +81,7 @@ def curves(task: Task, setting: Setting, rates: Mapping[str, float], seed: int) 
     for rule in RULES:
         median = statistics.median(seconds[rule])
         for step, figure in figures[rule]:
-            row = {"rule": rule, "seed": seed, "update": step, "seconds": step * median, "figure": figure}
+            row = {"rule": rule, "seed": seed, "update": step, "seconds": step * median, "metric": figure}
             rows.append(row | {"last": step == setting.base.steps})
     return rows
 
@@ -91,7 +91,7 @@ def ends(rows: list[Row]) -> dict[str, tuple[float, float, float | None]]:
     found = {}
     for rule in RULES:
         last = [row for row in rows if row["rule"] == rule and row["last"]]
-        figure = quality.mean_and_spread("mean", "spread", [row["figure"] for row in last])
+        figure = quality.mean_and_spread("mean", "spread", [row["metric"] for row in last])
         found[rule] = (statistics.mean(row["seconds"] for row in last), figure["mean"], figure["spread"])
     return found
 
@@ -111,10 +111,10 @@ def summary(rows: list[Row]) -> list[str]:
 def table(rows: list[Row], unit: str) -> str:
     """A row a rule."""
     shown = [
-        {"rule": rule, "seconds": seconds, "figure": figure, "spread": spread}
+        {"rule": rule, "seconds": seconds, "metric": figure, "spread": spread}
         for rule, (seconds, figure, spread) in ends(rows).items()
     ]
-    return record.table(shown, {"rule": "rule", "seconds": "CPU seconds", "figure": unit, "spread": "± (seeds)"})
+    return record.table(shown, {"rule": "rule", "seconds": "CPU seconds", "metric": unit, "spread": "± (seeds)"})
 
 
 def picture(rows: list[Row], unit: str, stem: Path) -> list[Path]:
@@ -127,13 +127,13 @@ def picture(rows: list[Row], unit: str, stem: Path) -> list[Path]:
         how = "held-out text; every rule at its own best learning rate; a band is the range of the seeds"
         canvas.heading(figure, "The same stack, learning by each rule", how, canvas.NO_INFO)
         panels = figure.subplots(1, 2, sharey=True)
-        shown = [row for row in rows if row["figure"] < 1.6 * min(row["figure"] for row in rows)]
+        shown = [row for row in rows if row["metric"] < 1.6 * min(row["metric"] for row in rows)]
         mean = {rule: seconds for rule, (seconds, _, _) in ends(rows).items()}
         updates = max(row["update"] for row in rows)
         for axes, x, label in zip(panels, ("update", "second"), ("updates", "CPU seconds, one thread"), strict=True):
             data = {
                 label: [row["update"] * (1 if x == "update" else mean[row["rule"]] / updates) for row in shown],
-                unit: [row["figure"] for row in shown],
+                unit: [row["metric"] for row in shown],
                 "rule": [row["rule"] for row in shown],
             }
             seaborn.lineplot(

@@ -75,18 +75,18 @@ def timed(task: Task, study: Study, rounds: int, cells: quality.Cells) -> dict[s
 
 def summary(rows: list[Row]) -> list[str]:
     """The best local rule in the time of BPTT, and the others."""
-    bptt, *local = sorted(rows, key=lambda row: (row["rule"] != BPTT, row["figure"]))
+    bptt, *local = sorted(rows, key=lambda row: (row["rule"] != BPTT, row["metric"]))
     best, *others = local
     rest = "; ".join(f"{row['rule']}: {quality.gap(row)} with {row['updates']} updates" for row in others)
     return [
         f"{best['data']}: in the time of {bptt['updates']} updates of BPTT the best local rule ({best['rule']}, "
-        f"{best['updates']} updates, {best['figure']:.4g} {best['unit']}) is {quality.verdict(best)} BPTT ({rest})."
+        f"{best['updates']} updates, {best['metric']:.4g} {best['unit']}) is {quality.verdict(best)} BPTT ({rest})."
     ]
 
 
 def table(rows: list[Row]) -> str:
     """A row a rule, with its search."""
-    columns = {"rule": "rule", "ms_per_update": "ms an update", "updates": "updates", "figure": rows[0]["unit"]}
+    columns = {"rule": "rule", "ms_per_update": "ms an update", "updates": "updates", "metric": rows[0]["unit"]}
     columns |= {"spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
     columns |= {rate: f"search at {rate}" for rate in rows[0]["search"]}
     return record.table([row | row["search"] | {"gap": quality.gap(row)} for row in rows], columns)

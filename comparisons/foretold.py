@@ -56,7 +56,7 @@ def run(request: Request) -> list[Path]:
             for seed in range(request.seeds):
                 config = replace(setting.base, seed=seed, **RULES[rule], **options)
                 row = {"rule": rule, "way": way, "seed": seed} | measure(task, config)
-                request.tell(f"{rule}, {way}, seed {seed}: {row['figure']:.4f} {task.unit}")
+                request.tell(f"{rule}, {way}, seed {seed}: {row['metric']:.4f} {task.unit}")
                 rows.append(row)
     config = {"seeds": request.seeds, "base": setting.base.as_mapping(), "unit": task.unit}
     path = record.write("foretold", config, rows, request.out, summary=summary(rows))
@@ -83,13 +83,13 @@ def measure(task: Task, config: TrainConfig) -> Row:
             activity, state = stack.observe(chunk.observations, None if restart else state)
             if chunk.mask is not None:  # the context
                 continue
-            surprise += stack.outcome(activity, chunk).surprise[-1].sum().item()
+            surprise += stack.score_targets(activity, chunk).surprise[-1].sum().item()
             count += chunk.targets.numel()
             state_surprise += activity.state_surprise.double().sum((1, 2))
-            left += torch.stack([layer.difference.double().square().sum() for layer in activity.layers])
+            left += torch.stack([layer.state_residual.double().square().sum() for layer in activity.layers])
             whole += torch.stack([layer.output.double().square().sum() for layer in activity.layers])
     return {
-        "figure": surprise / count / task.nats_per_unit,
+        "metric": surprise / count / task.nats_per_unit,
         "state_surprise": (state_surprise / count).tolist(),
         "unexpected": (left / whole).tolist(),
     }
@@ -116,11 +116,11 @@ def summary(rows: list[Row]) -> list[str]:
     """What each way changes against the plain stack, a sentence a rule and way."""
     sentences = []
     for rule in rules(rows):
-        before, plain = means(rows, rule, PLAIN, "unexpected"), of(rows, rule, PLAIN, "figure")
+        before, plain = means(rows, rule, PLAIN, "unexpected"), of(rows, rule, PLAIN, "metric")
         for way in list(WAYS)[1:]:
             pairs = zip(before, means(rows, rule, way, "unexpected"), strict=True)
             shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
-            gaps = [100 * (b / a - 1) for a, b in zip(plain, of(rows, rule, way, "figure"), strict=True)]
+            gaps = [100 * (b / a - 1) for a, b in zip(plain, of(rows, rule, way, "metric"), strict=True)]
             gap = quality.mean_and_spread("mean", "spread", gaps)
             spread = "" if gap["spread"] is None else f" ± {gap['spread']:.1f}"
             said = f"bits a character {gap['mean']:+.1f} %{spread}"
@@ -134,12 +134,12 @@ def table(rows: list[Row]) -> str:
     for rule in rules(rows):
         for way in WAYS:
             row: Row = {"rule": rule, "way": way}
-            row |= quality.mean_and_spread("figure", "spread", of(rows, rule, way, "figure"))
+            row |= quality.mean_and_spread("metric", "spread", of(rows, rule, way, "metric"))
             for what in ("unexpected", "state_surprise"):
                 for layer, (mean, spread) in enumerate(means(rows, rule, way, what), 1):
                     row[f"{what}, layer {layer}"] = f"{mean:.4g} ± {spread:.2g}"
             shown.append(row)
-    names = {"figure": "bits/char", "spread": "± (seeds)"}
+    names = {"metric": "bits/char", "spread": "± (seeds)"}
     columns: dict[str, str] = {key: names.get(key, key.replace("_", " ")) for key in map(str, shown[0])}
     return record.table(shown, columns)
 

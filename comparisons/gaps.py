@@ -46,7 +46,7 @@ def tables(rows: list[Row], axis: Axis, **about: str) -> list[str]:
     """A table for every panel, with the search; `about` are further columns by their keys."""
     parts = []
     for title, here in panels(rows, axis).items():
-        columns = {axis.name: axis.name, **about, "rule": "rule", "figure": here[0]["unit"]}
+        columns = {axis.name: axis.name, **about, "rule": "rule", "metric": here[0]["unit"]}
         columns |= {"spread": "± (seeds)", "gap": "against BPTT", "lr": "rate", "parameters": "parameters"}
         columns |= {rate: f"search at {rate}" for rate in here[0]["search"]}
         shown = [row | row["search"] | {"gap": quality.gap(row)} for row in here]

@@ -120,7 +120,7 @@ def iterated(setting: Setting, x: Tensor) -> dict[str, Gradient]:
 def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
     """The gradient of one stack by BPTT and by the local rule."""
     units = equal_units(setting, depth)
-    stack = PredictiveStack(Categorical(setting.symbols), [units] * depth, delay=1)
+    stack = PredictiveStack(Categorical(setting.symbols), [units] * depth, num_taps=1)
     learned = [p for name, p in stack.layers.named_parameters() if not name.endswith("predictor")]
     chunk = Chunk.of_stream(x)
 
@@ -142,7 +142,7 @@ def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
 def equal_units(setting: Setting, depth: int) -> int:
     """Width of a stack whose parameters number most nearly those of the unrolled network."""
     wanted = setting.hidden * (2 * setting.symbols + setting.hidden)
-    return equal_width(wanted, lambda units: PredictiveStack(Categorical(setting.symbols), [units] * depth, delay=1))
+    return equal_width(wanted, lambda units: PredictiveStack(Categorical(setting.symbols), [units] * depth, num_taps=1))
 
 
 def summary(rows: list[Row]) -> list[str]:

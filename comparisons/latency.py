@@ -49,7 +49,7 @@ QUICK = Setting(hidden=(16, 16), warm_up=2, block=5, rounds=2)
 def listener(credit: str, delay: int, optimiser_name: str, setting: Setting) -> Callable[[Tensor], Tensor]:
     """A fresh stack as a function that hears a symbol [1, 1], learns, and returns its expectation of the next."""
     torch.manual_seed(0)
-    stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=delay)
+    stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, num_taps=delay)
     rule = learning_rules.make("local", credit=credit, trace="exact")
     optimiser = OPTIMISERS[optimiser_name](stack.parameters())
     state, carry = stack.initial_state(1), rule.init(stack, 1)

@@ -221,7 +221,7 @@ def learner_of(
     torch.manual_seed(seed)
     observed, target = task.families()
     longest = max(64.0, task.lag)
-    stack = PredictiveStack(observed, ladder.hidden, target=target, delay=ladder.delay, longest=longest)
+    stack = PredictiveStack(observed, ladder.hidden, target=target, num_taps=ladder.delay, max_time_constant=longest)
     rule = learning_rules.make(contender.rule, **contender.options)
     return Learner(stack, rule, replace(setting.train, lr=rate, steps=ladder.updates))
 
@@ -229,16 +229,16 @@ def learner_of(
 def trial(contender: Contender, task: MemoryTask, ladder: Ladder, setting: Setting, rate: float, seed: int) -> Row:
     """Learn until the task is solved or the updates are used up; the last score, and the curve of scores."""
     learner = learner_of(contender, task, ladder, setting, rate, seed)
-    judge = task.draw(setting.judged, setting.chunk, torch.Generator().manual_seed(TEST_SEED))
+    held_out = task.draw(setting.judged, setting.chunk, torch.Generator().manual_seed(TEST_SEED))
     curve: list[tuple[int, float]] = []
     start, score, nats = time.perf_counter(), task.chance, 0.0
     for update in updates(learner, contender, task, setting, ladder.updates, seed):
         if update % setting.judge_every and update != ladder.updates:
             continue
         with torch.no_grad():
-            expectation, _ = learner.stack(judge.observations)
-            surprise = learner.stack.layers[-1].observation.surprise(expectation, judge.targets)
-        score, nats = task.score(expectation, judge), (surprise * judge.weights(surprise.dtype)).sum().item()
+            expectation, _ = learner.stack(held_out.observations)
+            surprise = learner.stack.layers[-1].observation.surprise(expectation, held_out.targets)
+        score, nats = task.score(expectation, held_out), (surprise * held_out.weights(surprise.dtype)).sum().item()
         curve.append((update, score))
         if task.solved(score):
             break

@@ -143,18 +143,18 @@ def _online(
         before, output = output, cell * o * gate
         difference = output - before @ parameters.predictor.T
         error, _ = categorical_error(below[:, t] + output @ parameters.readout.T, observed[:, t + 1])
-        in_expectation = -step_weight[:, t, None] * error
-        in_output = in_expectation @ parameters.readout
-        signal = (in_output * o * gate).repeat(1, 2)
-        in_gate = in_output * cell * gate * (1 + o * (1 - gate))
+        grad_expectation = -step_weight[:, t, None] * error
+        grad_output = grad_expectation @ parameters.readout
+        signal = (grad_output * o * gate).repeat(1, 2)
+        grad_gate = grad_output * cell * gate * (1 + o * (1 - gate))
         kept = a.repeat(1, 2)
         weight_E = kept.unsqueeze(-1) * weight_E + immediate.unsqueeze(-1) * u.unsqueeze(1)
         bias_E = kept * bias_E + immediate
-        gradients.readout.add_(in_expectation.T @ output)
+        gradients.readout.add_(grad_expectation.T @ output)
         gradients.predictor.sub_(difference.T @ before / (output.numel() * window.shape[1]))
-        gradients.weight.add_(torch.cat([(signal.unsqueeze(-1) * weight_E).sum(0), in_gate.T @ u]))
+        gradients.weight.add_(torch.cat([(signal.unsqueeze(-1) * weight_E).sum(0), grad_gate.T @ u]))
         gradients.bias[:rows].add_((signal * bias_E).sum(0))
-        gradients.bias[rows:].add_(in_gate.sum(0))
+        gradients.bias[rows:].add_(grad_gate.sum(0))
     trace[0].copy_(weight_E)
     trace[1].copy_(bias_E)
 

@@ -219,9 +219,9 @@ class RedTests(PcrnnError):
 
 def refuse_when_red(tests: Sequence[str]) -> None:
     """Raise RedTests where the ops' tests fail."""
-    outcome = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
-    if outcome.returncode:
-        last = (outcome.stdout.strip() or outcome.stderr.strip() or "no output").splitlines()[-1]
+    scores = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
+    if scores.returncode:
+        last = (scores.stdout.strip() or scores.stderr.strip() or "no output").splitlines()[-1]
         raise RedTests(f"ops: the ops' tests are red, so no figures ({last}); see {shlex.join(tests)}")
 
 

@@ -198,7 +198,7 @@ def _ready(update: Update, setting: speed.Setting, device: str) -> Run:
 def rule_update(label: str, setting: speed.Setting, device: str, precision: str, way: Way) -> Update:
     """One whole update of a fresh stack under a rule; half precision by autocast."""
     torch.manual_seed(0)
-    stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay).to(device)
+    stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, num_taps=setting.delay).to(device)
     name, options = speed.RULES[label]
     rule = learning_rules.make(name, **options)
     accumulate = torch.compile(rule.accumulate, dynamic=False) if way == "compiled" else rule.accumulate
@@ -253,7 +253,7 @@ def lstm_update(label: str, setting: speed.Setting, device: str, precision: str,
 def width_like(setting: speed.Setting) -> int:
     """Width at which the LSTM's parameters come closest to those of the stack."""
     symbols = Categorical(setting.symbols)
-    wanted = planned_size(lambda: PredictiveStack(symbols, setting.hidden, delay=setting.delay))
+    wanted = planned_size(lambda: PredictiveStack(symbols, setting.hidden, num_taps=setting.delay))
     return equal_width(wanted, lambda width: LSTM(setting.symbols, width, len(setting.hidden)))
 
 

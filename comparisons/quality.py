@@ -179,8 +179,8 @@ def summarised(found: list[Row], search: dict[float, Row], nats_per_unit: float)
     figures = [figure(one, "test") for one in found]
     whole = [one for one in found if "test" in one]
     levels = zip(*(one["levels"] for one in whole), strict=True)
-    return mean_and_spread("figure", "spread", figures) | {
-        "figures": figures,
+    return mean_and_spread("metric", "spread", figures) | {
+        "metrics": figures,
         "figure_per_level": [statistics.mean(level) / nats_per_unit for level in levels],
         "accuracy": mean_accuracy(whole),
         "measured": measured(found),
@@ -194,7 +194,7 @@ def compare_to_bptt(rows: list[Row], gap_percent: Callable[[float, float], float
     """Add every row's distance to BPTT, seed by seed; below 0 it is better."""
     (bptt,) = (row for row in rows if row["rule"] == BPTT)
     for row in rows:
-        pairs = zip(row["figures"], bptt["figures"], strict=True)
+        pairs = zip(row["metrics"], bptt["metrics"], strict=True)
         gaps = [None if None in pair else gap_percent(*pair) for pair in pairs]
         row |= mean_and_spread("gap_percent", "gap_spread", gaps)
 
@@ -291,7 +291,7 @@ def summary(rows: list[Row]) -> list[str]:
         best = min(local, key=lambda row: row["gap_percent"])
         others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
         rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
-        figures = f"{best['figure']:.4g} {best['unit']}"
+        figures = f"{best['metric']:.4g} {best['unit']}"
         sentence = f"{data}: the best local rule ({best['rule']}, {figures}) is {verdict(best)} BPTT"
         sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
     return [sentence for _, sentence in sorted(sentences)]
@@ -300,7 +300,7 @@ def summary(rows: list[Row]) -> list[str]:
 def verdict(row: Row) -> str:
     """A gap in words; level where it is within twice its standard error, or rounds to nothing."""
     size = abs(row["gap_percent"])
-    error = (row["gap_spread"] or 0.0) / math.sqrt(len(row["figures"]))
+    error = (row["gap_spread"] or 0.0) / math.sqrt(len(row["metrics"]))
     if size <= max(2 * error, 0.05):
         return f"level ({gap(row)}) with"
     return f"{size:.1f} % {'behind' if row['gap_percent'] > 0 else 'ahead of'}"
@@ -327,7 +327,7 @@ def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dic
     for data, here in grouped(rows).items():
         unit, rates = here[0]["unit"], list(here[0]["search"])
         shown = [row | {"gap": gap(row), **{rate: row["search"][rate] for rate in rates}} for row in here]
-        columns = {"rule": "rule", "figure": unit, "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
+        columns = {"rule": "rule", "metric": unit, "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
         columns |= {rate: f"search at {rate}" for rate in rates} | {"parameters": "parameters"}
         if here[0]["accuracy"] is not None:
             columns["accuracy"] = "accuracy"
@@ -356,7 +356,7 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
             spare.set_visible(False)
         for axes, (data, here) in zip(panels, groups.items(), strict=False):
             for height, row in enumerate(reversed(here)):
-                seen = [x for x in row["figures"] if x is not None]
+                seen = [x for x in row["metrics"] if x is not None]
                 colour = local if is_local(row["rule"]) else other
                 axes.plot(seen, [height] * len(seen), "o", color=colour, markersize=5, alpha=0.8)
                 if row["rule"] == BPTT and seen:

@@ -105,7 +105,7 @@ def applications_part(found: Record) -> list[str]:
     """BPTT, the local rule that does best, nn.LSTM, and what stands beside them, a line for every measure."""
     lines = []
     for (application, measure), here in applications.grouped(found["rows"]).items():
-        line = {"figure": f"{application}, {measure}"}
+        line = {"metric": f"{application}, {measure}"}
         local = applications.local_rule(found["rows"], application)
         for row in here:
             if row["who"] in (quality.BPTT, applications.NETWORK):
@@ -113,7 +113,7 @@ def applications_part(found: Record) -> list[str]:
             elif local is not None and row["who"] == local["who"]:
                 line["local"] = f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})"
         lines.append(line | {"beside": beside([row for row in here if not row["learns"]])})
-    columns = {"figure": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
+    columns = {"metric": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
     says = "Applications: mean ± spread over seeds, each learner at its own best rate; nn.LSTM has as many parameters"
     return [record.table(lines, columns), f"{says}. {command('applications', found)}"]
 
@@ -123,7 +123,7 @@ def beside(rows: list[Record]) -> str:
     published = [row for row in rows if row["who"].endswith(applications.PUBLISHED)]
     parts = {"": [row for row in rows if row not in published], "published: ": published}
     named = {
-        said: [f"{row['who'].partition(',')[0]} {row['figure']:.4g}" for row in own] for said, own in parts.items()
+        said: [f"{row['who'].partition(',')[0]} {row['metric']:.4g}" for row in own] for said, own in parts.items()
     }
     return "; ".join(said + ", ".join(figures) for said, figures in named.items() if figures)
 
@@ -216,7 +216,7 @@ def alignment_part(found: Record) -> list[str]:
     lowest = [row for row in last if row["layer"] == 1 and row["rule"] in SHOWN_RULES]
     rows = []
     for scored in alignment.beside_the_score(found["rows"], found["scores"]):
-        row = {"rule": scored["rule"], "score": _with_gap({**scored, "figure": scored["bits"]})}
+        row = {"rule": scored["rule"], "score": _with_gap({**scored, "metric": scored["bits"]})}
         for layers in config["depths"]:
             at = [one["gates_cosine"] for one in lowest if (one["rule"], one["depth"]) == (scored["rule"], layers)]
             row |= {f"{layers}": f"{statistics.fmean(at):.2f}"} if at else {}
@@ -273,12 +273,12 @@ TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the p
 
 def _with_gap(row: Record) -> str:
     """`2.293 (+1.0 % ± 0.2)`."""
-    if row["figure"] is None:
+    if row["metric"] is None:
         return "diverged"
     if row["rule"] in ("bptt", alignment.BPTT):
-        return f"{row['figure']:#.4g}"
+        return f"{row['metric']:#.4g}"
     spread = "" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}"
-    return f"{row['figure']:#.4g} ({row['gap_percent']:+.1f} %{spread})"
+    return f"{row['metric']:#.4g} ({row['gap_percent']:+.1f} %{spread})"
 
 
 # The page

@@ -130,7 +130,7 @@ def measure(way: Way, setting: Setting) -> Row | None:
     """Time updates in this process, which may be one of several; the leader knows seconds and bytes an update."""
     torch.set_num_threads(1)
     config = setting.config(way)
-    with parallel.joined(config) as team:
+    with parallel.join(config) as team:
         trainer = Trainer(config, open_source(config.data, tokens=config.tokens), team=team)
         trainer.update()  # a first one warms up
         team.total(trainer.window)  # all have come this far
@@ -144,7 +144,7 @@ def measure(way: Way, setting: Setting) -> Row | None:
             dist.all_reduce(sent, dist.ReduceOp.MAX)
         layers = [sum(p.numel() for p in layer.parameters()) for layer in trainer.stack.layers]
         size = trainer.stack.observation.size
-        return {"seconds": seconds, "bytes": int(sent), "parameters": layers, "symbols": size} if team.leads else None
+        return {"seconds": seconds, "bytes": int(sent), "parameters": layers, "symbols": size} if team.is_main else None
 
 
 def in_fresh_processes(way: Way, setting: Setting) -> Row:

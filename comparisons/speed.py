@@ -314,7 +314,7 @@ def _waited_for(update: Update, setting: Setting) -> Update:
 
 
 def _stack(setting: Setting) -> PredictiveStack:
-    return PredictiveStack(Categorical(setting.symbols), setting.hidden, delay=setting.delay).to(setting.device)
+    return PredictiveStack(Categorical(setting.symbols), setting.hidden, num_taps=setting.delay).to(setting.device)
 
 
 def _chunk(setting: Setting) -> Chunk:

@@ -163,7 +163,7 @@ def summary(rows: list[Row]) -> list[str]:
 
 def table(rows: list[Row]) -> str:
     """Accuracy and surprise of every learner, with the search."""
-    columns = {"learner": "learner", "accuracy": "restored", "accuracy_spread": "± (seeds)", "figure": "nats/vowel"}
+    columns = {"learner": "learner", "accuracy": "restored", "accuracy_spread": "± (seeds)", "metric": "nats/vowel"}
     columns |= {"spread": "± (seeds)", "lr": "rate", "parameters": "parameters"}
     columns |= {rate: f"search at {rate}" for rate in rows[0]["search"]}
     return record.table([row | row["search"] for row in rows], columns)

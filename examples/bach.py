@@ -86,7 +86,7 @@ def main(
             data = Path(folder) / "roll.npy"
         spec = f"music:{data}?frames-per-beat={PER_BEAT}"
         config = TrainConfig(data=spec, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
-        done = train(config, Path(folder) / "run", report=PlainReporter(lambda: False))
+        done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert isinstance(done.source, MusicSource) and done.valid is not None
     if out is not None:
         write_midi(out, sample_music(done.stack, done.source, 64 * PER_BEAT), PER_BEAT)

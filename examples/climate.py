@@ -66,7 +66,7 @@ def main(data: str | None = None, rule: Literal["local", "bptt"] = "local", quic
     with TemporaryDirectory() as name:
         spec = f"series:{data or f'{typical_year(Path(name))}?time=time&calendar=hour'}"
         config = TrainConfig(data=spec, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
-        done = train(config, Path(name) / "run", report=PlainReporter(lambda: False))
+        done = train(config, Path(name) / "run", callback=PlainReporter(lambda: False))
     source = done.source
     assert isinstance(source, SeriesSource)
     starts = range(source.split_point, source.length - HORIZON, HORIZON)[: 2 if quick else None]

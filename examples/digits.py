@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from pcrnn.analysis.evaluate import judge
+from pcrnn.analysis.evaluate import evaluate_labels
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource
@@ -72,14 +72,14 @@ def main(rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[
         write(Path(name) / "digits.npz")
         spec = f"{name}/digits.npz?split=position"
         config = TrainConfig(data=spec, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
-        done = train(config, Path(name) / "run", report=PlainReporter(lambda: False))
+        done = train(config, Path(name) / "run", callback=PlainReporter(lambda: False))
     source = done.source
     assert isinstance(source, LabelledSource)
     reader, (pixels, labels, counts) = learn_lstm(source, config), source.part("valid")
     with torch.no_grad():
         likeliest = reader(pixels)[counts].argmax(-1)
     return {
-        f"{rule}, accuracy": judge(done.stack, source).accuracy,
+        f"{rule}, accuracy": evaluate_labels(done.stack, source).accuracy,
         "nn.LSTM, accuracy": (likeliest == labels[counts]).float().mean().item(),
     }
 

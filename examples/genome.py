@@ -44,7 +44,7 @@ def main(data: Path | None = None, rule: Literal["local", "bptt"] = "local", qui
     spec = f"fasta:{data or fruit_fly()}?reverse-complement"
     config = TrainConfig(data=spec, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
     with TemporaryDirectory() as folder:
-        done = train(config, Path(folder) / "run", report=PlainReporter(lambda: False))
+        done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert done.valid is not None
     return {f"{rule}, bits/base": done.valid[-1] / done.source.nats_per_unit} | done.source.baselines()
 

@@ -70,7 +70,7 @@ class PredictiveModule(LightningModule):
     def validation_step(self, x: Tensor, index: int) -> None:
         chunk = Chunk.of_stream(x)
         activity, self.state = self.stack.observe(chunk.observations, self.state)
-        surprise = self.stack.outcome(activity, chunk).surprise[-1]
+        surprise = self.stack.score_targets(activity, chunk).surprise[-1]
         self.log(self.unit, surprise.mean() / self.nats_per_unit, batch_size=surprise.numel())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

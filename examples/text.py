@@ -36,7 +36,7 @@ def main(data: str = "pydoc", rule: Literal["local", "bptt"] = "local", quick: b
     """
     config = TrainConfig(data=data, rule=rule, evaluate_every=0, checkpoint_every=0, **(QUICK if quick else FULL))
     with TemporaryDirectory() as folder:
-        done = train(config, Path(folder) / "run", report=PlainReporter(lambda: False))
+        done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert isinstance(done.source, TextSource) and done.valid is not None
     opening = done.source.decode(done.source.sequence("valid")[:40])
     print(sample_text(done.stack, done.source, opening, 40 if quick else 300, temperature=0.7))

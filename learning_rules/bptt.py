@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from learning_rules.gates import penalty
-from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
+from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import PredictiveLayer
 from pcrnn.nn.stack import Chunk, PredictiveStack
@@ -39,7 +39,7 @@ class BPTT:
     def init(self, learner: Learner, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""
         if self.gate_coordination:
-            check_gates(as_stack(learner, None)[0], "gate_coordination")
+            check_gates(wrap_as_stack(learner, None)[0], "gate_coordination")
         return ()
 
     @torch.enable_grad()
@@ -49,26 +49,26 @@ class BPTT:
         chunk: Chunk,
         state: LearnerState | None,
         carry: tuple[()],
-        learned: Hook = unheard,
+        on_grad_ready: Hook = no_op,
     ) -> tuple[Result, LearnerState, tuple[()]]:
         """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
-        stack, stack_state = as_stack(learner, state)
+        stack, stack_state = wrap_as_stack(learner, state)
         activity, after = stack.observe(chunk.observations, stack_state)
-        outcome = stack.outcome(activity, chunk)
-        per_level = (outcome.surprise * chunk.weights(outcome.surprise.dtype)).sum((1, 2))
+        scores = stack.score_targets(activity, chunk)
+        per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
         if self.gate_coordination:
             loss = loss + self.gate_coordination * penalty(activity)
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
             above = None if seen.previous_above is None else seen.previous_above.detach()
-            predicted = layer.predict(seen.recalled.detach(), above)
+            predicted = layer.predict(seen.predictor_input.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
-        with _telling(stack, learned):
+        with _telling(stack, on_grad_ready):
             loss.backward()
-        stack.adapt(activity, outcome, chunk)
-        surprise, output = outcome.surprise.detach(), activity.output.detach()
+        stack.adapt(activity, scores, chunk)
+        surprise, output = scores.surprise.detach(), activity.output.detach()
         result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)
-        return result, like(learner, after.detach()), carry
+        return result, unwrap_state(learner, after.detach()), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
         """One group: BPTT's gradient is one vector."""
@@ -76,9 +76,9 @@ class BPTT:
 
 
 @contextmanager
-def _telling(stack: PredictiveStack, learned: Hook) -> Iterator[None]:
+def _telling(stack: PredictiveStack, on_grad_ready: Hook) -> Iterator[None]:
     """Inside the block, call `learned` with a layer when autograd has filled in the last of its gradients."""
-    handles = [] if learned is unheard else [h for layer in stack.layers for h in _watched(layer, learned)]
+    handles = [] if on_grad_ready is no_op else [h for layer in stack.layers for h in _watched(layer, on_grad_ready)]
     try:
         yield
     finally:
@@ -86,12 +86,12 @@ def _telling(stack: PredictiveStack, learned: Hook) -> Iterator[None]:
             handle.remove()
 
 
-def _watched(layer: PredictiveLayer, learned: Hook) -> list[RemovableHandle]:
+def _watched(layer: PredictiveLayer, on_grad_ready: Hook) -> list[RemovableHandle]:
     waiting = {parameter for parameter in layer.parameters() if parameter.requires_grad}
 
     def filled(parameter: torch.Tensor) -> None:
         waiting.discard(parameter)  # type: ignore[arg-type]
         if not waiting:
-            learned(layer)
+            on_grad_ready(layer)
 
     return [parameter.register_post_accumulate_grad_hook(filled) for parameter in tuple(waiting)]

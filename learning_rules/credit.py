@@ -11,51 +11,55 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
-from pcrnn.nn.bidirectional import turned
-from pcrnn.nn.connections import Block, heard_levels
+from pcrnn.nn.bidirectional import flip_time
+from pcrnn.nn.connections import Block, source_levels
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
-from pcrnn.ops.local import LayerTensors, Learned, for_products, learn_
+from pcrnn.ops.local import LayerTensors, UpdateInputs, for_products, learn_
 from pcrnn.ops.reference import add_product_
 
 
-class Handed(NamedTuple):
+class FeedbackGrad(NamedTuple):
     """What a layer tells one below that it hears, computed from one learning signal of its own."""
 
     expectation: Tensor | None = None  # gradient in eta of the layer right below, beyond the broadcast error, [B, T, D]
     error: Tensor | None = None  # gradient in the message's pi e_t, [B, T, D]
     state_error: Tensor | None = None  # gradient in the message's eps_t, [B, T, N below]
 
-    def plus(self, other: "Handed") -> "Handed":
+    def __add__(self, other: "FeedbackGrad") -> "FeedbackGrad":  # type: ignore[override]
         """What two layers say together."""
         pairs = zip(self, other, strict=True)
-        return Handed(*(b if a is None else a if b is None else a + b for a, b in pairs))
+        return FeedbackGrad(*(b if a is None else a if b is None else a + b for a, b in pairs))
 
-    def turned(self, direction: int) -> "Handed":
+    def flip_time(self, direction: int) -> "FeedbackGrad":
         """The same in the time of a direction; see `pcrnn.nn.bidirectional`."""
-        return Handed(*(None if part is None else turned(part, direction) for part in self)) if direction else self
+        return (
+            FeedbackGrad(*(None if part is None else flip_time(part, direction) for part in self))
+            if direction
+            else self
+        )
 
-    def divided(self, directions: int) -> tuple["Handed", ...]:
+    def split_directions(self, directions: int) -> tuple["FeedbackGrad", ...]:
         """What it says to each of a level's layers, in its own time; two send state errors alone."""
         if directions == 1 or self.state_error is None:
             return (self,) * directions
         parts = self.state_error.chunk(directions, -1)
-        return tuple(Handed(state_error=part).turned(direction) for direction, part in enumerate(parts))
+        return tuple(FeedbackGrad(state_error=part).flip_time(direction) for direction, part in enumerate(parts))
 
 
-class Inbox:
+class GradAccumulator:
     """What the layers above have handed down to every level, added up for each of its signals."""
 
     def __init__(self, depth: int) -> None:
-        self.handed: list[dict[int, Handed]] = [{} for _ in range(depth)]
+        self.feedback: list[dict[int, FeedbackGrad]] = [{} for _ in range(depth)]
 
-    def put(self, index: int, signal: int, said: Handed) -> None:
+    def add(self, index: int, signal: int, said: FeedbackGrad) -> None:
         """Hand down to level `index` (0 = bottom), for that signal of its own."""
-        before = self.handed[index].get(signal)
-        self.handed[index][signal] = said if before is None else before.plus(said)
+        before = self.feedback[index].get(signal)
+        self.feedback[index][signal] = said if before is None else before + said
 
-    def take(self, index: int) -> dict[int, Handed]:
+    def pop(self, index: int) -> dict[int, FeedbackGrad]:
         """All that level `index` was told, by signal; it is kept no longer."""
-        found, self.handed[index] = self.handed[index], {}
+        found, self.feedback[index] = self.feedback[index], {}
         return found
 
 
@@ -63,8 +67,8 @@ class Signal(NamedTuple):
     """A learning signal: gradients of the loss in what the layer put out."""
 
     expectation: Tensor  # in eta_t through every path counted, [B, T, D]
-    beyond: Tensor | None  # the part of it that is not the broadcast error
-    difference: Tensor | None  # in r_t - Q r_{t-1}, [B, T, N]
+    feedback_part: Tensor | None  # the part of it that is not the broadcast error
+    state_residual: Tensor | None  # in r_t - Q r_{t-1}, [B, T, N]
     output: Tensor  # in r_t, [B, T, N]
 
 
@@ -92,7 +96,7 @@ class Credit(NamedTuple):
     gate: Tensor  # the output gate, [B, T, N]
 
 
-def reaches(reach: int, index: int, depth: int) -> list[int]:
+def signal_hops(reach: int, index: int, depth: int) -> list[int]:
     """How far up the signals see that layer `index` (0 = bottom) of `depth` computes; the one it learns from first.
 
     A layer learns from paths along at most `reach` edges of the stack's wiring. What it hands down may go along one
@@ -102,11 +106,11 @@ def reaches(reach: int, index: int, depth: int) -> list[int]:
     return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
 
 
-def listening(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
+def feedback_routes(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
     """Which signals of layer `index` are handed down, and for which signals n of the layers it hears, (level, n)."""
     above, found = depth - 1 - index, {}
     for level in filter(None, heard):  # level 0 has no layer
-        for n in filter(None, reaches(reach, level - 1, depth)):
+        for n in filter(None, signal_hops(reach, level - 1, depth)):
             found.setdefault(min(n - 1, above), []).append((level, n))
     return found
 
@@ -149,70 +153,72 @@ class LayerBackward:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
         self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
 
-    def signal(self, direct: Tensor, handed: Handed | None) -> Signal:
+    def signal(self, broadcast_error: Tensor, feedback: FeedbackGrad | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""
-        if handed is None:
-            return Signal(direct, None, None, _product(direct, self.feedback))
-        beyond = handed.expectation
-        if handed.error is not None:
-            beyond = self._through_error(handed.error, beyond)
-        expectation = direct if beyond is None else direct + beyond
+        if feedback is None:
+            return Signal(broadcast_error, None, None, _product(broadcast_error, self.feedback))
+        feedback_part = feedback.expectation
+        if feedback.error is not None:
+            feedback_part = self._through_error(feedback.error, feedback_part)
+        expectation = broadcast_error if feedback_part is None else broadcast_error + feedback_part
         output = _product(expectation, self.feedback)
-        if handed.state_error is None:
-            return Signal(expectation, beyond, None, output)
-        difference = ops.state_error_backward(handed.state_error, self.activity.state_error, self.activity.inverse_rms)
-        output += difference
-        if self.activity.relaxed is None:  # else what Q reads is held constant
-            output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)
-        return Signal(expectation, beyond, difference, output)
+        if feedback.state_error is None:
+            return Signal(expectation, feedback_part, None, output)
+        state_residual = ops.state_error_backward(
+            feedback.state_error, self.activity.state_error, self.activity.inverse_rms
+        )
+        output += state_residual
+        if self.activity.inferred_output is None:  # else what Q reads is held constant
+            output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)
+        return Signal(expectation, feedback_part, state_residual, output)
 
-    def learn(self, signal: Signal, trace: Trace | None, memory: bool, recurrent: Trace | None = None) -> Credit:
+    def learn(self, signal: Signal, trace: Trace | None, through_time: bool, recurrent: Trace | None = None) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
-        in_difference = activity.difference / activity.output.numel()
-        if signal.difference is not None:
-            in_difference += signal.difference
-        in_mixing, in_gated = self._through_mixing(signal.output)
-        in_state, in_gate = layer.cell.output_credit(activity.cell, in_gated)
-        step = Learned(
+        grad_residual = activity.state_residual / activity.output.numel()
+        if signal.state_residual is not None:
+            grad_residual += signal.state_residual
+        grad_mixing, grad_gated = self._through_mixing(signal.output)
+        grad_state, grad_gate = layer.cell.output_credit(activity.cell, grad_gated)
+        step = UpdateInputs(
             window=activity.window,
             output=activity.output,
-            previous_output=activity.recalled,
-            decay=self._decay(memory),
+            previous_output=activity.predictor_input,
+            decay=self._decay(through_time),
             immediate=self.immediate,
-            in_expectation=signal.expectation,
-            in_difference=in_difference,
-            in_state=in_state,
-            in_gate=in_gate,
+            grad_expectation=signal.expectation,
+            grad_residual=grad_residual,
+            grad_state=grad_state,
+            grad_gate=grad_gate,
             gated=activity.cell.output,
-            in_mixing=in_mixing,
+            grad_mixing=grad_mixing,
         )
         weight_trace, bias_trace = self._components(trace)
         traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
-        descending = gradient_of(layer.descending)
-        if descending is not None and activity.previous_above is not None:
-            add_product_(descending, in_difference, for_products(activity.previous_above), sign=-1)
+        top_down_weight = gradient_of(layer.top_down_weight)
+        if top_down_weight is not None and activity.previous_above is not None:
+            add_product_(top_down_weight, grad_residual, for_products(activity.previous_above), sign=-1)
         if activity.cell.hidden is not None:
             self._learn_recurrent(activity.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):
             if part is not None:
-                layer.cell.settle_(part, activity.output.shape[1])
-        return Credit(self._joined(traced), in_gate)
+                layer.cell.rotate_trace_(part, activity.output.shape[1])
+        return Credit(self._joined(traced), grad_gate)
 
-    def credit(self, signal: Signal, memory: bool) -> Credit:
+    def credit(self, signal: Signal, through_time: bool) -> Credit:
         """Credit of the gate preactivations under a signal the layer does not learn from."""
-        in_state, in_gate = self._in_cell(signal)
-        return Credit(self._joined(ops.credit(self._decay(memory), self.immediate, in_state)), in_gate)
+        grad_state, grad_gate = self._in_cell(signal)
+        return Credit(self._joined(ops.credit(self._decay(through_time), self.immediate, grad_state)), grad_gate)
 
-    def cascaded(self, own: Signal, signal: Signal) -> Credit:
+    def cascade_credit(self, own: Signal, signal: Signal) -> Credit:
         """Credit of the gate preactivations: of the layer's own signal through memory, of the rest at its own step."""
         through, _ = self._in_cell(own)
-        in_state, in_gate = self._in_cell(signal)
+        grad_state, grad_gate = self._in_cell(signal)
         remembered = ops.credit(self._decay(True), self.immediate, through)
-        at_once = ops.credit(self._decay(False), self.immediate, in_state - through)
-        return Credit(self._joined(remembered + at_once), in_gate)
+        at_once = ops.credit(self._decay(False), self.immediate, grad_state - through)
+        return Credit(self._joined(remembered + at_once), grad_gate)
 
-    def hand_down(self, signal: Signal, credit: Credit, heard: Sequence[Block]) -> dict[int, Handed]:
+    def input_grads(self, signal: Signal, credit: Credit, heard: Sequence[Block]) -> dict[int, FeedbackGrad]:
         """What a signal says, to every level that the message came from, of it and of the expectation beside it."""
         layer = self.layer
         rows = layer.cell.traced_blocks * layer.hidden_size
@@ -221,15 +227,15 @@ class LayerBackward:
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
             message[:, :-steps] += late[:, steps:]
-        if self.activity.kept is not None:
-            message *= self.activity.kept
-        handed: dict[int, Handed] = {max(heard_levels(heard)): Handed(expectation=signal.beyond)}
+        if self.activity.dropout_mask is not None:
+            message *= self.activity.dropout_mask
+        feedback: dict[int, FeedbackGrad] = {max(source_levels(heard)): FeedbackGrad(expectation=signal.feedback_part)}
         for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
             for level in filter(None, block.levels):  # level 0 has no layer
-                handed[level] = handed.get(level, Handed()).plus(Handed(**{block.part: gradient}))
-        return handed
+                feedback[level] = feedback.get(level, FeedbackGrad()).__add__(FeedbackGrad(**{block.part: gradient}))
+        return feedback
 
-    def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: Learned) -> None:
+    def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: UpdateInputs) -> None:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
@@ -237,8 +243,8 @@ class LayerBackward:
         assert matrix is not None
         bias = matrix.new_zeros(len(matrix)) if bias is None else bias
         presynaptic = for_products(hidden)
-        add_product_(matrix[rows:], step.in_gate, presynaptic)
-        bias[rows:].add_(step.in_gate.sum((0, 1)))
+        add_product_(matrix[rows:], step.grad_gate, presynaptic)
+        bias[rows:].add_(step.grad_gate.sum((0, 1)))
         ops.eligibility_update_(
             matrix[:rows],
             bias[:rows],
@@ -246,7 +252,7 @@ class LayerBackward:
             step.decay,
             cell.recurrent_immediate(self.activity.cell, self.immediate),
             presynaptic,
-            step.in_state,
+            step.grad_state,
         )
 
     def _components(self, trace: Trace | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
@@ -261,30 +267,30 @@ class LayerBackward:
         components = self.layer.cell.components
         return credit if components == 1 else credit.unflatten(0, (-1, components)).sum(1)
 
-    def _through_error(self, gradient: Tensor, beyond: Tensor | None) -> Tensor:
+    def _through_error(self, gradient: Tensor, feedback_part: Tensor | None) -> Tensor:
         """Gradient in eta_{t-1} of a gradient in pi e_t, e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
         observation, error = self.layer.observation, self.activity.error
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
-        beyond = torch.zeros_like(gradient) if beyond is None else beyond.clone()
-        sent, known = self.activity.error_weight * gradient[:, 1:], observation.known(self.observed[:, 1:])
-        beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
-        return beyond
+        feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
+        sent, known = self.activity.error_norm * gradient[:, 1:], observation.known(self.observed[:, 1:])
+        feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
+        return feedback_part
 
-    def _through_mixing(self, in_output: Tensor) -> tuple[Tensor | None, Tensor]:
+    def _through_mixing(self, grad_output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
         mixed = self.activity.mixed
-        return (None, in_output) if mixed is None else ops.mixing_credit(mixed, in_output)
+        return (None, grad_output) if mixed is None else ops.mixing_credit(mixed, grad_output)
 
     def _in_cell(self, signal: Signal) -> tuple[Tensor, Tensor]:
         """Gradients in the cell's state s_t and in its output gate, at their own step."""
-        _, in_gated = self._through_mixing(signal.output)
-        return self.layer.cell.output_credit(self.activity.cell, in_gated)
+        _, grad_gated = self._through_mixing(signal.output)
+        return self.layer.cell.output_credit(self.activity.cell, grad_gated)
 
-    def _decay(self, memory: bool) -> Tensor:
+    def _decay(self, through_time: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""
         decay = self.activity.cell.decay
-        return decay if memory else decay.new_zeros(()).expand_as(decay)
+        return decay if through_time else decay.new_zeros(()).expand_as(decay)
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ def _learn(
 ) -> None:
     """Add the gradients of the rows of W, b and R behind one gate [B, T, N] of a pair."""
     shortfall = _shortfall(*pair)
-    in_gate = -2 * weight / gate.numel() * shortfall  # a unit's part in a mean is 1 / N
-    credit = in_gate * gate * (1 - gate)
+    grad_gate = -2 * weight / gate.numel() * shortfall  # a unit's part in a mean is 1 / N
+    credit = grad_gate * gate * (1 - gate)
     rows = slice(block * layer.hidden_size, (block + 1) * layer.hidden_size)
     gradients = gradients_of(layer)
     add_product_(gradients.weight[rows], credit, for_products(activity.window))

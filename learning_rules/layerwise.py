@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from learning_rules.credit import gradients_of, learn_base_rate, parameters_of
-from learning_rules.rule import Hook, unheard
+from learning_rules.rule import Hook, no_op
 from pcrnn import ops
-from pcrnn.nn.layer import LayerState, PredictiveLayer, Sent
-from pcrnn.nn.stack import Chunk, PredictiveStack, StackState, message
+from pcrnn.nn.layer import LayerState, Message, PredictiveLayer
+from pcrnn.nn.stack import Chunk, PredictiveStack, StackState, assemble_message
 
 Traces = Sequence[tuple[Tensor, Tensor]]
 
@@ -36,7 +36,7 @@ class Climbed(NamedTuple):
     output: Tensor  # r_t of the top layer, [B, T, N]
 
 
-class Swept(NamedTuple):
+class SweepResult(NamedTuple):
     """What a sweep leaves besides gradients and traces."""
 
     surprise: Tensor  # of the targets, nats, [L + 1, B, T]
@@ -46,13 +46,13 @@ class Swept(NamedTuple):
 
 
 def sweep(
-    stack: PredictiveStack, chunk: Chunk, state: StackState | None, traces: Traces, learned: Hook = unheard
-) -> Swept:
+    stack: PredictiveStack, chunk: Chunk, state: StackState | None, traces: Traces, on_grad_ready: Hook = no_op
+) -> SweepResult:
     """Learn from one next-step chunk; adds to `.grad`, advances the traces in place and adapts running variances."""
     state = stack.initial_state(len(chunk.observations)) if state is None else state
     rising, surprise = sense(stack, chunk, state)
-    climbed = climb(stack.layers, stack.learned(chunk), rising, state.layers, traces, learned)
-    return Swept(
+    climbed = climb(stack.layers, stack.without_covariates(chunk), rising, state.layers, traces, on_grad_ready)
+    return SweepResult(
         torch.stack([surprise, *climbed.surprise]),
         torch.stack(climbed.state_surprise),
         climbed.output,
@@ -64,14 +64,14 @@ def sense(stack: PredictiveStack, chunk: Chunk, state: StackState) -> tuple[Risi
     """Level 0 learns from one next-step chunk; what it sends up, and its surprise at the targets, nats, [B, T]."""
     stack.check(chunk.observations, state)
     stack.check_shifted(chunk)
-    _, covariates = stack.parted(chunk.observations)
-    chunk = stack.learned(chunk)
+    _, covariates = stack.split_covariates(chunk.observations)
+    chunk = stack.without_covariates(chunk)
     error, surprise = stack.sensory(_observed(chunk))
     expectation = stack.sensory.eta.expand(*chunk.observations.shape[:2], -1)
     learn_base_rate(stack.sensory.eta, chunk.weights(surprise.dtype).unsqueeze(-1) * error[:, 1:])
-    risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, :-1]), None, covariates)])
+    risen = assemble_message(stack.connections[0], [Message(stack.sensory.message(error[:, :-1]), None, covariates)])
     counted = stack.observation.counted(chunk.targets, chunk.mask)
-    stack.sensory.error_weight.adapt(stack.observation.as_sent(error[:, 1:]), counted)
+    stack.sensory.error_norm.adapt(stack.observation.scale_error(error[:, 1:]), counted)
     stack.sensory.observation.adapt(expectation, chunk.targets, chunk.mask)
     return Rising(risen, expectation), surprise[:, 1:]
 
@@ -82,7 +82,7 @@ def climb(
     rising: Rising,
     states: Sequence[LayerState],
     traces: Traces,
-    learned: Hook = unheard,
+    on_grad_ready: Hook = no_op,
 ) -> Climbed:
     """Some neighbouring layers learn from what rises to the lowest of them; states and traces are theirs.
 
@@ -94,7 +94,7 @@ def climb(
     output, surprises, state_surprises, after = coming, [], [], []
     for index, (layer, before) in enumerate(zip(layers, states, strict=True)):
         layer.check(coming, before)
-        heard, _ = layer.hear(coming)
+        heard, _ = layer.apply_dropout(coming)
         window, messages = layer.delay_line(heard, before.messages)
         update = ops.local_update_(
             gradients_of(layer),
@@ -108,15 +108,15 @@ def climb(
             layer.observation.family,
             layer.observation.precision,
         )
-        learned(layer)
-        weight_up = layer.observation.as_sent(layer.error_weight.value)
+        on_grad_ready(layer)
+        weight_up = layer.observation.scale_error(layer.error_norm.value)
         coming = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)
         below, output = update.expectation, update.output
         surprises.append(update.surprise[:, 1:])
         state_surprises.append(layer.state_surprise(update.difference))
         after.append(LayerState(update.cell, output[:, -1], messages, below[:, -1]))
         counted = layer.observation.counted(chunk.targets, chunk.mask)
-        layer.error_weight.adapt(layer.observation.as_sent(update.error[:, 1:]), counted)
+        layer.error_norm.adapt(layer.observation.scale_error(update.error[:, 1:]), counted)
         layer.observation.adapt(below, chunk.targets, chunk.mask)
         layer.adapt(update.difference)
     return Climbed(Rising(coming, below), tuple(surprises), tuple(state_surprises), tuple(after), output)

@@ -45,15 +45,23 @@ import torch
 from torch import Tensor, nn
 
 from learning_rules.credit import Credit as GateCredit
-from learning_rules.credit import Inbox, LayerBackward, Signal, Trace, learn_base_rate, listening, reaches
+from learning_rules.credit import (
+    GradAccumulator,
+    LayerBackward,
+    Signal,
+    Trace,
+    feedback_routes,
+    learn_base_rate,
+    signal_hops,
+)
 from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
-from learning_rules.rule import Hook, Learner, LearnerState, Result, as_stack, like, unheard
-from pcrnn.nn.bidirectional import turned
+from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
+from pcrnn.nn.bidirectional import flip_time
 from pcrnn.nn.cells import CELLS, Cell, GatedCell
-from pcrnn.nn.connections import heard_levels
+from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
-from pcrnn.nn.stack import BaseRate, Chunk, Outcome, PredictiveStack, StackActivity
+from pcrnn.nn.stack import BaseRate, Chunk, PredictiveStack, StackActivity, TargetScores
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -104,7 +112,7 @@ class Local:
 
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
-        stack, _ = as_stack(learner, None)
+        stack, _ = wrap_as_stack(learner, None)
         if self.gate_coordination:
             check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
@@ -129,26 +137,26 @@ class Local:
         chunk: Chunk,
         state: LearnerState | None,
         carry: LocalCarry,
-        learned: Hook = unheard,
+        on_grad_ready: Hook = no_op,
     ) -> tuple[Result, LearnerState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
-        stack, stack_state = as_stack(learner, state)
+        stack, stack_state = wrap_as_stack(learner, state)
         if self.in_one_sweep(stack):
-            swept = sweep(stack, chunk, stack_state, carry.traces, learned)
+            swept = sweep(stack, chunk, stack_state, carry.traces, on_grad_ready)
             loss = (swept.surprise[-1] * chunk.weights(swept.surprise.dtype)).sum()
             result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
-            return result, like(learner, swept.state), carry
+            return result, unwrap_state(learner, swept.state), carry
         activity, after = stack.observe(chunk.observations, stack_state)
-        outcome = stack.outcome(activity, chunk)
-        self.learn(stack, activity, outcome, chunk, carry, learned)
-        stack.adapt(activity, outcome, chunk)
-        loss = (outcome.surprise[-1] * chunk.weights(outcome.surprise.dtype)).sum()
-        result = Result(loss, outcome.surprise, activity.state_surprise, activity.output)
-        return result, like(learner, after), carry
+        scores = stack.score_targets(activity, chunk)
+        self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
+        stack.adapt(activity, scores, chunk)
+        loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
+        result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
+        return result, unwrap_state(learner, after), carry
 
     def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
         """A group a layer, since no layer knows another's gradient; the base rates are the last."""
-        stack, _ = as_stack(learner, None)
+        stack, _ = wrap_as_stack(learner, None)
         groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
         inside = {id(p) for group in groups.values() for p in group}
         base = [p for p in learner.parameters() if id(p) not in inside]
@@ -158,21 +166,21 @@ class Local:
         self,
         stack: PredictiveStack,
         activity: StackActivity,
-        outcome: Outcome,
+        scores: TargetScores,
         chunk: Chunk,
         carry: LocalCarry,
-        learned: Hook = unheard,
+        on_grad_ready: Hook = no_op,
     ) -> None:
         """The learning half of `accumulate`, for an activity and an outcome that are already there."""
         depth, directions = len(stack.hidden_sizes), stack.directions
-        weight = chunk.weights(outcome.surprise.dtype).unsqueeze(-1)
-        learn_base_rate(stack.base.eta, weight * outcome.error[0])
+        weight = chunk.weights(scores.surprise.dtype).unsqueeze(-1)
+        learn_base_rate(stack.base.eta, weight * scores.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        inbox, (seen, _) = Inbox(depth), stack.parted(chunk.observations)
+        inbox, (seen, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
         for level in reversed(range(depth)):
-            direct = -weight * outcome.error[level + 1 if self.credit == "layer" else -1]
-            told = {n: said.divided(directions) for n, said in inbox.take(level).items()}
+            broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
+            told = {n: said.split_directions(directions) for n, said in inbox.pop(level).items()}
             for direction in range(directions):
                 index = level * directions + direction
                 backward = LayerBackward(
@@ -181,23 +189,28 @@ class Local:
                     carry.feedback[index] if carry.feedback else stack.layers[index].readout,
                     observed=seen if stack.prior is None else None,
                 )
-                own = turned(direct, direction)
+                own = flip_time(broadcast_error, direction)
                 signals = {
                     n: backward.signal(own, told[n][direction] if n in told else None)
-                    for n in reaches(self._reach(depth), level, depth)
+                    for n in signal_hops(self._reach(depth), level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
                 if self.gate_coordination:
                     coordinate_(stack, activity, index, self.gate_coordination)
-                learned(stack.layers[index])
-                heard = stack.wiring[level]
-                for n, listeners in listening(self._reach(depth), level, heard_levels(heard), depth).items():
-                    said = backward.hand_down(signals[n], credit(n), heard)
+                on_grad_ready(stack.layers[index])
+                heard = stack.connections[level]
+                for n, listeners in feedback_routes(self._reach(depth), level, source_levels(heard), depth).items():
+                    said = backward.input_grads(signals[n], credit(n), heard)
                     for below, theirs in listeners:
-                        inbox.put(below - 1, theirs, said[below].turned(direction))
+                        inbox.add(below - 1, theirs, said[below].flip_time(direction))
 
     def _learn_layer(
-        self, backward: LayerBackward, direct: Tensor, signals: dict[int, Signal], carry: LocalCarry, index: int
+        self,
+        backward: LayerBackward,
+        broadcast_error: Tensor,
+        signals: dict[int, Signal],
+        carry: LocalCarry,
+        index: int,
     ) -> Callable[[int], GateCredit]:
         """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
         own = next(iter(signals))
@@ -212,7 +225,7 @@ class Local:
             if n == own and learns_through_time == hands_through_time:
                 return credit
             if learns_through_time and at_once and self.credit == "cascade":
-                return backward.cascaded(backward.signal(direct, None), signals[n])
+                return backward.cascade_credit(backward.signal(broadcast_error, None), signals[n])
             return backward.credit(signals[n], hands_through_time)
 
         return passed
@@ -231,7 +244,7 @@ class Local:
     def in_one_sweep(self, stack: PredictiveStack) -> bool:
         """Whether a layer needs nothing from above, so that its whole chunk is one call."""
         alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        adjacent = all(len(heard_levels(heard)) == 1 for heard in stack.wiring)
+        adjacent = all(len(source_levels(heard)) == 1 for heard in stack.connections)
         return (
             alone
             and adjacent

@@ -16,7 +16,7 @@ LearnerState = StackState | LayerState
 Hook = Callable[[PredictiveLayer], None]
 
 
-def unheard(layer: PredictiveLayer) -> None:
+def no_op(layer: PredictiveLayer) -> None:
     """The hook of who does not want to know when a layer's gradient is complete."""
 
 
@@ -37,7 +37,7 @@ class Rule(Protocol):
         ...
 
     def accumulate(
-        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any, learned: Hook = unheard
+        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any, on_grad_ready: Hook = no_op
     ) -> tuple[Result, LearnerState, Any]:
         """Add the gradient of the mean loss over one chunk to `.grad` of the learner's parameters.
 
@@ -52,7 +52,7 @@ class Rule(Protocol):
         ...
 
 
-def as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveStack, StackState | None]:
+def wrap_as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveStack, StackState | None]:
     """See a single layer, and its state, as a stack of one."""
     if isinstance(learner, PredictiveStack) and not isinstance(state, LayerState):
         return learner, state
@@ -65,6 +65,6 @@ def as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveSt
     )
 
 
-def like(learner: Learner, state: StackState) -> LearnerState:
+def unwrap_state(learner: Learner, state: StackState) -> LearnerState:
     """The state of a stack of one as the state of its layer, where the learner is a layer."""
     return state.layers[0] if isinstance(learner, PredictiveLayer) else state

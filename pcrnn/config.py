@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from pcrnn.errors import CheckpointError, UsageError, nearest
-from pcrnn.nn import connections as wiring
+from pcrnn.nn import connections
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +42,11 @@ class TrainConfig:
     """Units of each layer, bottom first."""
     cell: Literal["gated", "rotating", "leaky", "rnn", "lstm", "gru"] = "gated"
     """Of every layer; the local rule is exact in time for `gated` and `rotating`, e-prop for the others."""
-    delay: int = 2
+    num_taps: int = 2
     """How many of the last messages a layer's gates see."""
     mixing: bool = False
     """Let the units of a layer meet within a step, through a gated linear unit."""
-    weigh_errors: bool = True
+    normalize_errors: bool = True
     """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
     precision_weighting: bool = True
     """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
@@ -143,10 +143,10 @@ class TrainConfig:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
         return {
             "cell": self.cell,
-            "delay": self.delay,
+            "num_taps": self.num_taps,
             "dropout": self.dropout,
             "mixing": self.mixing,
-            "weigh_errors": self.weigh_errors,
+            "normalize_errors": self.normalize_errors,
             "skip": self.skip,
             "top_down": self.top_down,
             "inference_steps": self.inference_steps,
@@ -183,7 +183,7 @@ def read_toml(path: Path) -> TrainConfig:
 
 # What the weights, the carried state and the place in the data depend on: a run keeps these for life.
 _FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "delay", "mixing", "weigh_errors", "precision_weighting", "skip",
+    "data", "tokens", "rule", "hidden", "cell", "num_taps", "mixing", "normalize_errors", "precision_weighting", "skip",
     "top_down", "inference_steps", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk",
     "batch", "seed",
 )  # fmt: skip
@@ -249,7 +249,7 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
 
 
 _AT_LEAST = {
-    "delay": 1, "inference_steps": 0, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1,
+    "num_taps": 1, "inference_steps": 0, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1,
     "steps": 1, "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0,
     "checkpoint_every": 0, "keep_last": 1,
 }  # fmt: skip
@@ -265,7 +265,7 @@ def _check_ranges(config: TrainConfig) -> None:
     if not config.hidden or min(config.hidden) < 1:
         raise UsageError(f"hidden: expected one or more sizes of at least 1, got {_shown(config.hidden)}")
     try:
-        wiring.check(config.skip, config.hidden)
+        connections.check(config.skip, config.hidden)
     except ValueError as error:
         raise UsageError(str(error)) from None
     if config.top_down and len(config.hidden) < 2:

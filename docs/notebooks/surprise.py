@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from pcrnn import plots
-from pcrnn.analysis.surprise import watch
+from pcrnn.analysis.surprise import record_surprise
 from pcrnn.config import TrainConfig
 from pcrnn.training.train import train
 
@@ -75,7 +75,7 @@ def passage(steps, surprise, state_surprise):
 
 
 START = source.split_point + 3000  # beyond what was learned
-seen = watch(stack, source, START, length=192)
+seen = record_surprise(stack, source, START, length=192)
 passage(seen.steps, seen.surprise, seen.state_surprise)
 
 # %% [markdown]
@@ -90,7 +90,7 @@ picture(plots.nats_explained(folder / "explained", run.valid, info=info))
 # The ten most surprising characters of a longer passage, each between « » after what came before it.
 
 # %%
-long = watch(stack, source, source.split_point, length=4000)
+long = record_surprise(stack, source, source.split_point, length=4000)
 text = characters(long.steps)
 for at in sorted(long.surprise[-1].topk(10).indices.tolist()):
     print(f"{long.surprise[-1, at]:5.1f} nats  {''.join(text[max(0, at - 30) : at])!r} «{text[at]!r}»")

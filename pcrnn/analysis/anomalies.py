@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcrnn.analysis.evaluate import WARM_UP
-from pcrnn.analysis.surprise import watching
+from pcrnn.analysis.surprise import iter_activity
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
@@ -135,8 +135,8 @@ def validation_surprises(stack: PredictiveStack, source: Source) -> NDArray[np.f
 
 def surprises(stack: PredictiveStack, source: Source, begin: int = 0) -> NDArray[np.float64]:
     """Surprise of the top level at every step from `begin` on, nats, [T]; the first is met at the base rate."""
-    seen = watching(stack, source, begin, source.length)
-    return torch.cat([activity.layers[-1].met[1][0].double().cpu() for activity in seen]).numpy()
+    seen = iter_activity(stack, source, begin, source.length)
+    return torch.cat([activity.layers[-1].error_and_surprise[1][0].double().cpu() for activity in seen]).numpy()
 
 
 def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:

@@ -166,7 +166,7 @@ def forecast(
             "a horizon longer than the data needs a start"
         )
     whole, learned = source.sequence("all"), learned or source
-    seen, _ = stack.parted(whole)
+    seen, _ = stack.split_covariates(whole)
     draws = {"temperature": temperature, "seed": seed, "limits": _limits(stack, learned)}
     contexts = whole[max(0, start - 4 * WARM_UP) : start].unsqueeze(0)
     ahead = source.covariates_at(start, horizon).unsqueeze(0)
@@ -233,7 +233,7 @@ def widening(
 
 def _limits(stack: PredictiveStack, source: SeriesSource) -> tuple[Tensor, Tensor]:
     """Least and greatest value that a draw may have, [D]: the range of the training part, and BEYOND it."""
-    train = stack.parted(source.sequence("train"))[0].to(_device(stack))
+    train = stack.split_covariates(source.sequence("train"))[0].to(_device(stack))
     low, high = train.nan_to_num(torch.inf).amin(0), train.nan_to_num(-torch.inf).amax(0)
     return low - BEYOND * (high - low), high + BEYOND * (high - low)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcrnn import plots
-from pcrnn.analysis.surprise import Passage, watch
+from pcrnn.analysis.surprise import Passage, record_surprise
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, Source, TextSource, VideoSource
 from pcrnn.data.series import filled
@@ -31,7 +31,7 @@ def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: Predicti
     """
     training = draw_training(folder, config, source)
     info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    passage = watch(stack, source, source.split_point, PASSAGE)
+    passage = record_surprise(stack, source, source.split_point, PASSAGE)
     return draw_surprise(folder.plots / "surprise_over_time", source, passage, info) + training
 
 
@@ -122,7 +122,7 @@ def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> lis
     rows, layers = read_metrics(folder), len(config.hidden)
     if not rows:
         raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, found none")
-    evaluated = [row for row in rows if "valid_figure" in row]
+    evaluated = [row for row in rows if "valid_metric" in row]
     info = run_info(config, source, int(rows[-1]["step"]))
     files = plots.surprise_over_training(
         folder.plots / "surprise_over_training",

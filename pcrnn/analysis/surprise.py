@@ -27,19 +27,19 @@ class Passage(NamedTuple):
 
 
 @torch.no_grad()
-def watching(stack: PredictiveStack, source: Source, begin: int, end: int) -> Iterator[StackActivity]:
+def iter_activity(stack: PredictiveStack, source: Source, begin: int, end: int) -> Iterator[StackActivity]:
     """What happens in a stack that watches a data set from `begin` to before `end`: of one lane, PIECE steps at a time.
 
     The first of them is met at the base rate.
     """
     device, state = next(stack.parameters()).device, None
     with evaluating(stack):
-        for piece in source.stored("all")[begin:end].split(PIECE):
-            activity, state = stack.observe(source.unpacked(piece).unsqueeze(0).to(device), state)
+        for piece in source.raw("all")[begin:end].split(PIECE):
+            activity, state = stack.observe(source.to_observations(piece).unsqueeze(0).to(device), state)
             yield activity
 
 
-def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
+def record_surprise(stack: PredictiveStack, source: Source, start: int, length: int) -> Passage:
     """Surprise of every level at each step of a passage of a data set, met in its context.
 
     Of labelled sequences a passage is the front of one, and the surprise that of its label if it were asked for.
@@ -58,10 +58,10 @@ def watch(stack: PredictiveStack, source: Source, start: int, length: int) -> Pa
     if isinstance(source, LabelledSource):
         return _watch_labelled(stack, source, start, length)
     begin = max(0, start - WARM_UP)
-    seen = watching(stack, source, begin, start + length)
+    seen = iter_activity(stack, source, begin, start + length)
     pairs = [(activity.surprise[:, 0].cpu(), activity.state_surprise[:, 0].cpu()) for activity in seen]
     surprise, state_surprise = (torch.cat(parts, 1)[:, start - begin :] for parts in zip(*pairs, strict=True))
-    steps, _ = stack.parted(source.unpacked(source.stored("all")[start : start + length]))
+    steps, _ = stack.split_covariates(source.to_observations(source.raw("all")[start : start + length]))
     return Passage(start, steps, surprise, state_surprise)
 
 
@@ -75,5 +75,5 @@ def _watch_labelled(stack: PredictiveStack, source: LabelledSource, number: int,
     piece = Chunk(*(part[:, : min(steps, length)].to(device) for part in (x, labels, counts)))
     with evaluating(stack):
         activity, _ = stack.observe(piece.observations)
-        surprise = stack.outcome(activity, piece).surprise[:, 0].cpu()
+        surprise = stack.score_targets(activity, piece).surprise[:, 0].cpu()
     return Passage(0, piece.observations[0].cpu(), surprise, activity.state_surprise[:, 0].cpu())

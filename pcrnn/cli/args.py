@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfRun:
+class RunArgs:
     """What every command on a run is told."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -19,7 +19,7 @@ class OfRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnDevice(OfRun):
+class DeviceArgs(RunArgs):
     """What every command is told that runs the stack of a run."""
 
     device: str = "auto"

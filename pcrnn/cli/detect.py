@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.args import OnDevice, warn, write_csv
+from pcrnn.cli.args import DeviceArgs, warn, write_csv
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detect(OnDevice):
+class Detect(DeviceArgs):
     """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
 
     data: str | None = None
@@ -39,7 +39,7 @@ def detect(command: Detect) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
-    warn(run.notices)
+    warn(run.warnings)
     if run.source.target() is not None:
         raise UsageError(
             f"{command.run}: expected a run that expects its next observation, got one that expects labels; "
@@ -83,7 +83,7 @@ def _what(source: "Source", first: int, end: int) -> str:
     from pcrnn.data import TextSource
 
     if isinstance(source, TextSource):
-        return repr(source.decode(source.unpacked(source.stored("all")[first:end])))
+        return repr(source.decode(source.to_observations(source.raw("all")[first:end])))
     return _when(source, first, end)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcrnn.cli.args import OnDevice, warn, write_csv
+from pcrnn.cli.args import DeviceArgs, warn, write_csv
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast(OnDevice):
+class Forecast(DeviceArgs):
     """Go on from a series: median and interval of every channel, as a picture beside the truth and as CSV."""
 
     horizon: int = 48
@@ -46,7 +46,7 @@ def forecast(command: Forecast) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
-    warn(run.notices)
+    warn(run.warnings)
     learned = run.source
     if not isinstance(learned, SeriesSource):
         raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {learned.kind} data")

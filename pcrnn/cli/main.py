@@ -22,7 +22,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from pcrnn.cli import plot as plotting
-from pcrnn.cli.args import OfRun, OnDevice, warn
+from pcrnn.cli.args import DeviceArgs, RunArgs, warn
 from pcrnn.cli.detect import Detect, detect
 from pcrnn.cli.forecast import Forecast, forecast
 from pcrnn.cli.probe import Kinds, probe
@@ -62,7 +62,7 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(OnDevice):
+class Evaluate(DeviceArgs):
     """Surprise of every level on the validation split, beside simple predictors."""
 
     data: str | None = None
@@ -78,7 +78,7 @@ class Plot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample(OnDevice):
+class Sample(DeviceArgs):
     """Let a run that was trained on text write."""
 
     prompt: str | None = None
@@ -102,12 +102,12 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verify(OfRun):
+class Verify(RunArgs):
     """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(OfRun):
+class Export(RunArgs):
     """Write the stack of a run as config.json and model.safetensors, for model hubs and pcrnn.load."""
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -204,12 +204,12 @@ def _train(command: Train) -> int:
         )
     out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
     with _stop_signals() as stop:
-        report = reporter(lambda: stop.signal is not None)
+        callback = reporter(lambda: stop.signal is not None)
         try:
-            summary = train(config, out, resume=command.resume is not None, report=report)
+            summary = train(config, out, resume=command.resume is not None, callback=callback)
         finally:
-            report.close()
-    if not summary.leads:
+            callback.close()
+    if not summary.is_main:
         return 0 if stop.signal is None else 128 + stop.signal
     if stop.signal is not None or not summary.finished:
         print(f"stopped after update {summary.step}; go on with: pcrnn train --resume {out}", flush=True)
@@ -234,7 +234,7 @@ def _evaluate(command: Evaluate) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, data=command.data, device=command.device)
-    warn(run.notices)
+    warn(run.warnings)
     print(run.source.describe(), flush=True)
     valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
     _show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
@@ -249,7 +249,7 @@ def _sample(command: Sample) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
-    warn(run.notices)
+    warn(run.warnings)
     draws = {"temperature": command.temperature, "seed": command.seed}
     if isinstance(run.source, MusicSource):
         if command.prompt is not None:
@@ -298,7 +298,7 @@ def _export(command: Export) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device="cpu")
-    warn(run.notices)
+    warn(run.warnings)
     folder = hub.export(run, command.folder)
     for path in sorted(folder.iterdir()):
         print(path)
@@ -333,11 +333,11 @@ def _show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], 
 
 
 def _show_accuracy(config: TrainConfig, source: "Source", stack: "PredictiveStack") -> None:
-    from pcrnn.analysis.evaluate import judge
+    from pcrnn.analysis.evaluate import evaluate_labels
     from pcrnn.data import LabelledSource
 
     if isinstance(source, LabelledSource):
-        accuracy = judge(stack, source, batch=config.batch, chunk=config.chunk).accuracy
+        accuracy = evaluate_labels(stack, source, batch=config.batch, chunk=config.chunk).accuracy
         print(f"accuracy {accuracy:.3f}; always the most frequent class {source.majority():.3f}", flush=True)
 
 

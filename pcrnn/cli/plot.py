@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from tyro.conf import arg, subcommand
 
-from pcrnn.cli.args import OnDevice, warn
+from pcrnn.cli.args import DeviceArgs, warn
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surprise(OnDevice):
+class Surprise(DeviceArgs):
     """How surprised every level is along a stretch of any length, of the run's data or of another file."""
 
     data: str | None = None
@@ -44,12 +44,12 @@ class Surprise(OnDevice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(OnDevice):
+class Training(DeviceArgs):
     """Surprise and gradients of every layer over the updates, and what each layer explains at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class All(OnDevice):
+class All(DeviceArgs):
     """Every picture of a run, as training leaves them: of its updates and of the first validation passage."""
 
 
@@ -58,7 +58,7 @@ def plot(command: Any) -> int:
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
-    warn(run.notices)
+    warn(run.warnings)
     for path in PICTURES[type(command)](command, run):
         print(path)
     return 0
@@ -67,7 +67,7 @@ def plot(command: Any) -> int:
 def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
     from pcrnn.analysis.anomalies import SETTLING, regimes, validation_surprises
     from pcrnn.analysis.pictures import draw_surprise, run_info
-    from pcrnn.analysis.surprise import watch
+    from pcrnn.analysis.surprise import record_surprise
     from pcrnn.data import open_source
 
     source = run.source if command.data is None else open_source(command.data, state=run.source.state())
@@ -80,7 +80,7 @@ def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
             "regimes: expected 0 for a run that expects labels, whose sequences are each their own, got "
             f"{command.regimes}; leave it out"
         )
-    passage = watch(run.stack, source, start, command.length)
+    passage = record_surprise(run.stack, source, start, command.length)
     stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
     changes = []
     if command.regimes:

@@ -34,12 +34,12 @@ class _Probe:
     run: Annotated[Positional[Path | None], arg(metavar="RUN")] = None
     """Folder of a run; or --untrained."""
     untrained: bool = False
-    """Look into new weights, over white noise; --cell, --hidden, --delay and --channels say what is built."""
+    """Look into new weights, over white noise; --cell, --hidden, --num-taps and --channels say what is built."""
     cell: str | None = None
     """With --untrained: of every layer (gated)."""
     hidden: tuple[int, ...] | None = None
     """With --untrained: units of each layer, bottom first (64 64 64)."""
-    delay: int | None = None
+    num_taps: int | None = None
     """With --untrained: how many of the last messages a layer's gates see (2)."""
     channels: int | None = None
     """With --untrained: of the series (4)."""
@@ -145,25 +145,25 @@ class Gates(_Probe):
     """Passages."""
 
 
-class Finding(Protocol):
+class ProbeResult(Protocol):
     """What a probe returns: a NamedTuple of tensors that can say what is in it."""
 
     def table(self) -> list[dict[str, Any]]:
         """Rows for a person, one a layer."""
         ...
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         ...
 
 
-class Specimen(NamedTuple):
+class ProbeTarget(NamedTuple):
     """What is looked into, and what it usually sees."""
 
     stack: "PredictiveStack"
     passages: Callable[[int, int], "Tensor"]  # lanes, steps -> observations [B, T] or [B, T, D]
     info: "RunInfo"
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def probe(command: Any) -> int:
@@ -184,7 +184,7 @@ def probe(command: Any) -> int:
     runs.write_json(json_file, arrays(finding._asdict()), indent=None)  # type: ignore[attr-defined]
     for line in aligned(rows):
         print(line)
-    print(finding.words())
+    print(finding.summary())
     for path in (*pictures, csv_file, json_file):
         print(path)
     return 0
@@ -208,7 +208,7 @@ def aligned(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
 
 
-def _frequency(command: Frequency, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _frequency(command: Frequency, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.plots import probes as pictures
 
@@ -232,7 +232,7 @@ def _frequency(command: Frequency, specimen: Specimen, stem: Path) -> tuple[Find
     )
 
 
-def _impulse(command: Impulse, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _impulse(command: Impulse, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.plots import probes as pictures
 
@@ -242,7 +242,7 @@ def _impulse(command: Impulse, specimen: Specimen, stem: Path) -> tuple[Finding,
     return found, pictures.impulse_response(stem, found.size, found.half_life, accumulating, info=specimen.info)
 
 
-def _jacobian(command: Jacobian, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _jacobian(command: Jacobian, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.plots import probes as pictures
 
@@ -253,7 +253,7 @@ def _jacobian(command: Jacobian, specimen: Specimen, stem: Path) -> tuple[Findin
     )
 
 
-def _timescales(command: Timescales, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _timescales(command: Timescales, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.plots import probes as pictures
 
@@ -267,7 +267,7 @@ def _timescales(command: Timescales, specimen: Specimen, stem: Path) -> tuple[Fi
     )
 
 
-def _euler(command: Euler, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _euler(command: Euler, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.plots import probes as pictures
 
@@ -276,7 +276,7 @@ def _euler(command: Euler, specimen: Specimen, stem: Path) -> tuple[Finding, lis
     return found, pictures.convergence(stem, found.dt, found.error, found.order, info=specimen.info)
 
 
-def _gradients(command: Gradients, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _gradients(command: Gradients, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     import learning_rules
     from pcrnn.analysis import probes
     from pcrnn.analysis.probes.gradients import Measure, of_plain, of_rule
@@ -322,7 +322,7 @@ def _gradients(command: Gradients, specimen: Specimen, stem: Path) -> tuple[Find
     return found, pictures.gradients_by_depth(stem, found.depths, drawn, dashed=auxiliary, info=info)
 
 
-def _lags(command: Lags, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _lags(command: Lags, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     import learning_rules
     from pcrnn.analysis import probes
     from pcrnn.plots import depth as pictures
@@ -338,12 +338,12 @@ def _lags(command: Lags, specimen: Specimen, stem: Path) -> tuple[Finding, list[
     return found, pictures.gradients_by_lag(stem, found.lags, norms, info=specimen.info)
 
 
-def _gates(command: Gates, specimen: Specimen, stem: Path) -> tuple[Finding, list[Path]]:
+def _gates(command: Gates, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResult, list[Path]]:
     from pcrnn.analysis import probes
     from pcrnn.nn.gate_pairs import check_gates
     from pcrnn.plots import depth as pictures
 
-    def watched(specimen: Specimen) -> probes.GatePassage:
+    def watched(specimen: ProbeTarget) -> probes.GatePassage:
         try:
             check_gates(specimen.stack, "gates")
         except ValueError as error:
@@ -360,7 +360,7 @@ def _gates(command: Gates, specimen: Specimen, stem: Path) -> tuple[Finding, lis
     return first, pictures.gate_passage(stem, passed, info=specimen.info)
 
 
-PROBES: dict[type, Callable[[Any, Specimen, Path], tuple[Finding, list[Path]]]] = {
+PROBES: dict[type, Callable[[Any, ProbeTarget, Path], tuple[ProbeResult, list[Path]]]] = {
     Frequency: _frequency,
     Impulse: _impulse,
     Jacobian: _jacobian,
@@ -376,11 +376,11 @@ if TYPE_CHECKING:
 else:
     Kinds = Union[tuple(Annotated[kind, subcommand(kind.__name__.lower())] for kind in PROBES)]  # noqa: UP007
 
-_BUILT = {"cell": "gated", "hidden": (64, 64, 64), "delay": 2, "channels": 4}  # where a flag does not say
+_BUILT = {"cell": "gated", "hidden": (64, 64, 64), "num_taps": 2, "channels": 4}  # where a flag does not say
 _MOST_NUMBERS = 100_000
 
 
-def _specimen(command: _Probe) -> Specimen:
+def _specimen(command: _Probe) -> ProbeTarget:
     if (command.run is not None) == command.untrained:
         got = "both" if command.untrained else "neither"
         raise UsageError(f"probe: expected the folder of a run or --untrained, got {got}; give one of them")
@@ -388,12 +388,12 @@ def _specimen(command: _Probe) -> Specimen:
     if command.run is None:
         return _new(_BUILT | given, command.seed)
     if given:
-        names = ", ".join(f"--{name}" for name in given)
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise UsageError(f"{names}: expected only with --untrained, a run has its own; leave it out")
     return _trained(command.run)
 
 
-def _new(built: dict[str, Any], seed: int) -> Specimen:
+def _new(built: dict[str, Any], seed: int) -> ProbeTarget:
     import torch
 
     from pcrnn.analysis.probes import noise
@@ -411,10 +411,10 @@ def _new(built: dict[str, Any], seed: int) -> Specimen:
     torch.manual_seed(seed)
     stack = PredictiveStack(Gaussian(channels), config.hidden, **config.stack_options())
     about = f"untrained, {config.cell}, white noise, seed {seed}"
-    return Specimen(stack, lambda lanes, steps: noise(lanes, steps, channels, seed), RunInfo(about=about))
+    return ProbeTarget(stack, lambda lanes, steps: noise(lanes, steps, channels, seed), RunInfo(about=about))
 
 
-def _trained(path: Path) -> Specimen:
+def _trained(path: Path) -> ProbeTarget:
     import torch
 
     from pcrnn.plots import RunInfo
@@ -431,7 +431,7 @@ def _trained(path: Path) -> Specimen:
         return valid[(begin + torch.arange(steps)) % len(valid)]
 
     about = f"{run.config.rule_in_words}, {run.config.cell}, {Path(run.source.name).name}, {run.step} updates"
-    return Specimen(run.stack, passages, RunInfo(about=about), run.notices)
+    return ProbeTarget(run.stack, passages, RunInfo(about=about), run.warnings)
 
 
 def _folder(command: _Probe) -> Path:

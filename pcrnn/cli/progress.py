@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pcrnn.runs.metrics import Row
-from pcrnn.training.train import Reporter, Start
+from pcrnn.training.train import Callback, TrainInfo
 
 
 def reporter(should_stop: Callable[[], bool]) -> "PlainReporter":
@@ -14,24 +14,24 @@ def reporter(should_stop: Callable[[], bool]) -> "PlainReporter":
     return BarReporter(should_stop) if sys.stdout.isatty() else PlainReporter(should_stop)
 
 
-class PlainReporter(Reporter):
+class PlainReporter(Callback):
     """A line for every row of metrics."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
         self.should_stop = should_stop
-        self.start: Start | None = None
+        self.start: TrainInfo | None = None
 
-    def started(self, start: Start) -> None:
+    def on_start(self, start: TrainInfo) -> None:
         """Say what will be done, so that a wrong setting is seen at once."""
         self.start = start
         for line in summary(start):
             print(line, flush=True)
 
-    def row(self, row: Row) -> None:
+    def on_row(self, row: Row) -> None:
         """One line."""
         print(self.line(row), flush=True)
 
-    def notice(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """To standard error, so that it is not taken for a result."""
         print(f"note: {message}", file=sys.stderr, flush=True)
 
@@ -45,12 +45,12 @@ class PlainReporter(Reporter):
         left = (config.steps - row["step"]) * config.batch * config.chunk / row["tokens_per_second"]
         parts = [
             f"update {row['step']:>{len(str(config.steps))}}/{config.steps}",
-            f"{row['figure']:.3f} {unit}",
+            f"{row['metric']:.3f} {unit}",
             f"{row['tokens_per_second']:,.0f} tokens/s",
             f"{duration(left)} left",
         ]
-        if "valid_figure" in row:
-            parts.append(f"validation {row['valid_figure']:.3f}")
+        if "valid_metric" in row:
+            parts.append(f"validation {row['valid_metric']:.3f}")
         return "   ".join(parts)
 
 
@@ -67,21 +67,21 @@ class BarReporter(PlainReporter):
             TimeRemainingColumn(elapsed_when_finished=True),
         )
 
-    def started(self, start: Start) -> None:
+    def on_start(self, start: TrainInfo) -> None:
         """Say what will be done, then show the bar."""
-        super().started(start)
+        super().on_start(start)
         self.bar.start()
         self.task = self.bar.add_task("", total=start.config.steps, completed=start.step, figure="")
 
-    def row(self, row: Row) -> None:
+    def on_row(self, row: Row) -> None:
         """Move the bar."""
         assert self.start is not None
-        figure = f"{row['figure']:.3f} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
+        figure = f"{row['metric']:.3f} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
         self.bar.update(self.task, completed=row["step"], figure=figure)
-        if "valid_figure" in row:
+        if "valid_metric" in row:
             self.bar.console.print(self.line(row), highlight=False)
 
-    def notice(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Above the bar."""
         self.bar.console.print(f"note: {message}", highlight=False)
 
@@ -90,7 +90,7 @@ class BarReporter(PlainReporter):
         self.bar.stop()
 
 
-def summary(start: Start) -> list[str]:
+def summary(start: TrainInfo) -> list[str]:
     """What a run is about to do, a line each for data, stack, rule and folder."""
     config, stack = start.config, start.stack
     parameters = sum(parameter.numel() for parameter in stack.parameters())

@@ -70,8 +70,8 @@ class GenomeSource(TextSource):
         self.tokens, self.unit = "bases", "bits/base"
         self.reverse_complement, self.records, self.dropped = reverse_complement, records, dropped
 
-    def stored(self, split: Split) -> Tensor:
-        strand = super().stored(split)
+    def raw(self, split: Split) -> Tensor:
+        strand = super().raw(split)
         if split != "train" or not self.reverse_complement:
             return strand
         return torch.cat([strand, len(BASES) - 1 - strand.flip(0)])  # ACGT backward is TGCA, its complement

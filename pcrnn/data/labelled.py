@@ -137,7 +137,7 @@ class LabelledSource(Source):
         chosen = torch.from_numpy(self._train if split == "train" else self._valid)
         return Labelled(*(part[chosen] for part in self.all))
 
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         """The steps of all sequences of one split, int64 [n, T] or float32 [n, T, D]."""
         return self.part(split).x
 

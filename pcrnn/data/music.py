@@ -93,10 +93,10 @@ class MusicSource(Source):
 
         return Bernoulli(self.keys)
 
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         return torch.from_numpy(self._roll[self.bounds(split)])
 
-    def unpacked(self, stored: Tensor) -> Tensor:
+    def to_observations(self, stored: Tensor) -> Tensor:
         return stored.float()
 
     def baselines(self) -> dict[str, float]:

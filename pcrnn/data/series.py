@@ -102,7 +102,7 @@ class SeriesSource(Source):
 
         return Gaussian(self.channels)
 
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         return torch.from_numpy(self._steps[self.bounds(split)])
 
     def covariates_at(self, first: int, steps: int) -> Tensor:

@@ -48,16 +48,16 @@ class Source(ABC):
         """A new observation model that fits the steps of this data set."""
 
     @abstractmethod
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         """The steps of one split as they are kept, in time order: a view, as narrow as they allow."""
 
-    def unpacked(self, stored: Tensor) -> Tensor:
+    def to_observations(self, stored: Tensor) -> Tensor:
         """Steps as a stack observes them, of steps as they are kept: int64 [...] or float32 [..., D + C]."""
         return stored
 
     def sequence(self, split: Split) -> Tensor:
         """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where kept narrower."""
-        return self.unpacked(self.stored(split))
+        return self.to_observations(self.raw(split))
 
     @abstractmethod
     def baselines(self) -> dict[str, float]:
@@ -81,13 +81,13 @@ class Source(ABC):
         from pcrnn.data.lanes import Lanes
 
         name = f"the training split of {self.name}"
-        return Lanes(self.stored("train"), batch, chunk, name=name, unpack=self.unpacked)
+        return Lanes(self.raw("train"), batch, chunk, name=name, unpack=self.to_observations)
 
     def fingerprint(self) -> str:
         """A digest of the training split, by which a resumed run knows its data."""
         digest = hashlib.sha256()
-        for part in self.stored("train").split(_BLOCK):
-            digest.update(self.unpacked(part).numpy().tobytes())
+        for part in self.raw("train").split(_BLOCK):
+            digest.update(self.to_observations(part).numpy().tobytes())
         return digest.hexdigest()
 
     @property
@@ -97,11 +97,11 @@ class Source(ABC):
 
     def context(self, steps: int) -> Tensor:
         """The last steps before the validation split, as many or those there are: it is met in their context."""
-        return self.unpacked(self.lead(steps))
+        return self.to_observations(self.warmup_raw(steps))
 
-    def lead(self, steps: int) -> Tensor:
+    def warmup_raw(self, steps: int) -> Tensor:
         """The same steps as they are kept."""
-        return self.stored("all")[max(0, self.split_point - steps) : self.split_point]
+        return self.raw("all")[max(0, self.split_point - steps) : self.split_point]
 
     def bounds(self, split: Split) -> slice:
         """Where a split lies in the data set."""

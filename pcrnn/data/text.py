@@ -81,10 +81,10 @@ class TextSource(Source):
         """V."""
         return 256 if self.vocabulary is None else len(self.vocabulary)
 
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         return torch.from_numpy(self._ids[self.bounds(split)])
 
-    def unpacked(self, stored: Tensor) -> Tensor:
+    def to_observations(self, stored: Tensor) -> Tensor:
         return stored.long()
 
     def baselines(self) -> dict[str, float]:

@@ -81,10 +81,10 @@ class VideoSource(Source):
 
         return Bernoulli(self._frames.shape[1])
 
-    def stored(self, split: Split) -> Tensor:
+    def raw(self, split: Split) -> Tensor:
         return torch.from_numpy(self._frames[self.bounds(split)])
 
-    def unpacked(self, stored: Tensor) -> Tensor:
+    def to_observations(self, stored: Tensor) -> Tensor:
         return stored * self._scale
 
     def baselines(self) -> dict[str, float]:

@@ -19,12 +19,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pcrnn.nn.layer import PredictiveLayer, Sent
+from pcrnn.nn.layer import Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import PredictiveStack, StackActivity, StackState, message
+from pcrnn.nn.stack import PredictiveStack, StackActivity, StackState, assemble_message
 
 
-def turned(series: Tensor, direction: int) -> Tensor:
+def flip_time(series: Tensor, direction: int) -> Tensor:
     """A series [B, T, ...] in the time of direction 0, forward, or 1, backward; and back."""
     return series.flip(1) if direction else series
 
@@ -37,17 +37,17 @@ class BidirectionalActivity(StackActivity):
     @property
     def expectations(self) -> tuple[Tensor, ...]:
         """eta[l]_t, L + 1 times [B, T, D]."""
-        return (self.base_expectation, *(turned(layer.expectation, 1) for layer in self.layers[1::2]))
+        return (self.base_expectation, *(flip_time(layer.expectation, 1) for layer in self.layers[1::2]))
 
     @property
     def output(self) -> Tensor:
         """r_t of both top layers, [B, T, 2 N]."""
-        return torch.cat([turned(layer.output, k) for k, layer in enumerate(self.layers[-2:])], -1)
+        return torch.cat([flip_time(layer.output, k) for k, layer in enumerate(self.layers[-2:])], -1)
 
     @property
     def state_surprise(self) -> Tensor:
         """How badly each layer predicted its own next state, nats, [2 L, B, T]."""
-        return torch.stack([turned(layer.state_surprise, k % 2) for k, layer in enumerate(self.layers)])
+        return torch.stack([flip_time(layer.state_surprise, k % 2) for k, layer in enumerate(self.layers)])
 
 
 class BidirectionalStack(PredictiveStack):
@@ -94,20 +94,20 @@ class BidirectionalStack(PredictiveStack):
         The state that comes back is each stream's at its own end; it cannot be gone on from.
         """
         self.check(x, state)
-        seen, covariates = self.parted(x)
+        seen, covariates = self.split_covariates(x)
         base_error, base_surprise = self.sensory(seen)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None, covariates)]
+        expectation, messages = base_expectation, [Message(self.sensory.message(base_error), None, covariates)]
         layers, states = [], []
-        for streams, heard in zip(self.streams, self.wiring, strict=True):
-            errors, coming = [], message(heard, sent)
+        for streams, heard in zip(self.streams, self.connections, strict=True):
+            errors, coming = [], assemble_message(heard, messages)
             for direction, layer in enumerate(streams):
-                activity, after = layer.observe(turned(coming, direction), below=turned(expectation, direction))
-                expectation = turned(activity.expectation, direction)
-                errors.append(turned(activity.state_error, direction))
+                activity, after = layer.observe(flip_time(coming, direction), below=flip_time(expectation, direction))
+                expectation = flip_time(activity.expectation, direction)
+                errors.append(flip_time(activity.state_error, direction))
                 layers.append(activity)
                 states.append(after)
-            sent.append(Sent(None, torch.cat(errors, -1)))
+            messages.append(Message(None, torch.cat(errors, -1)))
         activity = BidirectionalActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
 

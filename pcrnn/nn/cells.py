@@ -47,7 +47,7 @@ class Cell(nn.Module):
 
     Args:
         hidden_size: number of units N.
-        longest: longest initial time constant, in steps; they are spread log-uniformly between 1 and this.
+        max_time_constant: longest initial time constant, in steps; they are spread log-uniformly between 1 and this.
     """
 
     blocks: ClassVar[int]  # of N preactivations the layer makes
@@ -59,9 +59,9 @@ class Cell(nn.Module):
     decay_block: ClassVar[int | None] = None  # which block's sigmoid is the memory's decay; None where no gate sets it
     exact: ClassVar[bool] = False  # whether eligibility traces are exact real-time recurrent learning
 
-    def __init__(self, hidden_size: int, longest: float = 64.0) -> None:
+    def __init__(self, hidden_size: int, max_time_constant: float = 64.0) -> None:
         super().__init__()
-        self.hidden_size, self.longest = hidden_size, longest
+        self.hidden_size, self.max_time_constant = hidden_size, max_time_constant
         rows = self.recurrent_blocks * hidden_size
         self.recurrent = nn.Parameter(torch.empty(rows, hidden_size)) if rows else None
         self.recurrent_bias = nn.Parameter(torch.zeros(rows)) if self.recurrent_biased else None
@@ -96,21 +96,21 @@ class Cell(nn.Module):
         preactivations that act at once, [B, T, (blocks - G) N]."""
         raise NotImplementedError
 
-    def settle_(self, trace: Tensor, steps: int) -> None:
+    def rotate_trace_(self, trace: Tensor, steps: int) -> None:
         """After a chunk of so many steps, bring a trace [B C, G N, ...] from the chunk's coordinates to the state's."""
 
     def extra_repr(self) -> str:
         return f"{self.hidden_size}"
 
 
-def time_constants(units: int, longest: float) -> Tensor:
-    """Log-uniformly from 1 to `longest` steps, [N]."""
-    return torch.exp(torch.linspace(0.0, math.log(longest), units))
+def time_constants(units: int, max_time_constant: float) -> Tensor:
+    """Log-uniformly from 1 to `max_time_constant` steps, [N]."""
+    return torch.exp(torch.linspace(0.0, math.log(max_time_constant), units))
 
 
-def decay_bias(units: int, longest: float) -> Tensor:
+def decay_bias(units: int, max_time_constant: float) -> Tensor:
     """Bias of a decay gate sigmoid(f) at which units forget at those time constants, [N]."""
-    return torch.logit(torch.exp(-1.0 / time_constants(units, longest)))
+    return torch.logit(torch.exp(-1.0 / time_constants(units, max_time_constant)))
 
 
 class GatedCell(Cell):
@@ -129,7 +129,7 @@ class GatedCell(Cell):
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, decay_bias(self.hidden_size, self.longest), zeros])
+        return torch.cat([zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         decay, candidate, states, output = ops.gated_cell(preactivation, state)
@@ -165,13 +165,13 @@ class RotatingCell(Cell):
         drive: Tensor  # exp(-i theta t) (tanh(x_t) + i tanh(y_t)), [B, 2, T, N]
         real: Tensor  # Re(s_t), [B, T, N]
 
-    def __init__(self, hidden_size: int, longest: float = 64.0) -> None:
-        super().__init__(hidden_size, longest)
+    def __init__(self, hidden_size: int, max_time_constant: float = 64.0) -> None:
+        super().__init__(hidden_size, max_time_constant)
         self.register_buffer("angle", torch.arange(hidden_size) * (math.pi / hidden_size))
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, zeros, decay_bias(self.hidden_size, self.longest), zeros])
+        return torch.cat([zeros, zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         x, y, f, output_gate = preactivation.chunk(4, -1)
@@ -182,12 +182,12 @@ class RotatingCell(Cell):
         drive = torch.stack([cosine * x + sine * y, cosine * y - sine * x], 1)
         by_component = decay.repeat_interleave(2, 0)
         before = state.unflatten(1, (2, -1)).flatten(0, 1)  # [B C, N]
-        turned = ops.scan(by_component, (1 - by_component) * drive.flatten(0, 1), before)
-        real, imaginary = turned.unflatten(0, (-1, 2)).unbind(1)
+        flip_time = ops.scan(by_component, (1 - by_component) * drive.flatten(0, 1), before)
+        real, imaginary = flip_time.unflatten(0, (-1, 2)).unbind(1)
         real, imaginary = cosine * real - sine * imaginary, sine * real + cosine * imaginary
         output = real * nn.functional.silu(output_gate)
         last = torch.cat([real[:, -1], imaginary[:, -1]], -1)
-        return CellActivity(output, last, turned, by_component, self.Gates(x, y, output_gate, turn, drive, real))
+        return CellActivity(output, last, flip_time, by_component, self.Gates(x, y, output_gate, turn, drive, real))
 
     def immediate(self, activity: CellActivity) -> Tensor:
         gates, (cosine, sine) = activity.gates, activity.gates.turn
@@ -202,14 +202,14 @@ class RotatingCell(Cell):
         in_real, in_gate = ops.gated_output_credit(signal, gates.real, gates.output_gate)
         return torch.stack([cosine * in_real, -sine * in_real], 1).flatten(0, 1), in_gate
 
-    def settle_(self, trace: Tensor, steps: int) -> None:
+    def rotate_trace_(self, trace: Tensor, steps: int) -> None:
         real, imaginary = trace.unflatten(0, (-1, 2)).unbind(1)
         cosine, sine = self._turn(steps).to(trace.dtype).repeat(1, self.traced_blocks)
         if trace.dim() == 3:
             cosine, sine = cosine.unsqueeze(-1), sine.unsqueeze(-1)
-        turned = cosine * real - sine * imaginary
+        flip_time = cosine * real - sine * imaginary
         imaginary.mul_(cosine).add_(sine * real)
-        real.copy_(turned)
+        real.copy_(flip_time)
 
     def _turn(self, steps: Tensor | int) -> Tensor:
         """Cosine and sine of theta times so many steps, [2, ..., N]; the phase in float64: float32 loses it."""
@@ -231,12 +231,12 @@ class LeakyCell(Cell):
     blocks, traced_blocks, recurrent_blocks = 1, 1, 1
     time_constant: Tensor  # tau, [N]
 
-    def __init__(self, hidden_size: int, longest: float = 64.0, dt: float = 1.0) -> None:
-        super().__init__(hidden_size, longest)
+    def __init__(self, hidden_size: int, max_time_constant: float = 64.0, dt: float = 1.0) -> None:
+        super().__init__(hidden_size, max_time_constant)
         if not 0 < dt <= 1:
             raise ValueError(f"LeakyCell: dt must be above 0 and at most the shortest time constant, 1, got {dt}")
         self.dt = dt
-        self.register_buffer("time_constant", time_constants(hidden_size, longest))
+        self.register_buffer("time_constant", time_constants(hidden_size, max_time_constant))
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         assert self.recurrent is not None
@@ -303,7 +303,7 @@ class LSTMCell(Cell):
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, decay_bias(self.hidden_size, self.longest), zeros, zeros])
+        return torch.cat([zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros, zeros])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         assert self.recurrent is not None
@@ -348,7 +348,7 @@ class GRUCell(Cell):
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, decay_bias(self.hidden_size, self.longest), zeros])
+        return torch.cat([zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         assert self.recurrent is not None and self.recurrent_bias is not None
@@ -393,7 +393,7 @@ CELLS: dict[str, type[Cell]] = {
 }
 
 
-def make(cell: str | Cell, hidden_size: int, longest: float) -> Cell:
+def make(cell: str | Cell, hidden_size: int, max_time_constant: float) -> Cell:
     """The cell of that name, new, or the one given.
 
     Raises ValueError for a name that is none and for a cell of another number of units.
@@ -401,7 +401,7 @@ def make(cell: str | Cell, hidden_size: int, longest: float) -> Cell:
     if isinstance(cell, str):
         if cell not in CELLS:
             raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
-        return CELLS[cell](hidden_size, longest)
+        return CELLS[cell](hidden_size, max_time_constant)
     if cell.hidden_size != hidden_size:
         raise ValueError(f"cell: expected one of {hidden_size} units, got one of {cell.hidden_size}")
     return cell

@@ -78,6 +78,6 @@ def width(message: Sequence[Block]) -> int:
     return sum(block.width for block in message)
 
 
-def heard_levels(message: Sequence[Block]) -> list[int]:
+def source_levels(message: Sequence[Block]) -> list[int]:
     """The levels a message comes from, nearest first."""
     return sorted({level for block in message for level in block.levels}, reverse=True)

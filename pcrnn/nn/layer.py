@@ -24,9 +24,9 @@ from pcrnn.errors import InputError
 from pcrnn.nn import cells
 from pcrnn.nn.cells import Cell, CellActivity
 from pcrnn.nn.observations import Gaussian, Observation
-from pcrnn.nn.running_variance import ErrorWeight, RunningVariance
+from pcrnn.nn.running_variance import ErrorNorm, RunningVariance
 from pcrnn.nn.state_inference import relax_output
-from pcrnn.nn.top_down import Unexplained, complete
+from pcrnn.nn.top_down import TopDownInput, complete
 
 
 class LayerState(NamedTuple):
@@ -42,7 +42,7 @@ class LayerState(NamedTuple):
         return LayerState(*(part.detach() for part in self))
 
 
-class Sent(NamedTuple):
+class Message(NamedTuple):
     """What a level sends up over one chunk."""
 
     error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
@@ -62,31 +62,31 @@ class LayerActivity(NamedTuple):
     state_error: Tensor  # eps_t, [B, T, N], root mean square 1
     state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
     error: Tensor | None  # e_t, [B, T, D]
-    error_weight: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
+    error_norm: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
     surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
-    difference: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
+    state_residual: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
     inverse_rms: Tensor  # of the difference, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
-    kept: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
+    dropout_mask: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
     previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
     predicted: Tensor | None = None  # r_hat_t, where the layer above says what it expects, [B, T, N]
-    relaxed: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
+    inferred_output: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
 
     @property
-    def recalled(self) -> Tensor:
+    def predictor_input(self) -> Tensor:
         """What Q reads, [B, T, N]: r_{t-1}, or r*_{t-1} where inference steps are taken."""
-        return self.previous_output if self.relaxed is None else self.relaxed
+        return self.previous_output if self.inferred_output is None else self.inferred_output
 
     @property
-    def sent(self) -> Sent:
+    def message(self) -> Message:
         """What goes up: the two prediction errors."""
-        return Sent(None if self.error is None else self.error_weight * self.error, self.state_error)
+        return Message(None if self.error is None else self.error_norm * self.error, self.state_error)
 
     @property
-    def met(self) -> tuple[Tensor, Tensor]:
+    def error_and_surprise(self) -> tuple[Tensor, Tensor]:
         """Error and surprise of what was observed; ValueError where the layer was not told what that was."""
         if self.error is None or self.surprise is None:
             raise ValueError("surprise: this stack has a target, compare with it through stack.outcome(...)")
@@ -105,13 +105,13 @@ class PredictiveLayer(nn.Module):
         observation: the family whose natural parameters the layer corrects; by default a Gaussian over the
             layer's own input, so a layer on its own learns to predict its next input.
         cell: name of one of `pcrnn.nn.cells.CELLS`, or a cell of hidden_size units.
-        delay: length K of the delay line.
-        longest: longest initial time constant, in steps; decays are spread between 1 and this.
+        num_taps: length K of the delay line: how many of the last messages the gates see.
+        max_time_constant: longest initial time constant, in steps; decays are spread between 1 and this.
         dropout: share of the incoming message that the gates do not hear, in training mode.
         mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
             stays elementwise, so traces stay exact.
-        weigh_errors: send errors e_t up in units of their running root mean square; see `ErrorWeight`.
-        above: number of units of a layer above that sends down what it expects; see `pcrnn.nn.top_down`.
+        normalize_errors: send errors e_t up in units of their running root mean square; see `ErrorNorm`.
+        top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
 
     Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
     of a wrong shape, dtype or device.
@@ -129,32 +129,34 @@ class PredictiveLayer(nn.Module):
         *,
         observation: Observation | None = None,
         cell: str | Cell = "gated",
-        delay: int = 2,
-        longest: float = 64.0,
+        num_taps: int = 2,
+        max_time_constant: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
-        weigh_errors: bool = False,
-        above: int | None = None,
+        normalize_errors: bool = False,
+        top_down_size: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("delay", delay)):
+        for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_taps", num_taps)):
             if value < 1:
                 raise ValueError(f"PredictiveLayer: {name} must be at least 1, got {value}")
         if not 0 <= dropout < 1:
             raise ValueError(f"PredictiveLayer: dropout must be at least 0 and below 1, got {dropout}")
-        self.input_size, self.hidden_size, self.delay = input_size, hidden_size, delay
+        self.input_size, self.hidden_size, self.num_taps = input_size, hidden_size, num_taps
         self.dropout = dropout
         self.share: tuple[int, int] = (0, 1)  # of the lanes, of how many: dropout is drawn for all of them
-        self.cell = cells.make(cell, hidden_size, longest)
+        self.cell = cells.make(cell, hidden_size, max_time_constant)
         self.observation = Gaussian(input_size) if observation is None else observation
-        self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, delay * input_size))
+        self.weight = nn.Parameter(torch.empty(self.cell.blocks * hidden_size, num_taps * input_size))
         self.bias = nn.Parameter(torch.empty(self.cell.blocks * hidden_size))
         self.predictor = nn.Parameter(torch.empty(hidden_size, hidden_size))  # Q
         self.readout = nn.Parameter(torch.empty(self.observation.size, hidden_size))  # P
         self.mixing = nn.Parameter(torch.empty(2 * hidden_size, hidden_size)) if mixing else None  # [A; B]
-        self.descending = None if above is None else nn.Parameter(torch.empty(hidden_size, above))  # D
+        self.top_down_weight = (
+            None if top_down_size is None else nn.Parameter(torch.empty(hidden_size, top_down_size))
+        )  # D
         self.running = RunningVariance(hidden_size)
-        self.error_weight = ErrorWeight(weigh_errors)
+        self.error_norm = ErrorNorm(normalize_errors)
         self.reset_parameters()
 
     @property
@@ -169,8 +171,8 @@ class PredictiveLayer(nn.Module):
                 bound = 1 / math.sqrt(matrix.shape[1])
                 nn.init.uniform_(matrix, -bound, bound)
         self.cell.reset_parameters()
-        if self.descending is not None:
-            nn.init.zeros_(self.descending)  # the layer above expects nothing before it has learned to
+        if self.top_down_weight is not None:
+            nn.init.zeros_(self.top_down_weight)  # the layer above expects nothing before it has learned to
         with torch.no_grad():
             self.bias.copy_(self.cell.initial_bias())
 
@@ -181,7 +183,7 @@ class PredictiveLayer(nn.Module):
             return self.weight.new_zeros(batch_size, *shape)
 
         n, d = self.hidden_size, self.observation.size
-        return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.delay - 1, self.input_size), zeros(d))
+        return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.num_taps - 1, self.input_size), zeros(d))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
@@ -201,7 +203,7 @@ class PredictiveLayer(nn.Module):
         *,
         observed: Tensor | None = None,
         below: Tensor | None = None,
-        rest: Unexplained | None = None,
+        top_down_input: TopDownInput | None = None,
         inference_steps: int = 0,
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
@@ -216,8 +218,8 @@ class PredictiveLayer(nn.Module):
         """
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
-        heard, kept = self.hear(message)
-        completed = None if rest is None else complete(self, heard, kept, state, rest)
+        heard, dropout_mask = self.apply_dropout(message)
+        completed = None if top_down_input is None else complete(self, heard, dropout_mask, state, top_down_input)
         window, messages = self.delay_line(heard if completed is None else completed.heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         if completed is None:
@@ -230,32 +232,32 @@ class PredictiveLayer(nn.Module):
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = relaxed = None
+        error = surprise = inferred_output = None
         if observed is not None:
-            foretold = ops.shifted(state.expectation, expectation)
-            error, surprise = self.observation.prediction_error(foretold, observed)
+            predicted = ops.shifted(state.expectation, expectation)
+            error, surprise = self.observation.prediction_error(predicted, observed)
             if inference_steps:
-                relaxed = relax_output(self, previous_output, foretold, observed, inference_steps)
-        predicted = self.predict(previous_output if relaxed is None else relaxed)
+                inferred_output = relax_output(self, previous_output, predicted, observed, inference_steps)
+        predicted = self.predict(previous_output if inferred_output is None else inferred_output)
         activity = LayerActivity(
             output=output,
             expectation=expectation,
             error=error,
-            error_weight=self.observation.as_sent(self.error_weight.value).to(dtype),
+            error_norm=self.observation.scale_error(self.error_norm.value).to(dtype),
             surprise=surprise,
             window=window,
             cell=cell,
             previous_output=previous_output,
             mixed=mixed,
-            kept=kept,
-            predicted=None if self.descending is None else predicted,
-            relaxed=relaxed,
-            **self._missed(output, predicted),
+            dropout_mask=dropout_mask,
+            predicted=None if self.top_down_weight is None else predicted,
+            inferred_output=inferred_output,
+            **self._prediction_error(output, predicted),
         )
         last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
         return activity, last
 
-    def hear(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
+    def apply_dropout(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
         """The message [B, T, M] that reaches the gates, and what dropout multiplied it with, if it did anything.
 
         In training mode each number is left out with probability `dropout`, the others grow to make up for it
@@ -265,56 +267,56 @@ class PredictiveLayer(nn.Module):
             return message, None
         heard, (own, shares) = 1 - self.dropout, self.share
         drawn = message.new_empty(shares * len(message), *message.shape[1:]).bernoulli_(heard).div_(heard)
-        kept = drawn.chunk(shares)[own]
-        return message * kept, kept
+        dropout_mask = drawn.chunk(shares)[own]
+        return message * dropout_mask, dropout_mask
 
     def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Windows [u_t, ..., u_{t-K+1}] [B, T, K M] of messages [B, T, M], and the last K - 1 messages after them."""
-        if self.delay == 1:
+        if self.num_taps == 1:
             return message, before
         steps, history = message.shape[1], torch.cat([before, message], 1)
-        windows = [history[:, k : k + steps] for k in reversed(range(self.delay))]
+        windows = [history[:, k : k + steps] for k in reversed(range(self.num_taps))]
         return torch.cat(windows, -1), history[:, steps:]
 
     def mix(self, gated: Tensor) -> tuple[Tensor, ops.Mixed | None]:
         """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
         return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
 
-    def predict(self, recalled: Tensor, previous_above: Tensor | None = None) -> Tensor:
+    def predict(self, predictor_input: Tensor, previous_above: Tensor | None = None) -> Tensor:
         """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; with r*_{t-1} for r_{t-1}, if recalled so."""
-        own = F.linear(recalled, self.predictor)
-        if previous_above is None or self.descending is None:
-            return own.to(recalled.dtype)
-        return (own + F.linear(previous_above, self.descending)).to(recalled.dtype)
+        own = F.linear(predictor_input, self.predictor)
+        if previous_above is None or self.top_down_weight is None:
+            return own.to(predictor_input.dtype)
+        return (own + F.linear(previous_above, self.top_down_weight)).to(predictor_input.dtype)
 
-    def told(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
+    def with_top_down(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
         """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
-        assert self.descending is not None and activity.predicted is not None
-        predicted = activity.predicted + F.linear(previous_above, self.descending).to(activity.predicted.dtype)
-        missed = self._missed(activity.output, predicted)
+        assert self.top_down_weight is not None and activity.predicted is not None
+        predicted = activity.predicted + F.linear(previous_above, self.top_down_weight).to(activity.predicted.dtype)
+        missed = self._prediction_error(activity.output, predicted)
         return activity._replace(predicted=predicted, previous_above=previous_above, **missed)
 
-    def _missed(self, output: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+    def _prediction_error(self, output: Tensor, predicted: Tensor) -> dict[str, Tensor]:
         """What an activity says of how far r_t [B, T, N] is from the prediction of it."""
-        difference = (output - predicted).detach()
+        state_residual = (output - predicted).detach()
         state_error, inverse_rms = ops.state_error(output, predicted)
         return {
             "state_error": state_error,
-            "state_surprise": self.state_surprise(difference),
-            "difference": difference,
+            "state_surprise": self.state_surprise(state_residual),
+            "state_residual": state_residual,
             "inverse_rms": inverse_rms,
         }
 
-    def adapt(self, difference: Tensor) -> None:
+    def adapt(self, state_residual: Tensor) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
-        self.running.update(difference.flatten(0, 1))
+        self.running.update(state_residual.flatten(0, 1))
 
     @torch.no_grad()
-    def state_surprise(self, difference: Tensor) -> Tensor:
+    def state_surprise(self, state_residual: Tensor) -> Tensor:
         """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        return 0.5 * (difference.square() @ variance.reciprocal().to(difference.dtype) + constant)
+        return 0.5 * (state_residual.square() @ variance.reciprocal().to(state_residual.dtype) + constant)
 
     def check(self, message: Tensor, state: LayerState | None) -> None:
         """Raise InputError for a message or a state of a wrong shape, dtype or device, as torch.nn.RNN does."""
@@ -352,6 +354,6 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        weighs = ", weigh_errors=True" if self.error_weight.rate else ""
-        above = "" if self.descending is None else f", above={self.descending.shape[1]}"
-        return f"{self.input_size}, {self.hidden_size}, delay={self.delay}{dropped}{mixes}{weighs}{above}"
+        weighs = ", normalize_errors=True" if self.error_norm.rate else ""
+        top_down_size = "" if self.top_down_weight is None else f", top_down_size={self.top_down_weight.shape[1]}"
+        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{dropped}{mixes}{weighs}{top_down_size}"

@@ -36,7 +36,7 @@ class Observation(nn.Module, ABC):
         """Precision per channel, [D], for families that have one."""
         return None
 
-    def as_sent(self, error: Tensor) -> Tensor:
+    def scale_error(self, error: Tensor) -> Tensor:
         """An error e, [..., D], as it goes up; or what multiplies it, [1] or [D]."""
         return error
 
@@ -201,7 +201,7 @@ class Gaussian(Observation):
     def curvature(self) -> Tensor:
         return self.precision
 
-    def as_sent(self, error: Tensor) -> Tensor:
+    def scale_error(self, error: Tensor) -> Tensor:
         return error if self.weighted else error * self.variance.clamp_min(self.floor).to(error.dtype)
 
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -37,7 +37,7 @@ class RunningVariance(nn.Module):
         self.variance.lerp_(mean_square.to(self.variance.dtype), weight * (count > 0))
 
 
-class ErrorWeight(RunningVariance):
+class ErrorNorm(RunningVariance):
     """What a level weighs the prediction errors with that it sends up: pi = 1 / their running root mean square.
 
     One number a level. The better a level predicts, the smaller its errors; weighed, they stay as loud above as the

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from pcrnn.nn.cells import Cell
 from pcrnn.nn.connections import Block, Skip, blocks, width
-from pcrnn.nn.layer import LayerActivity, LayerState, PredictiveLayer, Sent
+from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Gaussian, Observation
-from pcrnn.nn.running_variance import ErrorWeight
-from pcrnn.nn.top_down import Unexplained
+from pcrnn.nn.running_variance import ErrorNorm
+from pcrnn.nn.top_down import TopDownInput
 
 
 class Chunk(NamedTuple):
@@ -88,7 +88,7 @@ class StackActivity(NamedTuple):
     @property
     def surprise(self) -> Tensor:
         """surprise[l]_t of x_t given what level l expected one step before, nats, [L + 1, B, T]."""
-        return torch.stack([self.base_surprise, *(layer.met[1] for layer in self.layers)])
+        return torch.stack([self.base_surprise, *(layer.error_and_surprise[1] for layer in self.layers)])
 
     @property
     def output(self) -> Tensor:
@@ -101,18 +101,18 @@ class StackActivity(NamedTuple):
         return torch.stack([layer.state_surprise for layer in self.layers])
 
 
-class Outcome(NamedTuple):
+class TargetScores(NamedTuple):
     """The expectations eta[l]_t of a chunk compared with its targets, level 0 first."""
 
     error: tuple[Tensor, ...]  # L + 1 times [B, T, D]
     surprise: Tensor  # [L + 1, B, T], nats
 
 
-def message(heard: Sequence[Block], sent: Sequence[Sent]) -> Tensor:
-    """u_t [B, T, M] of a layer, from what the levels below it sent up, level 0 first."""
+def assemble_message(input_blocks: Sequence[Block], messages: Sequence[Message]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent, level 0 first."""
     parts = []
-    for block in heard:
-        first, *others = (getattr(sent[level], block.part) for level in block.levels)
+    for block in input_blocks:
+        first, *others = (getattr(messages[level], block.part) for level in block.levels)
         parts.append(sum(others, start=first))
     return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
@@ -120,11 +120,11 @@ def message(heard: Sequence[Block], sent: Sequence[Sent]) -> Tensor:
 class BaseRate(nn.Module):
     """Level 0: expects every observation at its learned base rate eta[0], a bias."""
 
-    def __init__(self, observation: Observation, weigh_errors: bool = False) -> None:
+    def __init__(self, observation: Observation, normalize_errors: bool = False) -> None:
         super().__init__()
         self.observation = observation
         self.eta = nn.Parameter(torch.zeros(observation.size))
-        self.error_weight = ErrorWeight(weigh_errors)
+        self.error_norm = ErrorNorm(normalize_errors)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Error [B, T, D] and surprise [B, T] of observations x."""
@@ -132,7 +132,7 @@ class BaseRate(nn.Module):
 
     def message(self, error: Tensor) -> Tensor:
         """What goes up of errors: pi e, [B, T, D]."""
-        return self.observation.as_sent(self.error_weight.value).to(error.dtype) * error
+        return self.observation.scale_error(self.error_norm.value).to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
@@ -170,20 +170,20 @@ class PredictiveStack(nn.Module):
         target: family of a supervised target, given at every step or where a mask says; None predicts the next
             observation.
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
-        delay: length of every layer's delay line.
-        longest: longest initial time constant, in steps.
+        num_taps: length of every layer's delay line.
+        max_time_constant: longest initial time constant, in steps.
         dropout: share of every message that the layer above does not hear, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
-        weigh_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
+        normalize_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
         skip: what a layer hears besides the errors of the level right below it; see `pcrnn.nn.connections`.
         top_down: send up only what the layer above did not expect; see `pcrnn.nn.top_down`.
         inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
             see `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
         covariates: the number C of covariates: a step of x is then [D + C], and its last C numbers, which must be
-            finite, are heard beside the sensory level's error, but never expected, scored or learned from. At step t
-            they tell what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
+            finite, are inputs of layer 1 beside the sensory error, but never predicted, scored or learned from. At step
+            t they hold what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
 
-    `wiring` has the blocks of every layer's message, bottom first.
+    `connections` has the blocks of every layer's message, bottom first.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -201,11 +201,11 @@ class PredictiveStack(nn.Module):
         *,
         target: Observation | None = None,
         cell: str | Callable[[int], Cell] = "gated",
-        delay: int = 2,
-        longest: float = 64.0,
+        num_taps: int = 2,
+        max_time_constant: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
-        weigh_errors: bool = True,
+        normalize_errors: bool = True,
         skip: Skip = "none",
         top_down: bool = False,
         inference_steps: int = 0,
@@ -223,25 +223,25 @@ class PredictiveStack(nn.Module):
             wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
         self.inference_steps, self.covariates = inference_steps, covariates
-        self.sensory = BaseRate(observation, weigh_errors)
+        self.sensory = BaseRate(observation, normalize_errors)
         self.prior = None if target is None else BaseRate(target)
         sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
-        self.wiring = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
+        self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
         self.top_down = top_down
         layers = []
-        for level, (size, heard) in enumerate(zip(hidden_sizes, self.wiring, strict=True), 1):
+        for level, (size, input_blocks) in enumerate(zip(hidden_sizes, self.connections, strict=True), 1):
             layers += [
                 PredictiveLayer(
-                    width(heard),
+                    width(input_blocks),
                     size,
                     observation=deepcopy(observation if target is None else target),
                     cell=cell if isinstance(cell, str) else cell(size),
-                    delay=delay,
-                    longest=longest,
+                    num_taps=num_taps,
+                    max_time_constant=max_time_constant,
                     dropout=dropout,
                     mixing=mixing,
-                    weigh_errors=weigh_errors,
-                    above=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
+                    normalize_errors=normalize_errors,
+                    top_down_size=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
                 )
                 for _ in range(self.directions)
             ]
@@ -254,7 +254,7 @@ class PredictiveStack(nn.Module):
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
         stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
-        stack.wiring = blocks("none", layer.input_size, (layer.hidden_size,))
+        stack.connections = blocks("none", layer.input_size, (layer.hidden_size,))
         stack.top_down, stack.inference_steps, stack.covariates = False, 0, 0
         stack.layers = Layers([layer])
         return stack
@@ -298,57 +298,61 @@ class PredictiveStack(nn.Module):
         """
         self.check(x, state)
         state = self.initial_state(x.shape[0]) if state is None else state
-        seen, covariates = self.parted(x)
+        seen, covariates = self.split_covariates(x)
         base_error, base_surprise = self.sensory(seen)
         base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, sent = base_expectation, [Sent(self.sensory.message(base_error), None, covariates)]
+        expectation, messages = base_expectation, [Message(self.sensory.message(base_error), None, covariates)]
         layers, states = [], []
-        for layer, heard, before in zip(self.layers, self.wiring, state.layers, strict=True):
-            observed, rest = seen if self.prior is None else None, None
+        for layer, input_blocks, before in zip(self.layers, self.connections, state.layers, strict=True):
+            observed, top_down_input = seen if self.prior is None else None, None
             if layers and self.top_down:
-                rest = self._unexplained(layers, heard)
-                sent[-1] = sent[-1]._replace(state_error=torch.zeros_like(rest.output))
+                top_down_input = self._unexplained(layers, input_blocks)
+                messages[-1] = messages[-1]._replace(state_error=torch.zeros_like(top_down_input.output))
             activity, after = layer.observe(
-                message(heard, sent),
+                assemble_message(input_blocks, messages),
                 before,
                 observed=observed,
                 below=expectation,
-                rest=rest,
+                top_down_input=top_down_input,
                 inference_steps=self.inference_steps,
             )
-            if rest is not None:
-                layers[-1] = self.layers[len(layers) - 1].told(layers[-1], activity.previous_output)
-                sent[-1] = layers[-1].sent
+            if top_down_input is not None:
+                layers[-1] = self.layers[len(layers) - 1].with_top_down(layers[-1], activity.previous_output)
+                messages[-1] = layers[-1].message
             expectation = activity.expectation
-            sent.append(activity.sent)
+            messages.append(activity.message)
             layers.append(activity)
             states.append(after)
         activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
         return activity, StackState(tuple(states))
 
-    def parted(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def split_covariates(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What of x [..., D + C] is observed, [..., D], and its covariates, [..., C]; x and None where it has none."""
         if not self.covariates:
             return x, None
         seen, covariates = x.split((x.shape[-1] - self.covariates, self.covariates), -1)
         return seen, covariates
 
-    def learned(self, chunk: Chunk) -> Chunk:
+    def without_covariates(self, chunk: Chunk) -> Chunk:
         """What of a chunk is learned from: its observations and targets without covariates."""
-        targets = self.parted(chunk.targets)[0] if self.prior is None else chunk.targets
-        return chunk._replace(observations=self.parted(chunk.observations)[0], targets=targets)
+        targets = self.split_covariates(chunk.targets)[0] if self.prior is None else chunk.targets
+        return chunk._replace(observations=self.split_covariates(chunk.observations)[0], targets=targets)
 
-    def _unexplained(self, layers: Sequence[LayerActivity], heard: Sequence[Block]) -> Unexplained:
-        """What the layer above those that were run is to expect of the topmost of them; `heard`, its message."""
+    def _unexplained(self, layers: Sequence[LayerActivity], input_blocks: Sequence[Block]) -> TopDownInput:
+        """What the layer above those that were run is to expect of the topmost of them; `input_blocks`, its message."""
         lower, seen = self.layers[len(layers) - 1], layers[-1]
-        assert lower.descending is not None and seen.predicted is not None
-        at = next(i for i, block in enumerate(heard) if block.part == "state_error" and len(layers) in block.levels)
-        start = width(heard[:at])
-        return Unexplained(seen.output, seen.predicted, lower.descending, slice(start, start + heard[at].width))
+        assert lower.top_down_weight is not None and seen.predicted is not None
+        at = next(
+            i for i, block in enumerate(input_blocks) if block.part == "state_error" and len(layers) in block.levels
+        )
+        start = width(input_blocks[:at])
+        return TopDownInput(
+            seen.output, seen.predicted, lower.top_down_weight, slice(start, start + input_blocks[at].width)
+        )
 
-    def outcome(self, activity: StackActivity, chunk: Chunk) -> Outcome:
+    def score_targets(self, activity: StackActivity, chunk: Chunk) -> TargetScores:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
-        chunk, supervised = self.learned(chunk), self.prior is not None
+        chunk, supervised = self.without_covariates(chunk), self.prior is not None
         fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
         pairs = [
             level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
@@ -356,28 +360,31 @@ class PredictiveStack(nn.Module):
         ]
         if not supervised:
             self.check_shifted(chunk)
-            met = [(activity.base_error, activity.base_surprise), *(layer.met for layer in activity.layers)]
+            met = [
+                (activity.base_error, activity.base_surprise),
+                *(layer.error_and_surprise for layer in activity.layers),
+            ]
             pairs = [
                 (torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1))
                 for (error, surprise), last in zip(met, pairs, strict=True)
             ]
-        return Outcome(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
+        return TargetScores(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
 
     @torch.no_grad()
-    def adapt(self, activity: StackActivity, outcome: Outcome, chunk: Chunk) -> None:
+    def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
-        chunk = self.learned(chunk)
+        chunk = self.without_covariates(chunk)
         if self.prior is None:
-            for level, error in zip(self.levels, outcome.error, strict=True):
+            for level, error in zip(self.levels, scores.error, strict=True):
                 counted = level.observation.counted(chunk.targets, chunk.mask)
-                level.error_weight.adapt(level.observation.as_sent(error), counted)
+                level.error_norm.adapt(level.observation.scale_error(error), counted)
         elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
             known = self.observation.known(chunk.observations)
-            self.sensory.error_weight.adapt(self.observation.as_sent(activity.base_error), known)
+            self.sensory.error_norm.adapt(self.observation.scale_error(activity.base_error), known)
         for level, eta in zip(self.levels, activity.expectations, strict=True):
             level.observation.adapt(eta, chunk.targets, chunk.mask)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer.difference)
+            layer.adapt(of_layer.state_residual)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
@@ -386,7 +393,7 @@ class PredictiveStack(nn.Module):
                 f"PredictiveStack: expected [..., {self.observation.size} + {self.covariates}] for "
                 f"{self.observation.size} observed channels and {self.covariates} covariates, got {list(x.shape)}"
             )
-        self.observation.check(self.parted(x)[0])
+        self.observation.check(self.split_covariates(x)[0])
         wanted = 2 if self.observation.symbolic else 3
         if x.dim() != wanted:
             raise ValueError(

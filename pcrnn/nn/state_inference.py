@@ -118,7 +118,7 @@ def track(
     Args: transition, Q [N, N]; readout, C [D, N]; rate, with which the covariances learn from every step.
     """
     state = observed.new_zeros(len(observed), len(transition))
-    learns, before, states = Learned.of(covariances, readout), None, []
+    learns, before, states = ErrorMoments.of(covariances, readout), None, []
     for x in observed.unbind(1):
         expected = state @ transition.T
         state = relax(expected, x, readout, covariances, steps)
@@ -130,28 +130,28 @@ def track(
     return Tracked(torch.stack(states, 1), covariances)
 
 
-class Learned(NamedTuple):
+class ErrorMoments(NamedTuple):
     """Running means of products of errors."""
 
     size: Tensor  # E[b_t b_t'], [D, D]
     moved: Tensor  # E[d_t b_t'], [N, D]
-    foretold: Tensor  # E[b_{t+1} b_t'], [D, D]
+    predicted: Tensor  # E[b_{t+1} b_t'], [D, D]
 
     @classmethod
-    def of(cls, covariances: Covariances, readout: Tensor) -> Learned:
+    def of(cls, covariances: Covariances, readout: Tensor) -> ErrorMoments:
         """What the errors of a filter that is right with these covariances would give."""
         moved = covariances.state @ readout.T
         return cls(readout @ moved + covariances.observation, moved, torch.zeros_like(covariances.observation))
 
-    def after(self, error: Tensor, moved: Tensor, before: Tensor | None, rate: float) -> Learned:
+    def after(self, error: Tensor, moved: Tensor, before: Tensor | None, rate: float) -> ErrorMoments:
         """The means with one step more: b_t and b_{t-1}, [B, D], and d_t, [B, N]."""
-        foretold = self.foretold if before is None else error.T @ before / len(error)
-        of_step = Learned(error.T @ error / len(error), moved.T @ error / len(error), foretold)
-        return Learned(*(mean.lerp(new, rate) for mean, new in zip(self, of_step, strict=True)))
+        predicted = self.predicted if before is None else error.T @ before / len(error)
+        of_step = ErrorMoments(error.T @ error / len(error), moved.T @ error / len(error), predicted)
+        return ErrorMoments(*(mean.lerp(new, rate) for mean, new in zip(self, of_step, strict=True)))
 
     def covariances(self, transition: Tensor, readout: Tensor) -> Covariances:
         """Those with which no error would foretell the next."""
-        missing = torch.linalg.pinv(readout @ transition) @ self.foretold
+        missing = torch.linalg.pinv(readout @ transition) @ self.predicted
         state = _positive((self.moved + missing) @ torch.linalg.pinv(readout).T)
         return Covariances(state, _positive(self.size - readout @ state @ readout.T))
 

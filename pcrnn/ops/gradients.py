@@ -73,7 +73,7 @@ def state_error_setup(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]
 def state_error(ctx: Context, of_error: Tensor, of_inverse: Tensor) -> tuple[Tensor, Tensor]:
     """Through eps = d inverse, and d inverse / dd = -inverse^3 d / N."""
     error, inverse_rms = ctx.saved_tensors
-    in_difference = reference.state_error_backward(of_error, error, inverse_rms)
-    in_difference = in_difference - of_inverse * inverse_rms.square() * error / error.shape[-1]
-    in_difference = in_difference.to(error.dtype)
-    return in_difference, -in_difference
+    grad_residual = reference.state_error_backward(of_error, error, inverse_rms)
+    grad_residual = grad_residual - of_inverse * inverse_rms.square() * error / error.shape[-1]
+    grad_residual = grad_residual.to(error.dtype)
+    return grad_residual, -grad_residual

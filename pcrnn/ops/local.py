@@ -30,7 +30,7 @@ class LayerTensors(NamedTuple):
         return [part for part in self if part is not None]
 
 
-class Learned(NamedTuple):
+class UpdateInputs(NamedTuple):
     """What a layer learns from one chunk besides its trace: activities and the signals that meet them.
 
     C real components of a unit's memory: 1, or 2 where it is complex.
@@ -41,15 +41,15 @@ class Learned(NamedTuple):
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     decay: Tensor  # a_t, [B C, T, N]
     immediate: Tensor  # ds_t/dk_t of the traced blocks, [B C, T, G N]
-    in_expectation: Tensor  # gradient of the loss in eta_t, [B, T, D]
-    in_difference: Tensor  # in r_t - Q r_{t-1}, [B, T, N]
-    in_state: Tensor  # in s_t at its own step: the learning signal, [B C, T, N]
-    in_gate: Tensor  # in the preactivations that act at once, [B, T, (blocks - G) N]
+    grad_expectation: Tensor  # gradient of the loss in eta_t, [B, T, D]
+    grad_residual: Tensor  # in r_t - Q r_{t-1}, [B, T, N]
+    grad_state: Tensor  # in s_t at its own step: the learning signal, [B C, T, N]
+    grad_gate: Tensor  # in the preactivations that act at once, [B, T, (blocks - G) N]
     gated: Tensor  # q_t, what the cell put out before its units were mixed, [B, T, N]
-    in_mixing: Tensor | None  # in A q_t and B q_t, [B, T, 2 N]; None without mixing
+    grad_mixing: Tensor | None  # in A q_t and B q_t, [B, T, 2 N]; None without mixing
 
 
-def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | None, step: Learned) -> Tensor:
+def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | None, step: UpdateInputs) -> Tensor:
     """Add one chunk's gradients, advance the trace; returns the credit of the traced preactivations, [B C, T, G N].
 
     dP += in_expectation' r,   dQ -= in_difference' r_prev,   dW_o += in_gate' u,   dW_cf: the three-factor update,
@@ -57,12 +57,12 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
     """
     rows, components = step.immediate.shape[-1], len(step.decay) // len(step.window)
     window = for_products(step.window)
-    reference.add_product_(gradients.readout, step.in_expectation, for_products(step.output))
-    reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)
-    reference.add_product_(gradients.weight[rows:], step.in_gate, window)
-    if gradients.mixing is not None and step.in_mixing is not None:
-        reference.add_product_(gradients.mixing, step.in_mixing, for_products(step.gated))
-    gradients.bias[rows:].add_(step.in_gate.sum((0, 1)))
+    reference.add_product_(gradients.readout, step.grad_expectation, for_products(step.output))
+    reference.add_product_(gradients.predictor, step.grad_residual, for_products(step.previous_output), sign=-1)
+    reference.add_product_(gradients.weight[rows:], step.grad_gate, window)
+    if gradients.mixing is not None and step.grad_mixing is not None:
+        reference.add_product_(gradients.mixing, step.grad_mixing, for_products(step.gated))
+    gradients.bias[rows:].add_(step.grad_gate.sum((0, 1)))
     return ops.eligibility_update_(
         gradients.weight[:rows],
         gradients.bias[:rows],
@@ -71,7 +71,7 @@ def learn_(gradients: LayerTensors, trace: Tensor | None, bias_trace: Tensor | N
         step.decay,
         step.immediate,
         window if components == 1 else window.repeat_interleave(components, 0),
-        step.in_state,
+        step.grad_state,
     )
 
 
@@ -125,23 +125,23 @@ def local_update_(
     expectation = below + F.linear(output, layer.readout).to(cell.dtype)
     formed = torch.cat([expectation_before.unsqueeze(1), expectation], 1)
     error, surprise = ops.prediction_error(family, formed, observed, precision)
-    in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
-    in_output, in_mixing = (in_expectation @ layer.readout).to(cell.dtype), None
+    grad_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)
+    grad_output, grad_mixing = (grad_expectation @ layer.readout).to(cell.dtype), None
     if mixed is not None:
-        in_mixing, in_output = reference.mixing_credit(mixed, in_output)
-    in_state, in_gate = ops.gated_output_credit(in_output, states, preactivation.chunk(3, -1)[2])
-    step = Learned(
+        grad_mixing, grad_output = reference.mixing_credit(mixed, grad_output)
+    grad_state, grad_gate = ops.gated_output_credit(grad_output, states, preactivation.chunk(3, -1)[2])
+    step = UpdateInputs(
         window=window,
         output=output,
         previous_output=previous_output,
         decay=decay,
         immediate=ops.gated_immediate(decay, candidate, states),
-        in_expectation=in_expectation,
-        in_difference=difference / output.numel(),
-        in_state=in_state,
-        in_gate=in_gate,
+        grad_expectation=grad_expectation,
+        grad_residual=difference / output.numel(),
+        grad_state=grad_state,
+        grad_gate=grad_gate,
         gated=gated,
-        in_mixing=in_mixing,
+        grad_mixing=grad_mixing,
     )
     learn_(into, trace, bias_trace, step)
     return tuple(LayerUpdate(states[:, -1].clone(), output, expectation, error, surprise, state_error, difference))

@@ -159,8 +159,8 @@ def gated_immediate(decay: Tensor, candidate: Tensor, state: Tensor) -> Tensor:
 
 def gated_output_credit(signal: Tensor, state: Tensor, output_gate: Tensor) -> tuple[Tensor, Tensor]:
     """Split a gradient in r_t = s_t silu(o_t) into one in s_t and one in o_t, each [B, T, N]."""
-    in_state = signal * torch.nn.functional.silu(output_gate)
-    return in_state, torch.ops.aten.silu_backward(signal * state, output_gate)
+    grad_state = signal * torch.nn.functional.silu(output_gate)
+    return grad_state, torch.ops.aten.silu_backward(signal * state, output_gate)
 
 
 class Mixed(NamedTuple):
@@ -183,8 +183,8 @@ def mix(gated: Tensor, weight: Tensor) -> tuple[Tensor, Mixed]:
 
 def mixing_credit(mixed: Mixed, signal: Tensor) -> tuple[Tensor, Tensor]:
     """Turn a gradient in r_t, [B, T, N], into one in [A q_t; B q_t], [B, T, 2 N], and one in q_t, [B, T, N]."""
-    in_gate = signal * mixed.candidate * mixed.gate * (1 - mixed.gate)
-    in_products = torch.cat([signal * mixed.gate, in_gate], -1)
+    grad_gate = signal * mixed.candidate * mixed.gate * (1 - mixed.gate)
+    in_products = torch.cat([signal * mixed.gate, grad_gate], -1)
     return in_products, signal + (in_products @ mixed.weight).to(signal.dtype)
 
 

@@ -47,7 +47,7 @@ class Loaded(NamedTuple):
 
     checkpoint: Checkpoint
     folder: Path
-    notices: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:

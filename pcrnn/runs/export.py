@@ -15,14 +15,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from pcrnn.runs import checkpoint as checkpoints
-from pcrnn.nn import observations
 from pcrnn.config import TrainConfig
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.memory import require_memory
-from pcrnn.runs.sizes import count_weights
+from pcrnn.nn import observations
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.sizes import count_weights
 
 if TYPE_CHECKING:
     from pcrnn.runs.load import TrainedRun

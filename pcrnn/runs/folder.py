@@ -7,17 +7,13 @@ RUN/config.json     every setting, and the versions it ran with
     plots/          pictures
 """
 
-import csv
-import io
 import json
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pcrnn.config import TrainConfig
 from pcrnn.errors import CheckpointError, UsageError

@@ -5,18 +5,13 @@ Shapes: D natural parameters, N units and M message width of a layer, K delay li
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
-from pcrnn.errors import UsageError
 from pcrnn.nn.connections import blocks, width
 
 if TYPE_CHECKING:
-    import torch
-
-    from pcrnn.nn.cells import Cell
     from pcrnn.config import TrainConfig
+    from pcrnn.nn.cells import Cell
 
 
 def layer_sizes(
@@ -24,7 +19,7 @@ def layer_sizes(
 ) -> list[tuple[int, int]]:
     """N and K M of every layer of a stack that observes D = `parameters`, bottom first; see `count_weights`."""
     heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
-    return [(units, config.delay * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
+    return [(units, config.num_taps * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
 
 
 def count_weights(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
@@ -39,11 +34,11 @@ def count_weights(config: TrainConfig, parameters: int, target: int | None = Non
     square = 1 + cell.recurrent_blocks + (2 if config.mixing else 0)
     biases = cell.blocks + (cell.recurrent_blocks if cell.recurrent_biased else 0)
     pairs = zip(config.hidden, config.hidden[1:], strict=False)
-    descending = sum(below * above for below, above in pairs) if config.top_down else 0
+    top_down_weight = sum(below * above for below, above in pairs) if config.top_down else 0
     return (
         parameters
         + (0 if target is None else target)
-        + descending
+        + top_down_weight
         + sum(
             cell.blocks * units * window + biases * units + square * units * units + expected * units
             for units, window in layer_sizes(config, parameters, target, covariates)
@@ -68,5 +63,3 @@ def _cell(config: TrainConfig) -> type[Cell]:
     from pcrnn.nn.cells import CELLS  # here, so that reading flags and files does not wait for torch
 
     return CELLS[config.cell]
-
-

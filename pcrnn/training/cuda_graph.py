@@ -22,8 +22,8 @@ class GraphedUpdate:
         notice: told, in one line, where the update cannot be captured; it then goes on without a graph.
     """
 
-    def __init__(self, update: Callable[..., None], notice: Callable[[str], None]) -> None:
-        self.update, self.notice = update, notice
+    def __init__(self, update: Callable[..., None], warn: Callable[[str], None]) -> None:
+        self.update, self.warn = update, warn
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.captures = True
@@ -49,6 +49,6 @@ class GraphedUpdate:
                 self.update(*self.x)  # recorded, not run
         except RuntimeError as error:
             self.captures = False
-            self.notice(f"no CUDA graph, going on without: {str(error).splitlines()[0]}")
+            self.warn(f"no CUDA graph, going on without: {str(error).splitlines()[0]}")
             return
         self.graph = graph

@@ -42,7 +42,7 @@ from pcrnn.training.optimiser import adamw, learning_rate, set_rates
 from pcrnn.training.parallel import Team
 
 
-class Start(NamedTuple):
+class TrainInfo(NamedTuple):
     """What a run is about to do."""
 
     config: TrainConfig
@@ -54,7 +54,7 @@ class Start(NamedTuple):
     processes: int
 
 
-class Summary(NamedTuple):
+class TrainResult(NamedTuple):
     """What a run has done."""
 
     folder: runs.RunFolder
@@ -64,19 +64,19 @@ class Summary(NamedTuple):
     finished: bool  # False when it was asked to stop before its last update
     valid: list[float] | None  # mean surprise of every level on the validation split, nats; None if not finished
     checkpoint: Path
-    leads: bool  # False in those of several processes that write nothing
+    is_main: bool  # False in those of several processes that write nothing
 
 
-class Reporter:
+class Callback:
     """Hears what happens in a run and may ask it to stop; this one does neither."""
 
-    def started(self, start: Start) -> None:
+    def on_start(self, start: TrainInfo) -> None:
         """The first update comes next."""
 
-    def row(self, row: Row) -> None:
+    def on_row(self, row: Row) -> None:
         """A row of metrics was written."""
 
-    def notice(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         """Something a person should know."""
 
     def should_stop(self) -> bool:
@@ -84,14 +84,14 @@ class Reporter:
         return False
 
 
-class Follower(Reporter):
+class SilentCallback(Callback):
     """Hears for a process that does not lead: what the leader's reporter says is enough for a person."""
 
-    def __init__(self, report: Reporter) -> None:
-        self.should_stop = report.should_stop
+    def __init__(self, callback: Callback) -> None:
+        self.should_stop = callback.should_stop
 
 
-def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Reporter | None = None) -> Summary:
+def train(config: TrainConfig, out: Path, *, resume: bool = False, callback: Callback | None = None) -> TrainResult:
     """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
 
     Seeds torch's global generator, and prints nothing: `report` hears what happens. With `config.parallel` it is
@@ -102,41 +102,41 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, report: Repor
     run lose each other.
     """
     keep_freed_memory()
-    report = report or Reporter()
-    with parallel.joined(config) as team:
-        report = report if team.leads else Follower(report)
-        if resume or team.returns_to(out):
-            return _go_on(config, out, team, report)
+    callback = callback or Callback()
+    with parallel.join(config) as team:
+        callback = callback if team.is_main else SilentCallback(callback)
+        if resume or team.should_resume(out):
+            return _go_on(config, out, team, callback)
         # Everything that can be wrong with settings and data is found before the folder is made.
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), report, team)
-        folder = team.opens(out)
-        with team.locks(folder):
-            return _run(trainer, folder, report)
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), callback, team)
+        folder = team.create_folder(out)
+        with team.lock(folder):
+            return _run(trainer, folder, callback)
 
 
-def _go_on(config: TrainConfig, out: Path, team: Team, report: Reporter) -> Summary:
+def _go_on(config: TrainConfig, out: Path, team: Team, callback: Callback) -> TrainResult:
     """Train from the newest good checkpoint of the run in a folder."""
     folder = runs.existing(out)
-    with team.locks(folder):
-        loaded = team.newest(folder.checkpoints)
-        for notice in loaded.notices:
-            report.notice(notice)
+    with team.lock(folder):
+        loaded = team.load_newest(folder.checkpoints)
+        for warning in loaded.warnings:
+            callback.warn(warning)
         saved, state = read_documents(loaded)
         check_resumable(saved, config)
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), report, team)
+        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), callback, team)
         trainer.restore(loaded)
-        return _run(trainer, folder, report)
+        return _run(trainer, folder, callback)
 
 
-def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summary:
+def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> TrainResult:
     """The loop: update, and where it is time for it, evaluate, write a row, write a checkpoint."""
     config, source, team = trainer.config, trainer.source, trainer.team
-    team.same("settings and data", trainer.identity())
+    team.assert_same("settings and data", trainer.identity())
     valid = None
     with closing(_described(trainer, folder)) as metrics:
-        report.started(Start(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))
+        callback.on_start(TrainInfo(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))
         trainer.resume_clock()
-        while trainer.step < config.steps and not team.agrees_to_stop(report.should_stop()):
+        while trainer.step < config.steps and not team.sync_should_stop(callback.should_stop()):
             trainer.update()
             last = trainer.step == config.steps
             evaluates = last or _due(trainer.step, config.evaluate_every)
@@ -144,10 +144,10 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summar
                 row = trainer.row()
                 if evaluates:
                     valid = trainer.evaluate()
-                    row["valid_figure"] = valid[-1] / source.nats_per_unit
+                    row["valid_metric"] = valid[-1] / source.nats_per_unit
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
-                report.row(row)
+                callback.on_row(row)
             if not last and _due(trainer.step, config.checkpoint_every):
                 metrics.sync()
                 trainer.save(folder)
@@ -158,12 +158,12 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, report: Reporter) -> Summar
     if finished and valid is None:  # resumed when nothing was left to do
         valid = trainer.evaluate()
     valid = valid if finished else None
-    return Summary(folder, source, trainer.stack, trainer.step, finished, valid, saved, team.leads)
+    return TrainResult(folder, source, trainer.stack, trainer.step, finished, valid, saved, team.is_main)
 
 
 def _described(trainer: "Trainer", folder: runs.RunFolder) -> "MetricsWriter | NoMetrics":
     """Write into the run's folder what it is, and open its metrics."""
-    if not trainer.team.leads:
+    if not trainer.team.is_main:
         return NoMetrics()
     for path in (folder.config, folder.data):
         runs.write_json(path, trainer.documents()[path.stem])
@@ -191,7 +191,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, source: Source, report: Reporter | None = None, team: Team | None = None
+        self, config: TrainConfig, source: Source, callback: Callback | None = None, team: Team | None = None
     ) -> None:
         self.config, self.source, self.team = config, source, team or Team()
         self.device = self.team.device(config.device)
@@ -208,11 +208,11 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.lanes = source.lanes(config.batch, config.chunk)
         self.stack = build_stack(config, source).to(self.device)
-        self.rule = self.team.takes(self.stack, _make_rule(config))
+        self.rule = self.team.shard_model(self.stack, _make_rule(config))
         self.groups = self.rule.clip_groups(self.stack)
         graphed = self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs
         self.optimiser = adamw(self.stack, config, capturable=graphed)
-        self.learn = GraphedUpdate(self._learn, (report or Reporter()).notice) if graphed else self._learn
+        self.learn = GraphedUpdate(self._learn, (callback or Callback()).warn) if graphed else self._learn
         self.names = measured(len(self.stack.layers))
 
         self.step = 0  # updates done
@@ -235,7 +235,7 @@ class Trainer:
         """
         x, restart = self.lanes.read(self.step)
         if restart:
-            self.team.restarts(self.stack)
+            self.team.on_restart(self.stack)
             trees.copy_into((self.state, self.carry), self._fresh())
         set_rates(self.optimiser, self.config, self.step)
         parts = (x,) if isinstance(x, Tensor) else x
@@ -260,7 +260,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=False)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
-            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry, self.team.learned)
+            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry, self.team.grad_hook)
         trees.copy_into(self.state, state)
         reading = self._reading(result, chunk)
         self.guard.watch(reading, self._clip())
@@ -280,7 +280,7 @@ class Trainer:
             "seconds": self.seconds,
             "tokens_per_second": (tokens - past_tokens) / max(self.seconds - past_seconds, 1e-9),
             "learning_rate": learning_rate(self.config, self.step - 1),
-            "figure": means[0] / self.source.nats_per_unit,
+            "metric": means[0] / self.source.nats_per_unit,
             **dict(zip(self.names, means, strict=True)),
         }
         self._last_row = (tokens, self.seconds)
@@ -290,7 +290,7 @@ class Trainer:
 
     def evaluate(self) -> list[float]:
         """Mean surprise of every level on the validation split, nats."""
-        self.team.collects(self.stack)
+        self.team.gather_weights(self.stack)
         config = self.config
         return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk))
 
@@ -301,11 +301,11 @@ class Trainer:
         self.team.verify(self.step, self.stack, now=True)
         checkpoint = Checkpoint(
             step=self.step,
-            weights=self.team.whole(self.stack.state_dict()),
-            trainer=self.team.whole(self._carried() | self._optimiser_memory() | self._random_state()),
+            weights=self.team.gather_state(self.stack.state_dict()),
+            trainer=self.team.gather_state(self._carried() | self._optimiser_memory() | self._random_state()),
             documents=self.documents(),
         )
-        if not self.team.leads:
+        if not self.team.is_main:
             return checkpoints.folder_of(folder.checkpoints, self.step)
         return checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
 
@@ -321,7 +321,7 @@ class Trainer:
             ) from None
 
     def _restore(self, loaded: checkpoints.Loaded) -> None:
-        weights, saved = loaded.checkpoint.weights, self.team.own(loaded.checkpoint.trainer)
+        weights, saved = loaded.checkpoint.weights, self.team.shard_state(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
         if data["sha256"] != self.source.fingerprint():
             raise CheckpointError(
@@ -389,7 +389,7 @@ class Trainer:
         weight = None if chunk.mask is None else chunk.weights(result.surprise.dtype)
         surprise = result.surprise.mean((1, 2)) if weight is None else (result.surprise * weight).sum((1, 2))
         state_surprise = result.state_surprise.mean((1, 2))
-        seen = self.team.joined(torch.cat([result.loss.view(1), surprise, state_surprise]))
+        seen = self.team.all_reduce(torch.cat([result.loss.view(1), surprise, state_surprise]))
         return torch.cat([seen, torch.stack([_norm(layer.parameters()) for layer in self.stack.layers])])
 
     def _clip(self) -> Tensor:

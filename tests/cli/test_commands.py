@@ -55,13 +55,13 @@ def test_both_metrics_files_hold_the_same_rows(run):
             assert {name: float(cell) for name, cell in cells.items() if cell} == row
     assert [row["step"] for row in rows] == [1, 2, 4]
     assert [row["tokens"] for row in rows] == [16, 32, 64]
-    assert ["valid_figure" in row for row in rows] == [False, False, True]
+    assert ["valid_metric" in row for row in rows] == [False, False, True]
 
 
 def test_a_row_is_given_in_nats_and_in_the_unit_of_the_data(run):
     for row in read_metrics(RunFolder(run)):
         assert row["loss"] == pytest.approx(row["surprise_2"], rel=1e-6)
-        assert row["figure"] == pytest.approx(row["loss"] / math.log(2))
+        assert row["metric"] == pytest.approx(row["loss"] / math.log(2))
 
 
 def test_train_prints_settings_progress_figures_a_sample_and_paths(program, text, tmp_path):
@@ -92,7 +92,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(program, text, tmp_p
     )
     assert called.code == 0
     settings = json.loads((out / "config.json").read_text())["settings"]
-    assert (settings["hidden"], settings["credit"], settings["delay"]) == ([8, 4], "top", 2)
+    assert (settings["hidden"], settings["credit"], settings["num_taps"]) == ([8, 4], "top", 2)
 
 
 def test_the_default_folder_is_named_after_data_and_rule_and_counts(program, text, tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_evaluate_prints_every_level_beside_the_baselines(program, run):
     for name in ("level 0, the base rate", "level 1", "level 2, the stack", "unigram", "bigram", "copy-last"):
         assert name in called.out
     last = read_metrics(RunFolder(run))[-1]
-    assert f"{last['valid_figure']:.3f}" in called.out
+    assert f"{last['valid_metric']:.3f}" in called.out
 
 
 def test_evaluate_reads_another_file_with_the_vocabulary_of_the_run(program, run, tmp_path):

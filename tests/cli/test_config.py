@@ -97,7 +97,7 @@ def test_a_toml_file_that_is_missing_or_not_text_is_named(tmp_path):
 
 
 def test_without_the_package_tensorboard_no_folder_is_begun(tmp_path, text, monkeypatch):
-    monkeypatch.setattr("pcrnn.runs.folder.find_spec", lambda name: None)
+    monkeypatch.setattr("pcrnn.runs.metrics.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="tensorboard: expected the package tensorboard; pip install tensorboard"):
         train(TrainConfig(data=str(text), hidden=(4,), tensorboard=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -33,14 +33,24 @@ def test_what_is_loaded_expects_what_the_run_expects(exported, run):
 
 @pytest.mark.parametrize(
     "flags",
-    [("--cell", "rotating"), ("--cell", "gru"), ("--no-precision-weighting", "--no-weigh-errors", "--top-down")],
+    [("--cell", "rotating"), ("--cell", "gru"), ("--no-precision-weighting", "--no-normalize-errors", "--top-down")],
 )
 def test_a_series_and_other_stacks_come_back_too(program, tmp_path, flags):
     series = tmp_path / "waves.csv"
     series.write_text("\n".join(f"{math.sin(t):.4f},{math.cos(3 * t):.4f}" for t in range(300)))
     assert (
         program(
-            "train", *TINY, *flags, "--mixing", "--delay", 3, "--no-plots", "--data", series, "--out", tmp_path / "run"
+            "train",
+            *TINY,
+            *flags,
+            "--mixing",
+            "--num-taps",
+            3,
+            "--no-plots",
+            "--data",
+            series,
+            "--out",
+            tmp_path / "run",
         ).code
         == 0
     )

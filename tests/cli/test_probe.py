@@ -86,7 +86,7 @@ def test_what_is_too_large_for_json_is_named(program, tmp_path):
     [
         (("frequency",), ["expected the folder of a run or --untrained, got neither"]),
         (("impulse", "RUN", "--untrained"), ["expected the folder of a run or --untrained, got both"]),
-        (("jacobian", "RUN", "--cell", "gru", "--delay", 3), ["--cell, --delay: expected only with --untrained"]),
+        (("jacobian", "RUN", "--cell", "gru", "--num-taps", 3), ["--cell, --num-taps: expected only with --untrained"]),
         (("timescales", *SMALL), ["--out: expected a folder"]),
         (("timescales", *SMALL, "--cell", "grus"), ["cell: expected", "did you mean 'gru'?"]),
         (("timescales", *SMALL, "--hidden", 0), ["hidden: expected one or more sizes"]),

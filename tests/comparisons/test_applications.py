@@ -63,8 +63,8 @@ def test_a_stack_is_judged_in_standard_deviations():
 
 def row(who: str, figures: list[float], better: str = "lower", learns: bool = True) -> dict:
     about = {"application": "genome", "measure": "bits/base", "who": who, "learns": learns, "better": better}
-    seeds = {"figures": figures, "spread": 0.1} if learns else {}
-    return about | seeds | {"figure": sum(figures) / len(figures)}
+    seeds = {"metrics": figures, "spread": 0.1} if learns else {}
+    return about | seeds | {"metric": sum(figures) / len(figures)}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_baseline_without_error_is_named_without_a_ratio():
 
 
 def test_a_learner_that_diverged_is_said_to_have_and_is_never_the_best():
-    gone = row("neighbour, exact", [1.0]) | {"figure": None, "figures": [None]}
+    gone = row("neighbour, exact", [1.0]) | {"metric": None, "metrics": [None]}
     assert applications.plus_minus(gone) == "diverged"
     assert applications.local_rule([gone, row("top, exact", [2.0])], "genome")["who"] == "top, exact"
     assert applications.summary([gone, row("bptt", [2.0]), row("o", [2.0], learns=False)]) == []
@@ -124,7 +124,7 @@ def test_a_file_is_learned_and_goes_on_where_it_was(kind, measures, beside, tmp_
     rows = json.loads(paths[0].read_text())["rows"]
     learners = set(applications.STUDIES[kind].kinds)
     assert {(row["measure"], row["who"]) for row in rows} == {(m, who) for m in measures for who in learners | beside}
-    assert all(len(row["figures"]) == 2 for row in rows if row["learns"])
+    assert all(len(row["metrics"]) == 2 for row in rows if row["learns"])
     assert len(told) == 3 * len(learners)  # two rates on one seed, one on the other
     told.clear()
     applications.run(asked)
@@ -132,11 +132,11 @@ def test_a_file_is_learned_and_goes_on_where_it_was(kind, measures, beside, tmp_
 
 
 def test_the_chorales_are_those_of_the_quality_record(tmp_path):
-    about = {"data": "JSB chorales", "rule": "bptt", "lr": 1e-2, "figures": [8.0, 8.2], "figure": 8.1, "spread": 0.1}
+    about = {"data": "JSB chorales", "rule": "bptt", "lr": 1e-2, "metrics": [8.0, 8.2], "metric": 8.1, "spread": 0.1}
     record.write("quality", {}, [about], tmp_path, baselines={"JSB chorales": {"base rate": 11.0}})
     learned, counted = applications.music_rows(tmp_path)
-    assert (learned["who"], learned["figure"], learned["figures"]) == ("bptt", pytest.approx(8.1), [8.0, 8.2])
-    assert (counted["who"], counted["figure"], counted["learns"]) == ("base rate", 11.0, False)
+    assert (learned["who"], learned["metric"], learned["metrics"]) == ("bptt", pytest.approx(8.1), [8.0, 8.2])
+    assert (counted["who"], counted["metric"], counted["learns"]) == ("base rate", 11.0, False)
 
 
 def test_what_is_not_there_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):

@@ -18,7 +18,7 @@ def test_every_chunk_sees_as_many_steps_and_every_rule_is_compared_at_its_own_ch
         here = {row["rule"]: row for row in written["rows"] if row["chunk"] == chunk}
         assert here.keys() == {"bptt", *chunks.RULES}
         for row in here.values():
-            gaps = [100 * (mine / bptt - 1) for mine, bptt in zip(row["figures"], here["bptt"]["figures"], strict=True)]
+            gaps = [100 * (mine / bptt - 1) for mine, bptt in zip(row["metrics"], here["bptt"]["metrics"], strict=True)]
             assert row["gap_percent"] == pytest.approx(sum(gaps) / 2)
     (said,) = written["summary"]
     assert said.startswith("pydoc, from BPTT at 4 / 8 chunk: cascade, exact ")

@@ -18,7 +18,7 @@ DELAY = 2
 
 def messages():
     """The width of every layer's message, bottom first."""
-    return [width(heard) for heard in PredictiveStack(Categorical(SETTING.symbols), HIDDEN).wiring]
+    return [width(heard) for heard in PredictiveStack(Categorical(SETTING.symbols), HIDDEN).connections]
 
 
 def test_products_are_counted_once_whatever_they_are_called():

@@ -22,7 +22,7 @@ def test_the_suite_follows_every_rule_along_its_updates(tmp_path):
         own = [row for row in rows if row["rule"] == rule and row["seed"] == 0]
         assert [row["last"] for row in own] == [False] * (updates - 1) + [True]
         assert own[-1]["seconds"] == pytest.approx(updates * own[0]["seconds"]) and own[0]["seconds"] > 0
-    assert len({row["figure"] for row in rows if row["last"]}) > 2
+    assert len({row["metric"] for row in rows if row["last"]}) > 2
 
 
 def test_rates_are_those_that_quality_found(tmp_path):

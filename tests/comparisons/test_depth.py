@@ -20,7 +20,7 @@ def test_stacks_of_every_depth_have_as_many_parameters_as_the_first(layers):
     task = tasks.open_pydoc(BASE, None, 400)
 
     def size(hidden):
-        return size_of(PredictiveStack(task.observation(), hidden, delay=BASE.delay))
+        return size_of(PredictiveStack(task.observation(), hidden, num_taps=BASE.num_taps))
 
     hidden = (depth.width(task, BASE, layers),) * layers
     assert size(hidden) == pytest.approx(size(BASE.hidden), rel=0.05)
@@ -42,7 +42,7 @@ def test_the_suite_writes_a_gap_for_every_rule_depth_and_budget(tmp_path, monkey
     short, long = written["summary"]
     assert short.startswith("pydoc, 2 updates, from BPTT at 2 / 3 layers: all hops, exact ")
     assert long.startswith("pydoc, 3 updates, from BPTT at 2 / 3 layers: all hops, exact - / ") and "top" not in long
-    assert all(len(row["figures"]) == 2 for row in written["rows"])
+    assert all(len(row["metrics"]) == 2 for row in written["rows"])
 
 
 def test_an_unknown_data_set_is_refused(tmp_path):

@@ -33,10 +33,10 @@ def text(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["bptt", "bptt + auxiliary", "neighbour, exact", "top, chunk", "layer, exact"])
-@pytest.mark.parametrize("delay", [1, 2])
-def test_a_stack_on_a_stream_learns_bit_for_bit_as_in_the_program(kind, delay, text, tmp_path):
+@pytest.mark.parametrize("num_taps", [1, 2])
+def test_a_stack_on_a_stream_learns_bit_for_bit_as_in_the_program(kind, num_taps, text, tmp_path):
     """So that a figure of the suite is one that `pcrnn train` gives, over more than one epoch."""
-    config = KINDS[kind].settings(replace(TINY, data=str(text), delay=delay, steps=60))
+    config = KINDS[kind].settings(replace(TINY, data=str(text), num_taps=num_taps, steps=60))
     summary = train(config, tmp_path / "run")
     found = fit(tasks.open_text(config, text, None), KINDS[kind], config)
     assert found is not None and found.valid.nats == found.test.nats == summary.valid
@@ -203,9 +203,9 @@ def test_every_kind_has_its_own_best_rate_and_is_paired_with_bptt_seed_by_seed(t
     bptt, top = rows_of(tmp_path)
     assert (bptt["lr"], top["lr"]) == (0.001, 0.01)
     assert bptt["search"] == {"0.001": 2.0, "0.01": 3.0}
-    assert bptt["figures"] == [2.0, 2.2, 2.4] and bptt["figure"] == pytest.approx(2.2)
+    assert bptt["metrics"] == [2.0, 2.2, 2.4] and bptt["metric"] == pytest.approx(2.2)
     assert bptt["spread"] == pytest.approx(0.2) and bptt["gap_percent"] == 0
-    assert top["figures"] == [2.2, 2.2, None]
+    assert top["metrics"] == [2.2, 2.2, None]
     assert top["gap_percent"] == pytest.approx((10 + 0) / 2)
     assert top["gap_spread"] == pytest.approx(10 / math.sqrt(2))
     assert len(trained) == 2 * 2 + 2 * 2  # the search on the first seed, then the other seeds at one rate
@@ -230,7 +230,7 @@ def test_a_line_that_was_being_written_is_trained_again(tmp_path, trained):
 
 def test_the_summary_says_who_is_ahead():
     def row(rule, percent, spread):
-        names = {"data": "x", "rule": rule, "unit": "bits/char", "figure": 2.0, "figures": [2.0] * 4}
+        names = {"data": "x", "rule": rule, "unit": "bits/char", "metric": 2.0, "metrics": [2.0] * 4}
         return names | {"gap_percent": percent, "gap_spread": spread}
 
     assert "is 3.0 % behind BPTT (" in quality.summary([row("top, exact", 3.0, 0.5), row("layer, exact", 9.0, 0.5)])[0]

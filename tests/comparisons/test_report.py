@@ -18,7 +18,7 @@ README = f"# pcrnn\n\n{report.START}\nold\n{report.END}\n\nand more\n"
 
 
 def quality_row(rule: str, figure: float, gap: float) -> dict:
-    about = {"data": "pydoc", "rule": rule, "unit": "bits/char", "figure": figure}
+    about = {"data": "pydoc", "rule": rule, "unit": "bits/char", "metric": figure}
     return about | {"gap_percent": gap, "gap_spread": 0.2}
 
 
@@ -27,7 +27,7 @@ def results(tmp_path) -> Path:
     rows = [quality_row("bptt", 2.0, 0.0), quality_row("top, exact", 2.1, 5.0), quality_row("layer, none", 3.0, 50.0)]
     record.write("quality", {"seeds": 3}, rows, tmp_path, summary=["pydoc: top is 5 % < BPTT & more."])
     record.markdown(
-        "quality", "Quality", ["## pydoc", record.table(rows, {"rule": "rule", "figure": "bits"})], tmp_path
+        "quality", "Quality", ["## pydoc", record.table(rows, {"rule": "rule", "metric": "bits"})], tmp_path
     )
     (tmp_path / "quality.png").write_bytes(b"picture")
     lengths = [{"length": n, "local_mib": 40.0, "bptt_mib": None} for n in (128, 256, 65536)]
@@ -235,7 +235,7 @@ def test_a_verdict_is_not_said_twice():
 def test_quality_sentences_are_judged_by_the_words_the_suite_uses():
     """`judged_quality` reads what `quality.verdict` writes."""
     for gap, verdict in ((-3.0, "Wins"), (3.0, "Loses"), (0.01, "Level")):
-        row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None, "figures": [2.0]}
+        row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None, "metrics": [2.0]}
         (sentence,) = quality.summary([row])
         assert report.judged_quality({}, sentence) == verdict
 

@@ -68,7 +68,7 @@ def test_a_naive_form_has_the_gradient_of_its_op(label, float64):
 def test_the_lstm_has_as_many_parameters_as_the_stack():
     setting = replace(STACK, symbols=65, hidden=(64, 64))
     width = ops_gpu.width_like(setting)
-    stack = size_of(PredictiveStack(Categorical(65), (64, 64), delay=setting.delay))
+    stack = size_of(PredictiveStack(Categorical(65), (64, 64), num_taps=setting.delay))
     assert size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
 
 
@@ -186,11 +186,11 @@ def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     command = [sys.executable, "-c", code]
-    outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert outcome.returncode == 1
-    assert outcome.stdout == ""
-    assert "the ops' tests are red, so no figures (13 failed)" in outcome.stderr
-    assert len(outcome.stderr.splitlines()) == 1
+    scores = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert scores.returncode == 1
+    assert scores.stdout == ""
+    assert "the ops' tests are red, so no figures (13 failed)" in scores.stderr
+    assert len(scores.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

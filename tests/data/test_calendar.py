@@ -98,7 +98,7 @@ def test_a_row_has_the_calendar_of_the_next_row_after_its_channels(station):
     following = [*STAMPS[1:], STAMPS[-1] + datetime.timedelta(minutes=40)]
     np.testing.assert_array_equal(steps[:, 2:], cycles(np.array(following, "datetime64[us]"), ALL))
     assert torch.equal(torch.cat([source.sequence("train"), source.sequence("valid")]), steps)
-    assert torch.equal(source.unpacked(source.stored("valid")), source.sequence("valid"))
+    assert torch.equal(source.to_observations(source.raw("valid")), source.sequence("valid"))
 
 
 def test_what_is_fitted_counted_and_expected_is_of_the_channels_only(tmp_path):

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pcrnn
-from pcrnn.analysis.evaluate import judge
-from pcrnn.analysis.surprise import watch
+from pcrnn.analysis.evaluate import evaluate_labels
+from pcrnn.analysis.surprise import record_surprise
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource, open_source
 from pcrnn.data.labelled import SequenceLanes
@@ -107,7 +107,7 @@ def test_every_epoch_has_each_sequence_at_most_once_from_front_to_end(count, ste
 def test_stopped_and_resumed_equals_unbroken_bit_for_bit(saved, tmp_path, rule):
     whole = train(settings_of(saved, rule=rule), tmp_path / "whole")
     for stop in (1, 4, 7, 11):
-        train(settings_of(saved, rule=rule), tmp_path / f"{stop}", report=StopAt(stop))
+        train(settings_of(saved, rule=rule), tmp_path / f"{stop}", callback=StopAt(stop))
         torch.manual_seed(99)
         resumed = train(settings_of(saved, rule=rule), tmp_path / f"{stop}", resume=True)
         assert resumed.valid == whole.valid and same(newest(resumed), newest(whole))
@@ -123,9 +123,9 @@ def test_a_run_learns_what_the_sequences_are(program, tmp_path, rule):
     assert called.code == 0 and "always the most frequent class 0.5" in called.out
     assert {path.suffix for path in (out / "plots").iterdir()} == {".png", ".svg"}
     run = load_run(out)
-    found = judge(run.stack, run.source, batch=7, chunk=5)
+    found = evaluate_labels(run.stack, run.source, batch=7, chunk=5)
     assert found.accuracy > 0.9
-    assert found.nats == pytest.approx(judge(run.stack, run.source, batch=99, chunk=99).nats)
+    assert found.nats == pytest.approx(evaluate_labels(run.stack, run.source, batch=99, chunk=99).nats)
     assert program("evaluate", out).out.splitlines()[-1] in called.out.splitlines()
     assert program("export", out, tmp_path / "model").code == 0
     loaded, x = pcrnn.load(tmp_path / "model"), run.source.sequence("valid")
@@ -144,14 +144,14 @@ def test_rows_average_surprises_over_the_updates_that_met_a_label(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     one = train(settings_of(str(tmp_path / "a.npz"), steps=12, lr=1e-12, weight_decay=0.0), tmp_path / "run")
     last = rows(one.folder)[-1]
-    judged = judge(one.stack, LabelledSource(**arrays)).nats
+    judged = evaluate_labels(one.stack, LabelledSource(**arrays)).nats
     assert last["loss"] == pytest.approx(judged[-1], rel=0.1), "not a third of it, for three pieces a sequence"
 
 
 def test_a_passage_has_the_surprise_of_the_label_at_each_step_of_a_sequence():
     source = LabelledSource(**parity())
     stack = build_stack(settings_of("a"), source)
-    passage = watch(stack, source, source.split_point, 7)
+    passage = record_surprise(stack, source, source.split_point, 7)
     x, labels, _ = (part[0] for part in source.part("valid"))
     assert torch.equal(passage.steps, x[:7])
     expectation, _ = stack(x.unsqueeze(0))

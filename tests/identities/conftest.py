@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, Chunk, PredictiveStack
-from pcrnn.nn.running_variance import ErrorWeight
+from pcrnn.nn.running_variance import ErrorNorm
 
 SYMBOLS, BATCH, STEPS = 5, 3, 14
 
@@ -22,14 +22,20 @@ def stream() -> torch.Tensor:
 
 @pytest.fixture
 def make_stack():
-    def make(hidden=(4, 3, 5), delay=2, dropout=0.0, mixing=False, **wiring) -> PredictiveStack:
+    def make(hidden=(4, 3, 5), num_taps=2, dropout=0.0, mixing=False, **wiring) -> PredictiveStack:
         torch.manual_seed(1)
-        options = {"delay": delay, "longest": 8.0, "dropout": dropout, "mixing": mixing, "weigh_errors": True}
+        options = {
+            "num_taps": num_taps,
+            "max_time_constant": 8.0,
+            "dropout": dropout,
+            "mixing": mixing,
+            "normalize_errors": True,
+        }
         stack = PredictiveStack(Categorical(SYMBOLS), hidden, **options, **wiring)
         for parameter in stack.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         for part in stack.modules():  # identities hold for weights that stand still, and pi is one of them
-            if isinstance(part, ErrorWeight):
+            if isinstance(part, ErrorNorm):
                 part.rate = 0.0
                 part.variance.uniform_(0.2, 2.0)
         return stack

@@ -20,7 +20,9 @@ def chunk(stream):
 
 def make_stack(kind=BidirectionalStack, hidden=(4, 3, 5), **options):
     torch.manual_seed(1)
-    stack = kind(Categorical(5), hidden, target=Categorical(TAGS), longest=8.0, weigh_errors=False, **options)
+    stack = kind(
+        Categorical(5), hidden, target=Categorical(TAGS), max_time_constant=8.0, normalize_errors=False, **options
+    )
     for parameter in stack.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return stack
@@ -70,7 +72,7 @@ def test_local_gradients_equal_autograd_with_messages_held_constant(chunk, optio
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("options", [{"delay": 1}, {"delay": 3, "skip": "dense"}, {"dropout": 0.4}])
+@pytest.mark.parametrize("options", [{"num_taps": 1}, {"num_taps": 3, "skip": "dense"}, {"dropout": 0.4}])
 def test_all_hops_equal_bptt(chunk, depth, options):
     stack = make_stack(hidden=(4, 3, 5)[:depth], **options)
     torch.manual_seed(3)
@@ -96,8 +98,8 @@ def test_one_direction_alone_is_the_plain_stack_in_its_time(chunk, direction, ru
                     read.get_parameter(name).copy_(parameter)
                 else:
                     read.weight.zero_()
-                    columns = read.weight.unflatten(1, (read.delay, 2, -1))
-                    columns[:, :, direction] = parameter.unflatten(1, (read.delay, -1))
+                    columns = read.weight.unflatten(1, (read.num_taps, 2, -1))
+                    columns[:, :, direction] = parameter.unflatten(1, (read.num_taps, -1))
     turned = Chunk(*(part.flip(1) for part in chunk)) if direction else chunk
     rule = learning_rules.make(rule)
     learned(rule, both, chunk)
@@ -137,4 +139,4 @@ def test_every_stream_predicts_its_own_next_state_in_its_own_direction(stream):
     backward = stack.layers[1]
     r = activity.layers[1].output.flip(1)
     wanted = r[:, :-1] - r[:, 1:] @ backward.predictor.T
-    torch.testing.assert_close(activity.layers[1].difference.flip(1)[:, :-1], wanted)
+    torch.testing.assert_close(activity.layers[1].state_residual.flip(1)[:, :-1], wanted)

@@ -17,7 +17,7 @@ TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}
 
 def make_stack(cell, hidden=(4, 3), **options):
     torch.manual_seed(2)
-    stack = PredictiveStack(Categorical(5), hidden, cell=cell, longest=8.0, weigh_errors=False, **options)
+    stack = PredictiveStack(Categorical(5), hidden, cell=cell, max_time_constant=8.0, normalize_errors=False, **options)
     for parameter in stack.parameters():
         parameter.data += 0.2 * torch.randn_like(parameter)
     return stack
@@ -86,7 +86,7 @@ def test_a_cell_computes_its_equations_however_the_sequence_is_cut(float64, name
 def test_a_layer_equals_torchs_module_with_copied_weights_gradients_too(name, module):
     torch.manual_seed(0)
     theirs = module(5, 7, batch_first=True)
-    layer = PredictiveLayer(5, 7, cell=name, delay=1)
+    layer = PredictiveLayer(5, 7, cell=name, num_taps=1)
     biased = layer.cell.recurrent_bias is not None
     with torch.no_grad():
         layer.weight.copy_(theirs.weight_ih_l0)

@@ -42,10 +42,10 @@ def test_a_stack_that_weighs_covariates_with_nothing_is_one_without_them(x, rule
     for layer, plain in zip(with_them.layers, without.layers, strict=True):
         plain.load_state_dict(layer.state_dict() | {"weight": plain.weight})
     heard = [
-        [block.part != "covariates" for block in message for _ in range(block.width)] for message in with_them.wiring
+        [block.part != "covariates" for block in blocks for _ in range(block.width)] for blocks in with_them.connections
     ]
     for layer, plain, own in zip(with_them.layers, without.layers, heard, strict=True):
-        kept = torch.tensor(own * layer.delay)
+        kept = torch.tensor(own * layer.num_taps)
         with torch.no_grad():
             layer.weight[:, ~kept] = 0
             plain.weight.copy_(layer.weight[:, kept])
@@ -109,7 +109,7 @@ def test_what_is_known_beforehand_is_learned_to_be_used(rule, top_down):
 
 def test_both_directions_hear_them(x):
     stack = BidirectionalStack(Gaussian(D), (4, 4), target=Categorical(3), covariates=C)
-    assert width(stack.wiring[0]) == D + C and width(stack.wiring[1]) == 2 * 4
+    assert width(stack.connections[0]) == D + C and width(stack.connections[1]) == 2 * 4
     rows = x.nan_to_num().clone()
     before, _ = stack(rows)
     rows[:, 7, -1] += 1

@@ -22,9 +22,9 @@ def learned(rule, stack, stream, steps=7):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("delay", [1, 2, 3])
-def test_all_hops_equal_bptt_through_the_same_masks(make_stack, stream, depth, delay):
-    stack = make_stack(hidden=(4, 3, 5)[:depth], delay=delay, dropout=0.4)
+@pytest.mark.parametrize("num_taps", [1, 2, 3])
+def test_all_hops_equal_bptt_through_the_same_masks(make_stack, stream, depth, num_taps):
+    stack = make_stack(hidden=(4, 3, 5)[:depth], num_taps=num_taps, dropout=0.4)
     local = learned(learning_rules.make("local", hops=depth - 1, trace="chunk"), stack, stream)
     for mine, theirs in zip(local, learned(learning_rules.make("bptt"), stack, stream), strict=True):
         torch.testing.assert_close(mine, theirs, **TOLERANCE)
@@ -39,8 +39,8 @@ def test_one_call_a_layer_hears_what_the_general_path_hears(make_stack, stream):
 
 def test_what_is_heard_has_the_messages_mean_and_the_share_left_out_is_the_one_asked_for():
     layer, message = PredictiveLayer(50, 4, dropout=0.3), torch.ones(20, 40, 50)
-    heard, kept = layer.hear(message)
-    assert kept is not None and torch.equal(heard, kept)
+    heard, dropout_mask = layer.apply_dropout(message)
+    assert dropout_mask is not None and torch.equal(heard, dropout_mask)
     assert heard.unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert (heard == 0).double().mean() == pytest.approx(0.3, abs=0.01)
     assert heard.mean() == pytest.approx(1, abs=0.02)

@@ -9,10 +9,10 @@ import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
 
 
-@pytest.mark.parametrize("delay", [1, 3])
+@pytest.mark.parametrize("num_taps", [1, 3])
 @pytest.mark.parametrize("chunk", [1, 2, 5, 14])
-def test_chunked_forward_equals_whole_forward(make_stack, stream, chunk, delay):
-    stack, x = make_stack(delay=delay), stream[:, :-1]
+def test_chunked_forward_equals_whole_forward(make_stack, stream, chunk, num_taps):
+    stack, x = make_stack(num_taps=num_taps), stream[:, :-1]
     whole, end = stack.observe(x)
     state, surprises, expectations = None, [], []
     for start in range(0, x.shape[1], chunk):
@@ -45,14 +45,14 @@ def test_outcome_is_the_surprise_of_the_next_observation(make_stack, stream):
     stack, chunk = make_stack(), Chunk.of_stream(stream)
     activity, _ = stack.observe(chunk.observations)
     longer, _ = stack.observe(stream)
-    torch.testing.assert_close(stack.outcome(activity, chunk).surprise, longer.surprise[:, :, 1:])
+    torch.testing.assert_close(stack.score_targets(activity, chunk).surprise, longer.surprise[:, :, 1:])
 
 
 def test_only_errors_go_up(make_stack, stream):
     """Layer l + 1 hears concat(pi e, eps) of layer l; its message never holds a state or an observation."""
-    activity, _ = make_stack(delay=1).observe(stream)
+    activity, _ = make_stack(num_taps=1).observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        weighed = lower.error * lower.error_weight
+        weighed = lower.error * lower.error_norm
         torch.testing.assert_close(upper.window, torch.cat([weighed, lower.state_error], -1))
     size = activity.layers[0].state_error.square().mean(-1)
     assert ((size > 0.5) & (size < 1.0)).all()  # unit root mean square, but for the epsilon under the root
@@ -65,13 +65,13 @@ def test_errors_go_up_in_units_of_their_size(options, stream):
     chunk = Chunk.of_stream(stream)._replace(mask=mask)
     rule = learning_rules.make(options["rule"], **{k: v for k, v in options.items() if k != "rule"})
     for on in (False, True):
-        stack = PredictiveStack(Categorical(5), (4, 3), weigh_errors=on)
+        stack = PredictiveStack(Categorical(5), (4, 3), normalize_errors=on)
         activity, _ = stack.observe(chunk.observations)
-        errors = stack.outcome(activity, chunk).error
+        errors = stack.score_targets(activity, chunk).error
         rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
         for level, error in zip([stack.sensory, *stack.layers], errors, strict=True):
             size = error[mask].square().mean().sqrt() if on else torch.ones(())
-            torch.testing.assert_close(level.error_weight.value, 1 / size.view(1))
+            torch.testing.assert_close(level.error_norm.value, 1 / size.view(1))
 
 
 def test_dropping_the_carried_trace_costs_gradient(make_stack, stream):

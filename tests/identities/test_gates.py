@@ -102,7 +102,7 @@ def test_coordinated_gates_let_more_of_the_signal_through(rule):
         stack = make_stack((8, 8))
         optimiser = torch.optim.SGD(stack.parameters(), lr=0.5)
         learning = learning_rules.make(rule, gate_coordination=weight)
-        for _ in range(60):
+        for _ in range(150):
             optimiser.zero_grad()
             learning.accumulate(stack, chunk, None, learning.init(stack, 4))
             optimiser.step()

@@ -50,20 +50,20 @@ def written_out(stack, x, keep=lambda level: True, hold=False):
     expected, seen = [base.expand(len(x), -1)] * (len(before) + 1), []
     for symbol in x.unbind(1):
         one_hot = F.one_hot(symbol, base.numel()).to(base)
-        message = (one_hot - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+        message = (one_hot - base.softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
         etas, outputs, errors, raws = [base.expand(len(x), -1)], [], [], []
         for level, layer in enumerate(stack.layers):
-            lines[level] = [message, *lines[level]][: layer.delay]
+            lines[level] = [message, *lines[level]][: layer.num_taps]
             c, f, o = (torch.cat(lines[level], -1) @ layer.weight.T + layer.bias).chunk(3, -1)
             memory[level] = f.sigmoid() * memory[level] + (1 - f.sigmoid()) * c.tanh()
             r = memory[level] * F.silu(o)
-            recalled = relaxed(layer, before[level], expected[level + 1], symbol, STEPS)
-            recalled = recalled.detach() if hold else recalled
-            difference = r - recalled @ layer.predictor.T
-            errors.append(difference / (difference.square().mean(-1, keepdim=True) + 1e-6).sqrt())
-            raws.append(r.detach() - recalled.detach() @ layer.predictor.T)
+            predictor_input = relaxed(layer, before[level], expected[level + 1], symbol, STEPS)
+            predictor_input = predictor_input.detach() if hold else predictor_input
+            state_residual = r - predictor_input @ layer.predictor.T
+            errors.append(state_residual / (state_residual.square().mean(-1, keepdim=True) + 1e-6).sqrt())
+            raws.append(r.detach() - predictor_input.detach() @ layer.predictor.T)
             etas.append(etas[-1] + r @ layer.readout.T)
-            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_weight.variance.sqrt()
+            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_norm.variance.sqrt()
             message = torch.cat([error, errors[-1]], -1)
             message = message if keep(level) else message.detach()
             outputs.append(r)

@@ -29,7 +29,7 @@ def test_unbatched():
 
 
 def test_gradients_of_a_foreign_loss_pass_gradcheck():
-    layer, x = PredictiveLayer(2, 3, delay=2), torch.randn(2, 4, 2, requires_grad=True)
+    layer, x = PredictiveLayer(2, 3, num_taps=2), torch.randn(2, 4, 2, requires_grad=True)
     parameters = dict(layer.named_parameters())
 
     def outputs(x, *values):
@@ -50,7 +50,7 @@ class _Observe(nn.Module):
 
 
 def test_every_message_width_unit_and_step_count_of_one_works():
-    layer = PredictiveLayer(1, 1, delay=4)
+    layer = PredictiveLayer(1, 1, num_taps=4)
     output, state = layer(torch.randn(1, 1, 1))
     assert output.shape == (1, 1, 1) and state.messages.shape == (1, 3, 1)
 
@@ -86,7 +86,7 @@ def test_state_surprise_equals_the_normal_distribution():
     layer.state_variance.copy_(torch.tensor([0.1, 1.0, 2.0, 5.0]))
     activity, _ = layer.observe(x)
     sigma = layer.state_variance.sqrt()
-    wanted = -torch.distributions.Normal(0.0, sigma).log_prob(activity.difference).sum(-1)
+    wanted = -torch.distributions.Normal(0.0, sigma).log_prob(activity.state_residual).sum(-1)
     torch.testing.assert_close(activity.state_surprise, wanted)
 
 

@@ -19,10 +19,10 @@ def own_forward(layer, messages, below, attach_memory=True):
     batch, steps, _ = messages.shape
     n = layer.hidden_size
     s = r = torch.zeros(batch, n)
-    padded = torch.cat([torch.zeros(batch, layer.delay - 1, layer.input_size), messages], 1)
+    padded = torch.cat([torch.zeros(batch, layer.num_taps - 1, layer.input_size), messages], 1)
     outputs, errors, raw = [], [], []
     for t in range(steps):
-        window = torch.cat([padded[:, t + layer.delay - 1 - k] for k in range(layer.delay)], -1)
+        window = torch.cat([padded[:, t + layer.num_taps - 1 - k] for k in range(layer.num_taps)], -1)
         c, f, o = (window @ layer.weight.T + layer.bias).split(n, -1)
         a = torch.sigmoid(f)
         s = a * (s if attach_memory else s.detach()) + (1 - a) * torch.tanh(c)
@@ -30,8 +30,8 @@ def own_forward(layer, messages, below, attach_memory=True):
         if layer.mixing is not None:
             candidate, gate = (r @ layer.mixing.T).split(n, -1)
             r = r + candidate * torch.sigmoid(gate)
-        difference = r - before @ layer.predictor.T
-        errors.append(difference / (difference.square().mean(-1, keepdim=True) + 1e-6).sqrt())
+        state_residual = r - before @ layer.predictor.T
+        errors.append(state_residual / (state_residual.square().mean(-1, keepdim=True) + 1e-6).sqrt())
         raw.append(r.detach() - before.detach() @ layer.predictor.T)
         outputs.append(r)
     r = torch.stack(outputs, 1)
@@ -65,7 +65,7 @@ def objective(stack, x, learner, hops, memory=True, own=False, skip="none"):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
     sent = [(error, None)]
     eta = base.expand(*seen.shape, -1)
     predictors = 0.0
@@ -76,7 +76,7 @@ def objective(stack, x, learner, hops, memory=True, own=False, skip="none"):
         predictors = predictors + 0.5 * raw.square().mean()
         if index == learner:
             own_loss = loss_of(eta, targets)
-        error = prediction_error(stack, eta, seen) / layer.error_weight.variance.sqrt()
+        error = prediction_error(stack, eta, seen) / layer.error_norm.variance.sqrt()
         keep = index >= learner and (hops > 1 or (hops == 1 and index == learner))
         sent.append((error, eps) if keep else (error.detach(), eps.detach()))
     return (own_loss if own else loss_of(eta, targets)) + predictors
@@ -107,12 +107,14 @@ def assert_layer_matches(layer, loss, **tolerance):
         torch.testing.assert_close(p.grad, wanted, msg=lambda m, n=name: f"{n}: {m}", **(tolerance or TOLERANCE))
 
 
-@pytest.mark.parametrize("delay", [1, 2, 3])
+@pytest.mark.parametrize("num_taps", [1, 2, 3])
 @pytest.mark.parametrize("chunk", [1, 2, 7, 14])
 @pytest.mark.parametrize("credit", ["layer", "top"])
 @pytest.mark.parametrize("mixing", [False, True])
-def test_exact_traces_equal_whole_sequence_autograd_however_it_is_cut(make_stack, stream, credit, chunk, delay, mixing):
-    stack = make_stack(delay=delay, mixing=mixing)
+def test_exact_traces_equal_whole_sequence_autograd_however_it_is_cut(
+    make_stack, stream, credit, chunk, num_taps, mixing
+):
+    stack = make_stack(num_taps=num_taps, mixing=mixing)
     run(learning_rules.make("local", credit=credit, trace="exact"), stack, stream, chunk)
     for index, layer in enumerate(stack.layers):
         assert_layer_matches(layer, objective(stack, stream, index, hops=0, own=credit == "layer"))
@@ -211,7 +213,7 @@ def cascade_objective(stack, x, learner, skip="none"):
     """
     seen, targets = x[:, :-1], x[:, 1:]
     base = stack.sensory.eta.detach()
-    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+    error = (F.one_hot(seen, base.numel()).to(base) - base.softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
     sent = [(error, None)]
     heard = read = base.expand(*seen.shape, -1)
     predictors = 0.0
@@ -220,7 +222,7 @@ def cascade_objective(stack, x, learner, skip="none"):
         _, read, _, raw = own_forward(layer, message, read)
         _, heard, eps, _ = own_forward(layer, message, heard, attach_memory=index == learner)
         predictors = predictors + 0.5 * raw.square().mean()
-        error = prediction_error(stack, heard, seen) / layer.error_weight.variance.sqrt()
+        error = prediction_error(stack, heard, seen) / layer.error_norm.variance.sqrt()
         sent.append((error, eps) if index >= learner else (error.detach(), eps.detach()))
     return loss_of(read, targets) + predictors
 
@@ -281,14 +283,14 @@ def test_bptt_equals_plain_autograd(make_stack, stream, mixing):
 
 
 @pytest.mark.parametrize("trace", ["exact", "chunk"])
-@pytest.mark.parametrize("delay", [1, 2])
+@pytest.mark.parametrize("num_taps", [1, 2])
 @pytest.mark.parametrize("mixing", [False, True])
-def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, delay, mixing):
+def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, num_taps, mixing):
     """`ops.local_update_` against the same rule with every step spelled out, two chunks, masks included."""
     results = []
     mask = (torch.arange(7) % 3 > 0).expand(stream.shape[0], 7)
     for feedback in ("symmetric", "random"):  # with the readout as its random matrix the rule takes the general path
-        stack = make_stack(delay=delay, mixing=mixing)
+        stack = make_stack(num_taps=num_taps, mixing=mixing)
         rule = learning_rules.make("local", credit="layer", trace=trace, feedback=feedback)
         state, carry = None, rule.init(stack, stream.shape[0])
         if carry.feedback:

@@ -6,7 +6,7 @@ import torch
 import learning_rules
 from pcrnn import Chunk
 from pcrnn.nn.layer import LayerActivity, LayerState
-from pcrnn.nn.stack import Outcome
+from pcrnn.nn.stack import TargetScores
 
 # what layer `index` of `depth` may read of other layers, and of the errors e[0..L]
 NEIGHBOURHOODS = {
@@ -29,14 +29,14 @@ def noise(activity: LayerActivity) -> LayerActivity:
     return other(activity)
 
 
-def layer_gradients(rule, stack, activity, outcome, chunk, index):
+def layer_gradients(rule, stack, activity, scores, chunk, index):
     stack.zero_grad(set_to_none=True)
     with torch.no_grad():
         carry = rule.init(stack, chunk.observations.shape[0])
         for trace in carry.traces:
             for part in trace:
                 part.fill_(0.3)
-        rule.learn(stack, activity, outcome, chunk, carry)
+        rule.learn(stack, activity, scores, chunk, carry)
     return [p.grad.clone() for p in stack.layers[index].parameters()] + list(carry.traces[index])
 
 
@@ -54,8 +54,8 @@ def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(
     stack, chunk = make_stack(hidden=(4, 4, 4, 4), skip=skip), Chunk.of_stream(stream)
     rule = learning_rules.make("local", credit=credit)
     activity, _ = stack.observe(chunk.observations)
-    outcome = stack.outcome(activity, chunk)
-    before = layer_gradients(rule, stack, activity, outcome, chunk, index)
+    scores = stack.score_targets(activity, chunk)
+    before = layer_gradients(rule, stack, activity, scores, chunk, index)
     layers_read, errors_read = NEIGHBOURHOODS[credit]
     read = set(range(index + 1, index + 1 + LISTENERS[skip])) if credit == "neighbour" else layers_read(index, depth)
     outside = [i for i in range(depth) if i != index and i not in read]
@@ -64,11 +64,11 @@ def test_update_is_bitwise_unchanged_when_all_outside_the_neighbourhood_changes(
             for parameter in stack.layers[i].parameters():
                 parameter.copy_(torch.randn_like(parameter))
     activity = activity._replace(layers=tuple(noise(a) if i in outside else a for i, a in enumerate(activity.layers)))
-    outcome = Outcome(
-        tuple(e if i in errors_read(index, depth) else torch.rand_like(e) for i, e in enumerate(outcome.error)),
-        outcome.surprise,
+    scores = TargetScores(
+        tuple(e if i in errors_read(index, depth) else torch.rand_like(e) for i, e in enumerate(scores.error)),
+        scores.surprise,
     )
-    after = layer_gradients(rule, stack, activity, outcome, chunk, index)
+    after = layer_gradients(rule, stack, activity, scores, chunk, index)
     for old, new in zip(before, after, strict=True):
         assert torch.equal(old, new)
 
@@ -78,10 +78,10 @@ def test_neighbour_does_read_the_layer_above(make_stack, stream):
     stack, chunk = make_stack(), Chunk.of_stream(stream)
     rule = learning_rules.make("local", credit="neighbour")
     activity, _ = stack.observe(chunk.observations)
-    outcome = stack.outcome(activity, chunk)
-    before = layer_gradients(rule, stack, activity, outcome, chunk, 0)
+    scores = stack.score_targets(activity, chunk)
+    before = layer_gradients(rule, stack, activity, scores, chunk, 0)
     layers = (activity.layers[0], noise(activity.layers[1]), *activity.layers[2:])
-    after = layer_gradients(rule, stack, activity._replace(layers=layers), outcome, chunk, 0)
+    after = layer_gradients(rule, stack, activity._replace(layers=layers), scores, chunk, 0)
     assert not torch.equal(before[0], after[0])
 
 
@@ -90,10 +90,10 @@ def test_neighbour_reads_a_layer_two_above_that_hears_it(make_stack, stream):
     for skip in ("none", "every-other"):
         stack = make_stack(hidden=(4, 3, 5, 2), skip=skip)
         activity, _ = stack.observe(chunk.observations)
-        outcome = stack.outcome(activity, chunk)
-        before = layer_gradients(rule, stack, activity, outcome, chunk, 0)
+        scores = stack.score_targets(activity, chunk)
+        before = layer_gradients(rule, stack, activity, scores, chunk, 0)
         layers = (*activity.layers[:2], noise(activity.layers[2]), activity.layers[3])
-        after = layer_gradients(rule, stack, activity._replace(layers=layers), outcome, chunk, 0)
+        after = layer_gradients(rule, stack, activity._replace(layers=layers), scores, chunk, 0)
         found[skip] = torch.equal(before[0], after[0])
     assert found == {"none": True, "every-other": False}
 
@@ -102,9 +102,9 @@ def test_no_error_no_update(make_stack, stream):
     """Zero prediction errors, of observations and of states, leave every gradient exactly zero."""
     stack, chunk = make_stack(), Chunk.of_stream(stream)
     activity, _ = stack.observe(chunk.observations)
-    layers = tuple(a._replace(difference=torch.zeros_like(a.difference)) for a in activity.layers)
-    outcome = stack.outcome(activity, chunk)
-    silent = Outcome(tuple(torch.zeros_like(e) for e in outcome.error), outcome.surprise)
+    layers = tuple(a._replace(state_residual=torch.zeros_like(a.state_residual)) for a in activity.layers)
+    scores = stack.score_targets(activity, chunk)
+    silent = TargetScores(tuple(torch.zeros_like(e) for e in scores.error), scores.surprise)
     for credit in NEIGHBOURHOODS:
         rule = learning_rules.make("local", credit=credit)
         for index in range(len(layers)):

@@ -24,7 +24,7 @@ def gappy():
 def learned(rule, x, chunk=99, **options):
     """Gradients of all layers, summed over chunks of frozen weights, and all surprises."""
     torch.manual_seed(1)
-    stack = PredictiveStack(Gaussian(2), (4, 3, 5), weigh_errors=False, **options)
+    stack = PredictiveStack(Gaussian(2), (4, 3, 5), normalize_errors=False, **options)
     for part in stack.modules():
         if isinstance(part, RunningVariance):
             part.variance.uniform_(0.3, 2.0)
@@ -80,7 +80,7 @@ def test_precisions_and_error_weights_are_those_of_the_known_errors(gappy, credi
     rule.accumulate(stack, chunk, None, rule.init(stack, len(gappy)))
     top = stack.layers[-1]
     torch.testing.assert_close(top.observation.running.variance, squares.sum((0, 1)) / known.sum((0, 1)))
-    torch.testing.assert_close(top.error_weight.variance, (squares.sum() / known.sum()).view(1))
+    torch.testing.assert_close(top.error_norm.variance, (squares.sum() / known.sum()).view(1))
 
 
 def test_what_is_missing_throughout_leaves_the_statistics_alone():

@@ -7,15 +7,15 @@ import torch
 
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.nn.connections import Skip, heard_levels
+from pcrnn.nn.connections import Skip, source_levels
 
 
 def observed(skip, target=None):
     torch.manual_seed(0)
-    stack = PredictiveStack(Categorical(5), (4, 4, 4), skip=skip, target=target, delay=1)
+    stack = PredictiveStack(Categorical(5), (4, 4, 4), skip=skip, target=target, num_taps=1)
     activity, _ = stack.observe(torch.arange(14).remainder(5).view(2, 7))
     sensory = stack.sensory.message(activity.base_error)
-    return stack, activity, [sensory, *(layer.sent for layer in activity.layers)]
+    return stack, activity, [sensory, *(layer.message for layer in activity.layers)]
 
 
 @pytest.mark.parametrize("target", [None, Categorical(3)])
@@ -28,7 +28,7 @@ def test_the_top_layer_hears_what_the_table_says(target):
 
     for skip, levels in {"none": [2], "every-other": [2, 1], "dense": [2, 1, 0]}.items():
         stack, activity, sent = observed(skip, target)
-        assert heard_levels(stack.wiring[2]) == levels
+        assert source_levels(stack.connections[2]) == levels
         torch.testing.assert_close(activity.layers[2].window, concatenated(sent, levels), rtol=0, atol=0)
     _, activity, sent = observed("residual", target)
     error, own, _ = sent[2]
@@ -44,7 +44,7 @@ def test_every_wiring_expects_something_else_and_the_flag_names_each():
 
 def test_a_single_layer_hears_the_sensory_level_under_every_wiring():
     stacks = [PredictiveStack(Categorical(5), (4,), skip=skip) for skip in Skip.__args__]
-    assert {stack.wiring for stack in stacks} == {stacks[0].wiring}
+    assert {stack.connections for stack in stacks} == {stacks[0].connections}
 
 
 def test_what_cannot_be_wired_is_said():

@@ -18,15 +18,15 @@ def written_out(stack, x, keep=lambda level: True, hold_above=False):
     layers, base = list(stack.layers), stack.sensory.eta.detach()
     before = [torch.zeros(len(x), layer.hidden_size) for layer in layers]
     memory = [torch.zeros(len(x), layer.hidden_size) for layer in layers]
-    lines = [[torch.zeros(len(x), layer.input_size)] * (layer.delay - 1) for layer in layers]
+    lines = [[torch.zeros(len(x), layer.input_size)] * (layer.num_taps - 1) for layer in layers]
     expected = [base.expand(len(x), -1)] * (len(layers) + 1)
     seen = []
     for symbol in x.unbind(1):
         one_hot = F.one_hot(symbol, base.numel()).to(base)
-        message = (one_hot - base.softmax(-1)) / stack.sensory.error_weight.variance.sqrt()
+        message = (one_hot - base.softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
         etas, outputs, errors, raws = [base.expand(len(x), -1)], [], [], []
         for level, layer in enumerate(layers):
-            lines[level] = [message, *lines[level]][: layer.delay]
+            lines[level] = [message, *lines[level]][: layer.num_taps]
             c, f, o = (torch.cat(lines[level], -1) @ layer.weight.T + layer.bias).chunk(3, -1)
             memory[level] = f.sigmoid() * memory[level] + (1 - f.sigmoid()) * c.tanh()
             r = memory[level] * F.silu(o)
@@ -36,10 +36,10 @@ def written_out(stack, x, keep=lambda level: True, hold_above=False):
             r_hat, held = before[level] @ layer.predictor.T, before[level].detach() @ layer.predictor.T
             if level + 1 < len(layers):
                 above = before[level + 1].detach() if hold_above else before[level + 1]
-                r_hat, held = r_hat + above @ layer.descending.T, held + above.detach() @ layer.descending.T
+                r_hat, held = r_hat + above @ layer.top_down_weight.T, held + above.detach() @ layer.top_down_weight.T
             eps = (r - r_hat) / ((r - r_hat).square().mean(-1, keepdim=True) + 1e-6).sqrt()
             etas.append(etas[-1] + r @ layer.readout.T)
-            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_weight.variance.sqrt()
+            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_norm.variance.sqrt()
             message = torch.cat([error, eps], -1)
             message = message if keep(level) else message.detach()
             outputs.append(r)
@@ -58,13 +58,13 @@ def objective(stack, stream, learner, hops, own=False):
     return loss + sum(0.5 * raw.square().mean() for raw in raws)
 
 
-@pytest.mark.parametrize("delay", [1, 2, 3])
+@pytest.mark.parametrize("num_taps", [1, 2, 3])
 @pytest.mark.parametrize("mixing", [False, True])
 @pytest.mark.parametrize("chunk", [1, 4, 14])
 def test_what_goes_up_is_what_neither_layer_expected_however_the_sequence_is_cut(
-    make_stack, stream, delay, mixing, chunk
+    make_stack, stream, num_taps, mixing, chunk
 ):
-    stack = make_stack(delay=delay, mixing=mixing, top_down=True)
+    stack = make_stack(num_taps=num_taps, mixing=mixing, top_down=True)
     etas, _, errors = written_out(stack, stream)
     state, found = None, []
     for piece in stream.split(chunk, 1):
@@ -89,10 +89,10 @@ def test_local_gradients_equal_autograd_with_what_d_reads_held_constant(make_sta
         assert_layer_matches(layer, objective(stack, stream, index, hops, own=options.get("credit") == "layer"))
 
 
-@pytest.mark.parametrize("delay", [1, 2])
+@pytest.mark.parametrize("num_taps", [1, 2])
 @pytest.mark.parametrize("mixing", [False, True])
-def test_bptt_equals_autograd_of_the_whole(make_stack, stream, delay, mixing):
-    stack = make_stack(delay=delay, mixing=mixing, top_down=True)
+def test_bptt_equals_autograd_of_the_whole(make_stack, stream, num_taps, mixing):
+    stack = make_stack(num_taps=num_taps, mixing=mixing, top_down=True)
     run(learning_rules.make("bptt"), stack, stream, chunk=99)
     etas, raws, _ = written_out(stack, stream[:, :-1])
     loss = loss_of(etas[-1], stream[:, 1:]) + sum(0.5 * raw.square().mean() for raw in raws)
@@ -106,14 +106,14 @@ def test_the_error_that_goes_up_is_the_one_that_is_left(stream, options):
     """Every wiring and cell: a layer's message holds eps of r_{t-1} as the layer itself put it out."""
     torch.manual_seed(3)
     hidden = options.pop("hidden", (4, 3, 5))
-    stack = PredictiveStack(Categorical(5), hidden, delay=1, top_down=True, **options)
+    stack = PredictiveStack(Categorical(5), hidden, num_taps=1, top_down=True, **options)
     for layer in list(stack.layers)[:-1]:
-        layer.descending.data.normal_()
+        layer.top_down_weight.data.normal_()
     activity, _ = stack.observe(stream)
     for level, (lower, upper) in enumerate(zip(activity.layers, activity.layers[1:], strict=False)):
         layer = stack.layers[level]
-        r_hat = lower.previous_output @ layer.predictor.T + upper.previous_output @ layer.descending.T
-        torch.testing.assert_close(lower.difference, lower.output - r_hat, **TOLERANCE)
+        r_hat = lower.previous_output @ layer.predictor.T + upper.previous_output @ layer.top_down_weight.T
+        torch.testing.assert_close(lower.state_residual, lower.output - r_hat, **TOLERANCE)
         eps = F.rms_norm(lower.output - r_hat, (layer.hidden_size,), eps=1e-6)
         heard = upper.window[..., 5 : 5 + layer.hidden_size]
         residual = level and options.get("skip") == "residual"
@@ -122,15 +122,15 @@ def test_the_error_that_goes_up_is_the_one_that_is_left(stream, options):
 
 def test_dropout_hides_the_same_numbers_while_stepping_and_in_the_chunk(make_stack, stream):
     """Where a message is not heard in the chunk, it was not heard on the way there either."""
-    stack = make_stack(delay=1, dropout=0.5, top_down=True)
+    stack = make_stack(num_taps=1, dropout=0.5, top_down=True)
     activity, _ = stack.observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        torch.testing.assert_close(upper.window, lower_message(lower) * upper.kept, **TOLERANCE)
-    assert (activity.layers[1].kept == 0).any()
+        torch.testing.assert_close(upper.window, lower_message(lower) * upper.dropout_mask, **TOLERANCE)
+    assert (activity.layers[1].dropout_mask == 0).any()
 
 
 def lower_message(activity):
-    return torch.cat([activity.sent.error, activity.sent.state_error], -1)
+    return torch.cat([activity.message.error, activity.message.state_error], -1)
 
 
 def test_without_a_matrix_that_says_otherwise_it_is_the_plain_stack(make_stack, stream):
@@ -149,8 +149,8 @@ def test_d_learns_what_the_layer_above_knew_one_step_before(make_stack, stream):
     activity, _ = stack.observe(chunk.observations)
     rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
     for lower, upper, layer in zip(activity.layers, activity.layers[1:], stack.layers, strict=False):
-        wanted = -torch.einsum("btn,btm->nm", lower.difference, upper.previous_output) / lower.output.numel()
-        torch.testing.assert_close(layer.descending.grad, wanted, **TOLERANCE)
+        wanted = -torch.einsum("btn,btm->nm", lower.state_residual, upper.previous_output) / lower.output.numel()
+        torch.testing.assert_close(layer.top_down_weight.grad, wanted, **TOLERANCE)
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])
@@ -159,20 +159,20 @@ def test_of_the_layer_above_an_update_reads_what_it_put_out_before_and_no_more(m
     stack, chunk = make_stack(top_down=True), Chunk.of_stream(stream)
     rule = learning_rules.make("local", credit=credit)
     activity, _ = stack.observe(chunk.observations)
-    outcome = stack.outcome(activity, chunk)
-    before = layer_gradients(rule, stack, activity, outcome, chunk, index)
+    scores = stack.score_targets(activity, chunk)
+    before = layer_gradients(rule, stack, activity, scores, chunk, index)
     outside = {0, 1, 2} - {index} - NEIGHBOURHOODS[credit][0](index, 3)
     with torch.no_grad():
         for i in outside:
             for parameter in stack.layers[i].parameters():
                 parameter.copy_(torch.randn_like(parameter))
     layers = [noise(seen) if i in outside else seen for i, seen in enumerate(activity.layers)]
-    after = layer_gradients(rule, stack, activity._replace(layers=tuple(layers)), outcome, chunk, index)
+    after = layer_gradients(rule, stack, activity._replace(layers=tuple(layers)), scores, chunk, index)
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     if index < 2:
         own = layers[index]
         layers[index] = own._replace(previous_above=torch.rand_like(own.previous_above))
-        told = layer_gradients(rule, stack, activity._replace(layers=tuple(layers)), outcome, chunk, index)
+        told = layer_gradients(rule, stack, activity._replace(layers=tuple(layers)), scores, chunk, index)
         assert any(not torch.equal(old, new) for old, new in zip(before, told, strict=True))
 
 

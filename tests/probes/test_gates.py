@@ -19,7 +19,7 @@ def test_the_share_that_passes_two_known_gates_is_their_product():
     for row in found.table():
         assert (row["o"], row["i"], row["o i"]) == pytest.approx((0.5, 0.25, 0.125))
         assert row["o + i < 1"] == row["o i < 1/4"] == 1
-    assert "layer 1 to 2: 12% of a signal passes both gates; both attenuate it 100% of the time" in found.words()
+    assert "layer 1 to 2: 12% of a signal passes both gates; both attenuate it 100% of the time" in found.summary()
 
 
 def test_layers_of_unequal_width_are_compared_by_their_means():

@@ -45,7 +45,7 @@ def test_where_errors_go_up_local_credit_costs_no_depth_and_bptt_does_not_vanish
     found = over_depths(measures, (2, 8), SEEDS)
     *local, (shallow, deep) = found.bottom.tolist()
     assert all(0.5 < b / a < 2 for a, b in local) and deep > shallow
-    assert "layer: keeps its size" in found.words() and found.table()[3] == {
+    assert "layer: keeps its size" in found.summary() and found.table()[3] == {
         "setting": "bptt",
         "L = 2": shallow,
         "L = 8": deep,
@@ -63,7 +63,7 @@ def test_the_part_of_a_lag_is_the_credit_at_that_step_times_what_was_heard_then(
     for layer in stack.layers:
         layer.cell.register_forward_pre_hook(lambda cell, inputs: preactivations.append(inputs[0]))
     activity, _ = stack.observe(x[:, :-1])
-    loss = stack.outcome(activity, Chunk.of_stream(x)).surprise[-1][:, -1].mean()
+    loss = stack.score_targets(activity, Chunk.of_stream(x)).surprise[-1][:, -1].mean()
     for layer, credit in enumerate(torch.autograd.grad(loss, preactivations)):
         parts = torch.einsum("btg,btm->tgm", credit, activity.layers[layer].window)
         wanted = torch.linalg.matrix_norm(parts).flip(0)

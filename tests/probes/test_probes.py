@@ -20,9 +20,9 @@ from pcrnn.ops.reference import RMS_EPSILON
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-def leaky(hidden=(6,), strength=0.0, delay=1, **options):
+def leaky(hidden=(6,), strength=0.0, num_taps=1, **options):
     """A stack of leaky cells over a series of 3 channels; R is `strength` times the identity."""
-    stack = PredictiveStack(Gaussian(3), hidden, cell="leaky", delay=delay, longest=16.0, **options)
+    stack = PredictiveStack(Gaussian(3), hidden, cell="leaky", num_taps=num_taps, max_time_constant=16.0, **options)
     for layer in stack.layers:
         layer.cell.recurrent.data = strength * torch.eye(layer.hidden_size)
     return stack
@@ -31,7 +31,7 @@ def leaky(hidden=(6,), strength=0.0, delay=1, **options):
 def constant_gates(decay):
     """A gated layer whose decays are these numbers whatever it hears."""
     units = len(decay)
-    stack = PredictiveStack(Gaussian(3), (units,), delay=1)
+    stack = PredictiveStack(Gaussian(3), (units,), num_taps=1)
     layer = stack.layers[0]
     layer.weight.data[units : 2 * units] = 0
     layer.bias.data[units : 2 * units] = torch.logit(decay)
@@ -142,7 +142,7 @@ def test_an_impulse_fades_as_the_decays_say():
 def test_a_layer_is_labelled_by_how_long_it_keeps_an_impulse(decay, label):
     found = impulse(constant_gates(torch.full((4,), decay)), torch.zeros(2, 128, 3), amplitude=1e-3)
     torch.testing.assert_close(found.half_life[0], torch.tensor([math.log(0.5) / math.log(decay)]), rtol=1e-3, atol=0)
-    assert found.table()[0]["is"] == label and label in found.words()
+    assert found.table()[0]["is"] == label and label in found.summary()
 
 
 def test_a_layer_that_hears_nothing_accumulates_nothing():
@@ -199,14 +199,14 @@ def test_the_jacobian_foresees_a_small_perturbation(cell, wiring, at):
 )
 def test_the_verdict_is_that_of_the_recurrent_matrix(recurrent, verdict):
     """At zero an Elman layer's update is linear with R; a silent W lets nothing else in."""
-    stack = PredictiveStack(Gaussian(2), (2,), cell="rnn", delay=1)
+    stack = PredictiveStack(Gaussian(2), (2,), cell="rnn", num_taps=1)
     stack.layers[0].weight.data.zero_()
     stack.layers[0].cell.recurrent.data = torch.tensor(recurrent)
     found = jacobian(stack, at="zero")
     wanted = torch.linalg.eigvals(torch.tensor(recurrent)).abs().max()
     torch.testing.assert_close(found.eigenvalues[0].abs(), wanted)
     torch.testing.assert_close(found.rates[0].real, wanted.log(), rtol=1e-9, atol=1e-12)
-    assert re.search(verdict, found.words()), found.words()
+    assert re.search(verdict, found.summary()), found.summary()
 
 
 def test_time_constants_of_leaky_units_in_noise_are_minus_one_over_log_decay():
@@ -228,8 +228,8 @@ def test_a_unit_that_never_moves_has_no_autocorrelation():
 
 def test_the_differential_equation_is_the_one_that_is_written_down():
     """tau dv/dt = -v + R tanh(v) + W [u, u] + b with errors of one time, in two layers that mix their units."""
-    stack = leaky((6, 5), 0.7, delay=2, mixing=True)
-    stack.layers[0].error_weight.variance.fill_(0.5)
+    stack = leaky((6, 5), 0.7, num_taps=2, mixing=True)
+    stack.layers[0].error_norm.variance.fill_(0.5)
     copy, statistic, potentials = driven(stack), torch.randn(2, 3), [torch.randn(2, 6), torch.randn(2, 5)]
     eta = copy.base.eta
     message = statistic - eta
@@ -249,15 +249,15 @@ def test_the_differential_equation_is_the_one_that_is_written_down():
 @pytest.mark.parametrize("target", [None, Gaussian(2)])
 def test_halving_the_step_halves_the_distance_to_the_differential_equation(target, wiring):
     """Every part is in it: two layers, R, a delay line, mixing, errors weighed, every wiring."""
-    stack = leaky((6, 5), 0.7, delay=3, mixing=True, target=target, **wiring)
+    stack = leaky((6, 5), 0.7, num_taps=3, mixing=True, target=target, **wiring)
     for layer in stack.layers:
-        if layer.descending is not None:
-            layer.descending.data = 0.3 * torch.randn_like(layer.descending)  # D begins at zero
-    stack.layers[0].error_weight.variance.fill_(0.5)
+        if layer.top_down_weight is not None:
+            layer.top_down_weight.data = 0.3 * torch.randn_like(layer.top_down_weight)  # D begins at zero
+    stack.layers[0].error_norm.variance.fill_(0.5)
     found = euler(stack, halvings=3, span=3.0, lanes=2)
     assert ((found.order > 0.9) & (found.order < 1.1)).all(), found
     assert found.own_error < 1e-3 * found.error.min()
-    assert "Euler's method, of order 1" in found.words()
+    assert "Euler's method, of order 1" in found.summary()
 
 
 def test_the_reference_solves_what_has_a_closed_form():
@@ -272,7 +272,7 @@ def test_the_reference_solves_what_has_a_closed_form():
 
 def test_a_fixed_point_of_the_stack_is_one_of_the_differential_equation():
     """Where nothing changes, one step before is now: the two systems share their fixed points."""
-    stack = PredictiveStack(Categorical(4), (5, 4), cell="leaky", longest=8.0)
+    stack = PredictiveStack(Categorical(4), (5, 4), cell="leaky", max_time_constant=8.0)
     for parameter in stack.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
     copy = driven(stack)

@@ -28,8 +28,8 @@ _LINES = [
     ),
     (
         "pcrnn/ops/reference.py",
-        "in_state = signal * torch.nn.functional.silu(output_gate)",
-        "in_state = signal / torch.nn.functional.silu(output_gate)",
+        "grad_state = signal * torch.nn.functional.silu(output_gate)",
+        "grad_state = signal / torch.nn.functional.silu(output_gate)",
     ),
     (
         "pcrnn/training/finite_check.py",
@@ -174,8 +174,8 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "output[:, :-1] -= _product(difference[:, 1:], self.layer.predictor)",
-        "output[:, :-1] += _product(difference[:, 1:], self.layer.predictor)",
+        "output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)",
+        "output[:, :-1] += _product(state_residual[:, 1:], self.layer.predictor)",
     ),
     (
         "learning_rules/credit.py",
@@ -184,23 +184,23 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "beyond[:, :-1] += observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent if known is None else sent * known)",
     ),
     (
         "learning_rules/credit.py",
-        "beyond[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "beyond[:, :-1] -= observation.mean_jvp(mean, sent)",
+        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
     ),
     (
         "learning_rules/credit.py",
-        "if self.activity.relaxed is None:  # else what Q reads is held constant",
-        "if self.activity.relaxed is not None:",
+        "if self.activity.inferred_output is None:  # else what Q reads is held constant",
+        "if self.activity.inferred_output is not None:",
     ),
     (
         "learning_rules/bptt.py",
-        "surprise, output = outcome.surprise.detach(), activity.output.detach()",
-        "surprise, output = outcome.surprise.detach(), activity.layers[-2].output.detach()",
+        "surprise, output = scores.surprise.detach(), activity.output.detach()",
+        "surprise, output = scores.surprise.detach(), activity.layers[-2].output.detach()",
     ),
     (
         "learning_rules/bptt.py",
@@ -214,8 +214,8 @@ _LINES = [
     ),
     (
         "learning_rules/layerwise.py",
-        "risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, :-1]), None, covariates)])",
-        "risen = message(stack.wiring[0], [Sent(stack.sensory.message(error[:, 1:]), None, covariates)])",
+        "risen = assemble_message(stack.connections[0], [Message(stack.sensory.message(error[:, :-1]), None, covariates)])",
+        "risen = assemble_message(stack.connections[0], [Message(stack.sensory.message(error[:, 1:]), None, covariates)])",
     ),
     (
         "learning_rules/credit.py",
@@ -259,18 +259,18 @@ _LINES = [
     ),
     (
         "pcrnn/ops/local.py",
-        "in_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)",
-        "in_expectation = error[:, 1:] / -step_weight.unsqueeze(-1)",
+        "grad_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)",
+        "grad_expectation = error[:, 1:] / -step_weight.unsqueeze(-1)",
     ),
     (
         "pcrnn/ops/local.py",
-        "reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=-1)",
-        "reference.add_product_(gradients.predictor, step.in_difference, for_products(step.previous_output), sign=1)",
+        "reference.add_product_(gradients.predictor, step.grad_residual, for_products(step.previous_output), sign=-1)",
+        "reference.add_product_(gradients.predictor, step.grad_residual, for_products(step.previous_output), sign=1)",
     ),
     (
         "pcrnn/ops/local.py",
-        "in_difference=difference / output.numel(),",
-        "in_difference=difference * output.numel(),",
+        "grad_residual=difference / output.numel(),",
+        "grad_residual=difference * output.numel(),",
     ),
     (
         "learning_rules/local.py",
@@ -294,7 +294,7 @@ SURVIVORS = {
     ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",
     Mutant(
         "pcrnn/ops/local.py",
-        "if gradients.mixing is not None and step.in_mixing is not None:",
-        "if gradients.mixing is not None or step.in_mixing is not None:",
+        "if gradients.mixing is not None and step.grad_mixing is not None:",
+        "if gradients.mixing is not None or step.grad_mixing is not None:",
     ): "the same: a layer has both or neither, the line asks for both so that types are known",
 }

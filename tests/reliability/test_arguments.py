@@ -97,7 +97,7 @@ def test_observations_of_every_wrong_kind_are_refused_by_a_stack(name, injected)
         (lambda stack, x: stack(x - 1), r"takes symbol ids 0 to 2, got ids from -1 to -1"),
         (lambda stack, x: Chunk.of_stream(x[:, :1]), r"at least 2 steps, \.\.\.\], got \[2, 1\]"),
         (
-            lambda stack, x: stack.outcome(stack.observe(x)[0], Chunk(x, x + 1)),
+            lambda stack, x: stack.score_targets(stack.observe(x)[0], Chunk(x, x + 1)),
             "observations one step later, got others",
         ),
     ],

@@ -122,7 +122,7 @@ def test_a_cut_file_is_noticed_and_the_checkpoint_before_is_loaded(tmp_path, nam
         file.write_bytes(content[: int(percent / 100 * len(content))])
         loaded = load_newest(tmp_path)
         assert same(loaded.checkpoint, made(1))
-        (notice,) = loaded.notices
+        (notice,) = loaded.warnings
         assert str(file) in notice and "stepping back" in notice
     injected(counts.cuts)
 
@@ -261,7 +261,7 @@ def test_a_crash_after_any_write_leaves_the_previous_or_the_new_one(tmp_path, in
         save(folder, old)
         assert len(crash_after(steps, folder, new, half)) == steps
         loaded = load_newest(folder)
-        assert loaded.notices == ()
+        assert loaded.warnings == ()
         seen.append(same(loaded.checkpoint, new))
         assert seen[-1] or same(loaded.checkpoint, old)
         save(folder, made(3))  # the next one tidies up

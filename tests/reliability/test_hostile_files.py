@@ -136,7 +136,7 @@ def test_a_checkpoint_larger_than_memory_is_refused_before_it_is_read(saved):
         load(saved)
 
 
-@pytest.mark.parametrize("flags", [("--hidden", 10**9), ("--hidden", 2**62, 4), ("--delay", 10**12)])
+@pytest.mark.parametrize("flags", [("--hidden", 10**9), ("--hidden", 2**62, 4), ("--num-taps", 10**12)])
 def test_a_run_larger_than_memory_is_refused_before_anything_is_allocated(program, text, tmp_path, flags):
     called = program("train", *TINY, *flags, "--data", text, "--out", tmp_path / "run")
     refused(called, 2, "hidden, batch, chunk: expected sizes that fit into", "GiB of cpu", "lower them")
@@ -158,7 +158,7 @@ def test_settings_in_a_checkpoint_cannot_ask_for_more_than_memory_either(program
 @pytest.mark.parametrize("mixing", [False, True])
 def test_the_size_of_a_stack_is_counted_right(short_text, mixing, cell):
     source = open_source(short_text)
-    settings = config(short_text, "neighbour", mixing=mixing, delay=3, hidden=(5, 4, 7), cell=cell)
+    settings = config(short_text, "neighbour", mixing=mixing, num_taps=3, hidden=(5, 4, 7), cell=cell)
     counted = count_weights(settings, source.observation().size)
     assert counted == sum(parameter.numel() for parameter in build_stack(settings, source).parameters())
 

@@ -11,7 +11,7 @@ import pytest
 from pcrnn.runs.checkpoint import Checkpoint, load
 from pcrnn.runs.checkpoint import load_newest as newest_of
 from pcrnn.runs.folder import RunFolder
-from pcrnn.training.train import Summary, train
+from pcrnn.training.train import TrainResult, train
 from tests.reliability.tiny import config, rows, same
 
 pytestmark = pytest.mark.row(1)
@@ -23,7 +23,7 @@ def settings(text, rule):
 
 
 @pytest.fixture(scope="module")
-def unbroken(short_text, tmp_path_factory) -> dict[str, tuple[Summary, list[Checkpoint]]]:
+def unbroken(short_text, tmp_path_factory) -> dict[str, tuple[TrainResult, list[Checkpoint]]]:
     """A run by each rule that nobody kills, and its checkpoint after every update."""
     runs = {}
     for rule in ("bptt", "dropout-mixing"):
@@ -56,7 +56,7 @@ def test_killed_at_random_times_it_goes_on_bit_for_bit(short_text, tmp_path, unb
             kills += process.exitcode == -signal.SIGKILL
             in_mid_write += any(".tmp-" in path.name for path in folder.checkpoints.iterdir())
             loaded = newest_of(folder.checkpoints)
-            assert loaded.notices == () and loaded.checkpoint.step >= done
+            assert loaded.warnings == () and loaded.checkpoint.step >= done
             done = loaded.checkpoint.step
             assert same(loaded.checkpoint, checkpoints[done - 1])
         assert rows(folder) == rows(whole.folder)

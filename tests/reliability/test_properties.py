@@ -46,9 +46,9 @@ def stacks(draw: st.DrawFn) -> PredictiveStack:
     """Any architecture, in float64; running variances stand still, as the weights do."""
     torch.manual_seed(draw(st.integers(0, 999)))
     sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    delay, mixing, cell = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.sampled_from(list(CELLS)))
+    num_taps, mixing, cell = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.sampled_from(list(CELLS)))
     wiring = draw(st.sampled_from(WIRINGS))
-    stack = PredictiveStack(Categorical(SYMBOLS), sizes, delay=delay, mixing=mixing, cell=cell, **wiring).double()
+    stack = PredictiveStack(Categorical(SYMBOLS), sizes, num_taps=num_taps, mixing=mixing, cell=cell, **wiring).double()
     for part in stack.modules():
         if isinstance(part, RunningVariance):
             part.rate = 0.0
@@ -139,8 +139,8 @@ def test_what_goes_in_comes_out_in_the_same_dtype_on_the_same_device_and_is_left
         st.sampled_from([torch.float32, torch.float64, torch.bfloat16]), st.integers(1, 4), st.integers(1, 5),
         st.integers(1, 3), st.booleans(), st.booleans(),
     )  # fmt: skip
-    def holds(dtype, width, steps, delay, mixing, batched):
-        layer = PredictiveLayer(width, 3, observation=Gaussian(width), delay=delay, mixing=mixing).to(dtype)
+    def holds(dtype, width, steps, num_taps, mixing, batched):
+        layer = PredictiveLayer(width, 3, observation=Gaussian(width), num_taps=num_taps, mixing=mixing).to(dtype)
         x = torch.randn(*([2] if batched else []), steps, width).to(dtype)
         kept = x.clone()
         output, state = layer(x)
@@ -282,8 +282,9 @@ def test_any_bytes_in_place_of_a_file_are_noticed(tmp_path, counts, injected):
 
 
 FLAGS = [
-    "--hidden", "--delay", "--credit", "--hops", "--trace", "--feedback", "--auxiliary", "--chunk", "--batch", "--lr",
-    "--weight-decay", "--betas", "--dropout", "--warmup", "--clip", "--seed", "--device", "--precision", "--log-every",
+    "--hidden", "--num-taps", "--credit", "--hops", "--trace", "--feedback", "--auxiliary", "--chunk", "--batch",
+    "--lr", "--weight-decay", "--betas", "--dropout", "--warmup", "--clip", "--seed", "--device", "--precision",
+    "--log-every",
     "--evaluate-every", "--checkpoint-every", "--keep-last", "--rule", "--tokens", "--data", "--out", "--resume",
     "--config", "--start", "--length", "--smooth", "--prompt", "--temperature", "--mixing", "--no-mixing",
     "--tensorboard", "--help", "--cuda-graph", "--no-plots", "--", "-h", "--nonsense",

@@ -10,7 +10,7 @@ from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError
 from pcrnn.runs.checkpoint import load_newest
 from pcrnn.runs.folder import RunFolder
-from pcrnn.training.train import Reporter, Trainer, train
+from pcrnn.training.train import Callback, Trainer, train
 from tests.reliability.tiny import RULES, StopAt, cells, config, newest, rows, same
 
 pytestmark = pytest.mark.row(6)
@@ -30,7 +30,7 @@ def test_stopped_and_resumed_equals_unbroken_bit_for_bit(short_text, tmp_path, u
     whole = unbroken[rule]
     for stop in range(20) if counts.stops == 20 else [0, 1, 4, 5, 6, 7, 11, 19][: counts.stops]:
         folder = tmp_path / f"stop-{stop}"
-        broken = train(config(short_text, rule), folder, report=StopAt(stop))
+        broken = train(config(short_text, rule), folder, callback=StopAt(stop))
         assert (broken.step, broken.finished, broken.valid) == (stop, False, None)
         torch.manual_seed(99)  # another process has another random state
         resumed = train(config(short_text, rule), folder, resume=True)
@@ -49,7 +49,7 @@ def test_a_checkpoint_holds_the_carried_state_the_traces_and_both_moments(unbrok
 
 
 def test_rows_after_the_checkpoint_are_dropped_on_resume(short_text, tmp_path, unbroken):
-    train(config(short_text, "bptt"), tmp_path, report=StopAt(7))
+    train(config(short_text, "bptt"), tmp_path, callback=StopAt(7))
     run = RunFolder(tmp_path)
     with run.metrics_jsonl.open("a") as file:
         file.write(json.dumps({"step": 8, "loss": 9.0}) + "\n" + '{"step": 9, "lo')  # killed in mid-line
@@ -61,25 +61,25 @@ def test_rows_after_the_checkpoint_are_dropped_on_resume(short_text, tmp_path, u
 
 
 def test_a_damaged_newest_checkpoint_is_stepped_back_from_and_said(short_text, tmp_path, unbroken):
-    class Listening(Reporter):
-        notices: tuple[str, ...] = ()
+    class Listening(Callback):
+        warnings: tuple[str, ...] = ()
 
-        def notice(self, message: str) -> None:
-            self.notices += (message,)
+        def warn(self, message: str) -> None:
+            self.warnings += (message,)
 
     kept = config(short_text, "neighbour", checkpoint_every=3, keep_last=9)
-    train(kept, tmp_path, report=StopAt(8))
+    train(kept, tmp_path, callback=StopAt(8))
     (tmp_path / "checkpoints" / "step_8" / "trainer.safetensors").write_bytes(b"")
-    report = Listening()
-    resumed = train(kept, tmp_path, resume=True, report=report)
-    assert len(report.notices) == 1 and "step_8" in report.notices[0] and "stepping back" in report.notices[0]
+    callback = Listening()
+    resumed = train(kept, tmp_path, resume=True, callback=callback)
+    assert len(callback.warnings) == 1 and "step_8" in callback.warnings[0] and "stepping back" in callback.warnings[0]
     assert rows(resumed.folder) == rows(unbroken["neighbour"].folder)
 
 
 @pytest.mark.row(9)
 def test_another_architecture_is_one_error_that_lists_every_tensor(short_text, tmp_path):
     """The settings are compared first; this is what stands behind them."""
-    train(config(short_text, "neighbour"), tmp_path, report=StopAt(2))
+    train(config(short_text, "neighbour"), tmp_path, callback=StopAt(2))
     loaded = load_newest(tmp_path / "checkpoints")
     other = Trainer(replace(config(short_text, "neighbour"), hidden=(5, 3)), open_source(str(short_text)))
     before = {name: tensor.clone() for name, tensor in other.stack.state_dict().items()}

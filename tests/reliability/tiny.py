@@ -9,7 +9,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.runs.checkpoint import Checkpoint, load_newest
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import columns
-from pcrnn.training.train import Reporter, Summary
+from pcrnn.training.train import Callback, TrainResult
 
 TIMING = {"seconds", "tokens_per_second"}
 RULES = {
@@ -26,7 +26,7 @@ RULES = {
 }
 
 
-class StopAt(Reporter):
+class StopAt(Callback):
     """Asks the run to stop before update `step`."""
 
     def __init__(self, step: int) -> None:
@@ -54,7 +54,7 @@ def same(first: Checkpoint, second: Checkpoint) -> bool:
     return first.step == second.step
 
 
-def newest(summary: Summary) -> Checkpoint:
+def newest(summary: TrainResult) -> Checkpoint:
     """The checkpoint a run ended with."""
     checkpoint = load_newest(summary.folder.checkpoints).checkpoint
     assert checkpoint.step == summary.step

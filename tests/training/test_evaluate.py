@@ -12,7 +12,7 @@ def test_lanes_continue_what_came_before_them():
     torch.manual_seed(0)
     letters = torch.randint(4, (8000,)).tolist()
     source = TextSource("".join("abcd"[i] for i in letters))
-    stack = PredictiveStack(Categorical(4), (6, 5), longest=4.0).double()
+    stack = PredictiveStack(Categorical(4), (6, 5), max_time_constant=4.0).double()
     train, valid = source.sequence("train"), source.sequence("valid")
     activity, _ = stack.observe(torch.cat([train[-WARM_UP:], valid]).unsqueeze(0))
     whole = activity.surprise[:, 0, WARM_UP + 1 :].mean(1)

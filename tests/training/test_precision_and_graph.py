@@ -42,7 +42,7 @@ def test_a_cuda_graph_is_refused_on_the_cpu(tmp_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens where a capture fails")
 def test_where_the_capture_fails_every_update_is_made_all_the_same(monkeypatch):
-    seen, notices = [], []
+    seen, warnings = [], []
 
     def fail(*_):
         raise RuntimeError("no capture here\nand details")
@@ -50,8 +50,8 @@ def test_where_the_capture_fails_every_update_is_made_all_the_same(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", fail)
-    update = GraphedUpdate(lambda x: seen.append(int(x)), notices.append)
+    update = GraphedUpdate(lambda x: seen.append(int(x)), warnings.append)
     for step in range(WARM_UP + 3):
         update(torch.tensor(step))
     assert seen == list(range(WARM_UP + 3))
-    assert notices == ["no CUDA graph, going on without: no capture here"]
+    assert warnings == ["no CUDA graph, going on without: no capture here"]

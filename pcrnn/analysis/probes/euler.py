@@ -51,7 +51,7 @@ class EulerConvergence(NamedTuple):
             for layer in range(self.error.shape[1])
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         orders = ", ".join(f"{order:.3f}" for order in self.order.tolist())
         agree = all(0.9 <= order <= 1.1 for order in self.order.tolist())
@@ -144,7 +144,7 @@ def _still(copy: PredictiveStack, statistic: Tensor, potentials: list[Tensor]) -
     """The stack where these potentials and the statistic have stood still for as long as its delay lines reach."""
     state = copy.initial_state(len(statistic))
     state = StackState(tuple(each._replace(cell=v) for each, v in zip(state.layers, potentials, strict=True)))
-    steps = max(layer.delay for layer in copy.layers) + 1  # the first compares with a time before
+    steps = max(layer.num_taps for layer in copy.layers) + 1  # the first compares with a time before
     with _step(copy, 0.0):
         return copy.observe(statistic.unsqueeze(1).expand(-1, steps, -1), state)
 

@@ -51,7 +51,7 @@ class FrequencyResponse(NamedTuple):
             for layer in range(self.gain.shape[1])
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         known = {layer: value for layer, value in enumerate(self.half_power.tolist(), 1) if not math.isnan(value)}
         if not known:

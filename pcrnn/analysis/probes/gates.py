@@ -40,7 +40,7 @@ class GatePassage(NamedTuple):
             for below, (o, i) in enumerate(zip(self.output_gate, self.input_gate, strict=True), 1)
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         return "\n".join(
             f"layer {row['border'].replace('-', ' to ')}: {row['o i']:.0%} of a signal passes both gates; "

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pcrnn.nn.connections import Skip
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import Chunk, PredictiveStack, Sent, message
+from pcrnn.nn.stack import Chunk, Message, PredictiveStack, assemble_message
 
 if TYPE_CHECKING:
     from learning_rules import Rule  # a probe is handed its rules: it stands below them
@@ -50,7 +50,7 @@ class GradientNorms(NamedTuple):
             for name, norms in zip(self.settings, self.bottom.tolist(), strict=True)
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         lines = []
         for name, norms in zip(self.settings, self.bottom.tolist(), strict=True):
@@ -75,7 +75,7 @@ class LagNorms(NamedTuple):
             for layer, column in enumerate(norms.T.tolist(), 1)
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         lines = []
         for name, norms in zip(self.rules, self.norms, strict=True):
@@ -135,7 +135,7 @@ def of_plain(
             (units,) * depth,
             target=deepcopy(observation),
             cell=cell,
-            delay=1,
+            num_taps=1,
             skip=skip,
         ).double()
         with torch.enable_grad():
@@ -184,10 +184,10 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
     """
     assert stack.prior is not None
     seen = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
-    sent, losses, weight = [Sent(seen, None)], [], chunk.weights(seen.dtype)
-    for layer, heard in zip(stack.layers, stack.wiring, strict=True):
-        activity, _ = layer.observe(message(heard, sent))
-        sent.append(Sent(None, activity.output))
+    sent, losses, weight = [Message(seen, None)], [], chunk.weights(seen.dtype)
+    for layer, heard in zip(stack.layers, stack.connections, strict=True):
+        activity, _ = layer.observe(assemble_message(heard, sent))
+        sent.append(Message(None, activity.output))
         _, surprise = layer.observation.prediction_error(activity.expectation, chunk.targets)
         losses.append((surprise * weight).sum())
     return torch.stack(losses)

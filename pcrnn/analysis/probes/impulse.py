@@ -44,7 +44,7 @@ class ImpulseResponse(NamedTuple):
             for layer, accumulates in enumerate(self.accumulating.tolist(), 1)
         ]
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         said = [f"layer {row['layer']} is {row['is']}" for row in self.table()]
         return (

@@ -43,7 +43,7 @@ class Linearised(NamedTuple):
             rows.append({"layer": layer or "all", **_mode(complex(mine[0])), "modes": len(mine)})
         return rows
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         fixed = "a fixed point" if self.residual <= _FIXED else "a point that is not fixed"
         return f"near {fixed} (|F(z) - z| is {self.residual:.1e}) the stack is {self.verdict()}"
@@ -162,10 +162,10 @@ def fixed_point(system: System, z: Tensor, *, relax: int = 256, rounds: int = 10
 def _eigenvalues(matrix: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     """Eigenvalues, largest first, and the layer of each; layers that nothing above reaches have their own block."""
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    parted = all(not matrix[:start, start:].any() for start in starts[1:])
-    blocks = [matrix] if not parted else [matrix[a : a + n, a : a + n] for a, n in zip(starts, sizes, strict=True)]
+    by_block = all(not matrix[:start, start:].any() for start in starts[1:])
+    blocks = [matrix] if not by_block else [matrix[a : a + n, a : a + n] for a, n in zip(starts, sizes, strict=True)]
     found = [torch.linalg.eigvals(block) for block in blocks]
-    names = [torch.full((len(each),), i if parted else 0) for i, each in enumerate(found, 1)]
+    names = [torch.full((len(each),), i if by_block else 0) for i, each in enumerate(found, 1)]
     values, layer = torch.cat(found), torch.cat(names)
     order = values.abs().argsort(descending=True, stable=True)
     return values[order], layer[order]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pcrnn.nn.connections import Skip, blocks, heard_levels
+from pcrnn.nn.connections import Skip, blocks, source_levels
 from pcrnn.nn.stack import PredictiveStack
 
 
@@ -24,7 +24,7 @@ def gradient_paths(depth: int, skip: Skip = "every-other") -> int:
     if depth < 1:
         raise ValueError(f"gradient_paths: expected at least 1 layer, got {depth}")
     wiring = blocks(skip, 1, (1,) * depth)
-    return _count([[level - 1 for level in heard_levels(heard) if level] for heard in wiring])
+    return _count([[level - 1 for level in source_levels(heard) if level] for heard in wiring])
 
 
 def counted_paths(stack: PredictiveStack) -> int:

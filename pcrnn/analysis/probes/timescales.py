@@ -38,7 +38,7 @@ class Timescales(NamedTuple):
             rows.append(row)
         return rows
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """What the numbers mean."""
         medians = [row["states, median"] for row in self.table()]
         shown = ", ".join(f"{value:.3g}" for value in medians)

@@ -17,7 +17,7 @@ from pcrnn.training.parallel.team import Team as Team
 
 
 @contextmanager
-def joined(config: TrainConfig) -> Iterator[Team]:
+def join(config: TrainConfig) -> Iterator[Team]:
     """The ranks of this run while the block runs: one that is alone, or this process's place among several.
 
     Raises UsageError where `config.parallel` and the way the program was started do not go together.

@@ -46,7 +46,7 @@ class DataTeam(Ranks):
     def lanes(self, batch: int) -> slice:
         return slice(self.rank * self.share, (self.rank + 1) * self.share)
 
-    def takes(self, stack: PredictiveStack, rule: Rule) -> Rule:
+    def shard_model(self, stack: PredictiveStack, rule: Rule) -> Rule:
         inside = {parameter for layer in stack.layers for parameter in layer.parameters()}
         rest = [parameter for parameter in stack.parameters() if parameter not in inside]
         self.buffers = {layer: _gradient_buffer(layer.parameters()) for layer in stack.layers}
@@ -58,17 +58,17 @@ class DataTeam(Ranks):
         self.of_lanes = {name for name in one if one[name].shape != two[name].shape}
         return rule
 
-    def agrees_to_stop(self, asked: bool) -> bool:
+    def sync_should_stop(self, asked: bool) -> bool:
         flag = torch.tensor([float(asked)])
         with talking():
             dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
     @property
-    def learned(self) -> Hook:
+    def grad_hook(self) -> Hook:
         return lambda layer: self._send(layer, self.buffers[layer])
 
-    def joined(self, seen: Tensor) -> Tensor:
+    def all_reduce(self, seen: Tensor) -> Tensor:
         rest = torch.cat([self.buffers[None], *self.variances, seen])
         self._send(None, rest)
         for part, buffer in self.buffers.items():
@@ -92,12 +92,12 @@ class DataTeam(Ranks):
                 "start all ranks with the same versions on machines of one kind"
             )
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         found = self.gathered({name: tensor for name, tensor in tensors.items() if name in self.of_lanes})
         joined = {name: torch.cat([own[name] for own in found]) for name in (found[0] if found else ())}
         return tensors | joined
 
-    def own(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def shard_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         mine = self.lanes(self.share * self.size)
         return {name: tensor[mine] if name in self.of_lanes else tensor for name, tensor in tensors.items()}
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from learning_rules import Local, LocalCarry, Result, Rule
 from learning_rules.layerwise import Rising, climb, sense
 from learning_rules.local import Trace
-from learning_rules.rule import Hook, Learner, LearnerState, unheard
+from learning_rules.rule import Hook, Learner, LearnerState, no_op
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
@@ -83,7 +83,7 @@ class LayerTeam(Ranks):
         """Whether this rank holds the top layer."""
         return self.rank == self.size - 1
 
-    def takes(self, stack: PredictiveStack, rule: Rule) -> Rule:
+    def shard_model(self, stack: PredictiveStack, rule: Rule) -> Rule:
         if not isinstance(rule, Local) or not rule.in_one_sweep(stack):
             raise UsageError(
                 "parallel: expected, with layers, a rule by which nothing comes down: --rule local --credit layer, "
@@ -94,14 +94,14 @@ class LayerTeam(Ranks):
         self.shares = shares(costs, self.size)
         for index, layer in enumerate(stack.layers):
             layer.requires_grad_(index in self.shares[self.rank])
-        stack.sensory.requires_grad_(self.leads)
+        stack.sensory.requires_grad_(self.is_main)
         return LayerShare(rule, self)
 
-    def agrees_to_stop(self, asked: bool) -> bool:
+    def sync_should_stop(self, asked: bool) -> bool:
         """As the leader was asked: the word goes up with the chunk, so that nobody waits for those above."""
         return bool(self.passed_up(torch.tensor([float(asked)])))
 
-    def restarts(self, stack: PredictiveStack) -> None:
+    def on_restart(self, stack: PredictiveStack) -> None:
         with torch.no_grad():
             stack.base.eta.copy_(self.passed_up(stack.base.eta.detach()))
 
@@ -111,24 +111,24 @@ class LayerTeam(Ranks):
             dist.reduce(window, 0)
         return window
 
-    def collects(self, stack: PredictiveStack) -> None:
-        whole = self.whole(stack.state_dict())
-        if self.leads:
+    def gather_weights(self, stack: PredictiveStack) -> None:
+        whole = self.gather_state(stack.state_dict())
+        if self.is_main:
             stack.load_state_dict(whole)
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         mine = {name: tensor for name, tensor in tensors.items() if self._owner(name) == self.rank}
         found = self.gathered(mine)
         window = {"window": self.total(tensors["window"])} if "window" in tensors else {}
         merged = {name: tensor for own in found for name, tensor in own.items()}
         return tensors | merged | window
 
-    def own(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def shard_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         mine = dict(tensors)
         for name, tensor in tensors.items():
             if name.startswith("carry.traces.") and self._owner(name) != self.rank:
                 mine[name] = tensor[:0]
-        if "window" in tensors and not self.leads:  # the leader goes on with the sums of all
+        if "window" in tensors and not self.is_main:  # the leader goes on with the sums of all
             mine["window"] = torch.zeros_like(tensors["window"])
         return mine
 
@@ -153,7 +153,7 @@ class LayerTeam(Ranks):
 
     def passed_up(self, own: Tensor) -> Tensor:
         """The leader's tensor, handed from rank to rank."""
-        if not self.leads:
+        if not self.is_main:
             (own,) = self.receives(own.shape, like=own)
         if not self.top:
             self.sends(own)
@@ -169,12 +169,12 @@ class LayerShare:
     """The local rule on one rank's layers; what it says of other layers is zero."""
 
     def __init__(self, rule: Local, team: LayerTeam) -> None:
-        self.rule, self.team, self.own = rule, team, team.shares[team.rank]
+        self.rule, self.team, self.shard_state = rule, team, team.shares[team.rank]
 
     def init(self, learner: Learner, batch_size: int) -> LocalCarry:
         """Traces of the own layers; empty ones, which take no memory, for the others."""
         empty = self.rule.init(learner, 0)
-        lanes = [batch_size if index in self.own else 0 for index in range(len(empty.traces))]
+        lanes = [batch_size if index in self.shard_state else 0 for index in range(len(empty.traces))]
         traces = (
             Trace(*(part.new_zeros(rows, *part.shape[1:]) for part in trace))
             for rows, trace in zip(lanes, empty.traces, strict=True)
@@ -188,25 +188,27 @@ class LayerShare:
         chunk: Chunk,
         state: LearnerState | None,
         carry: LocalCarry,
-        learned: Hook = unheard,
+        on_grad_ready: Hook = no_op,
     ) -> tuple[Result, LearnerState, LocalCarry]:
         """Learn from one chunk as soon as the rank below sends what rises from it, and send on what rises here."""
         assert isinstance(learner, PredictiveStack) and isinstance(state, StackState)
-        own, team, depth = slice(self.own.start, self.own.stop), self.team, len(learner.layers)
+        own, team, depth = slice(self.shard_state.start, self.shard_state.stop), self.team, len(learner.layers)
         layers = list(learner.layers)[own]
         steps, width, size = chunk.targets.shape[:2], layers[0].input_size, learner.observation.size
-        if team.leads:
+        if team.is_main:
             rising, below = sense(learner, chunk, state)
         else:
             rising = Rising(*team.receives((*steps, width), (*steps, size), like=layers[0].weight))
             # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
             below = (0 * rising.message.sum()).expand(steps)
-        climbed = climb(layers, learner.learned(chunk), rising, state.layers[own], carry.traces[own], learned)
+        climbed = climb(
+            layers, learner.without_covariates(chunk), rising, state.layers[own], carry.traces[own], on_grad_ready
+        )
         if not team.top:
             team.sends(*climbed.rising)
         nothing = torch.zeros_like(climbed.surprise[0])
         surprise, state_surprise = [nothing] * (depth + 1), [nothing] * depth
-        surprise[self.own.start : self.own.stop + 1] = [below, *climbed.surprise]
+        surprise[self.shard_state.start : self.shard_state.stop + 1] = [below, *climbed.surprise]
         state_surprise[own] = climbed.state_surprise
         states = list(state.layers)
         states[own] = climbed.state

@@ -93,10 +93,10 @@ class Ranks(Team):
         return local_device(name)
 
     def leader(self, figures: Callable[[], Sequence[float]]) -> list[float]:
-        own = list(figures()) if self.leads else []
+        own = list(figures()) if self.is_main else []
         return [float(number) for number in json.loads(self._told(json.dumps(own).encode()))]
 
-    def same(self, what: str, digest: str) -> None:
+    def assert_same(self, what: str, digest: str) -> None:
         if others := self.differing(bytes.fromhex(digest)):
             raise UsageError(
                 f"parallel: expected the same {what} on every rank, but {named(others)} "
@@ -108,17 +108,17 @@ class Ranks(Team):
         digests = self._from_all(torch.frombuffer(bytearray(digest), dtype=torch.uint8))
         return [rank for rank, one in enumerate(digests) if not torch.equal(one, digests[0])]
 
-    def returns_to(self, folder: Path) -> bool:
-        own = self.leads and _began(folder) and checkpoints.exist(RunFolder(folder).checkpoints)
+    def should_resume(self, folder: Path) -> bool:
+        own = self.is_main and _began(folder) and checkpoints.exist(RunFolder(folder).checkpoints)
         return self._told(bytes([own])) == b"\1"
 
-    def newest(self, folder: Path) -> checkpoints.Loaded:
-        loaded = checkpoints.load_newest(folder) if self.leads else None
+    def load_newest(self, folder: Path) -> checkpoints.Loaded:
+        loaded = checkpoints.load_newest(folder) if self.is_main else None
         path = folder / self._told(loaded.folder.name.encode() if loaded else b"").decode()
         return loaded or checkpoints.Loaded(checkpoints.load(path), path, ())
 
-    def opens(self, path: Path) -> RunFolder:
-        if self.leads and not _began(path):  # else it was killed before its first checkpoint: it begins anew
+    def create_folder(self, path: Path) -> RunFolder:
+        if self.is_main and not _began(path):  # else it was killed before its first checkpoint: it begins anew
             runs.create(path)
             runs.write_json(path / LAUNCH, _launch())
         return RunFolder(path)
@@ -129,7 +129,7 @@ class Ranks(Team):
         packed = torch.frombuffer(bytearray(safetensors.torch.save(plain)), dtype=torch.uint8)
         sizes = self._from_all(torch.tensor([len(packed)]))
         with talking():
-            if not self.leads:
+            if not self.is_main:
                 dist.send(packed, 0)
                 return []
             found = [plain]
@@ -144,8 +144,8 @@ class Ranks(Team):
         size = torch.tensor([len(content)])
         with talking():
             dist.broadcast(size, 0)
-            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.leads else torch.empty(0)
-            buffer = buffer if self.leads else torch.empty(int(size), dtype=torch.uint8)
+            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.is_main else torch.empty(0)
+            buffer = buffer if self.is_main else torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(buffer, 0)
         return buffer.numpy().tobytes()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from learning_rules import Rule
-from learning_rules.rule import Hook, unheard
+from learning_rules.rule import Hook, no_op
 from pcrnn.config import resolve_device
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
@@ -28,7 +28,7 @@ class Team:
     graphs = True  # whether an update can be captured in a CUDA graph
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the rank that writes."""
         return self.rank == 0
 
@@ -42,25 +42,25 @@ class Team:
         """The lanes of the joined batch that this rank reads."""
         return slice(0, batch)
 
-    def takes(self, stack: PredictiveStack, rule: Rule) -> Rule:
+    def shard_model(self, stack: PredictiveStack, rule: Rule) -> Rule:
         """Take this rank's part of a new stack, before its optimiser is made; the rule that learns with it."""
         return rule
 
     # An update
 
-    def agrees_to_stop(self, asked: bool) -> bool:
+    def sync_should_stop(self, asked: bool) -> bool:
         """Before an update: whether all stop here, because one was asked to."""
         return asked
 
-    def restarts(self, stack: PredictiveStack) -> None:
+    def on_restart(self, stack: PredictiveStack) -> None:
         """Before an update whose lanes begin at their front: what a new state begins with is everywhere the same."""
 
     @property
-    def learned(self) -> Hook:
+    def grad_hook(self) -> Hook:
         """Called during an update: the gradient of a layer is complete on this rank, and may travel."""
-        return unheard
+        return no_op
 
-    def joined(self, seen: Tensor) -> Tensor:
+    def all_reduce(self, seen: Tensor) -> Tensor:
         """Wait until gradients and running variances are those of the joined batch; its mean of `seen`, as well."""
         return seen
 
@@ -73,38 +73,38 @@ class Team:
         """Sums of readings over all that ranks saw alone; whole on the leader."""
         return window
 
-    def collects(self, stack: PredictiveStack) -> None:
+    def gather_weights(self, stack: PredictiveStack) -> None:
         """Bring the leader's stack up to date with what other ranks hold."""
 
     def leader(self, figures: Callable[[], Sequence[float]]) -> list[float]:
         """What the leader computes, told to all."""
         return list(figures())
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def gather_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """A checkpoint's tensors for all lanes and layers from those of each rank; whole on the leader."""
         return tensors
 
-    def own(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def shard_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """This rank's part of a checkpoint's tensors; undoes `whole`."""
         return tensors
 
     # The run's folder
 
-    def same(self, what: str, digest: str) -> None:
+    def assert_same(self, what: str, digest: str) -> None:
         """Raise UsageError where another rank has other `what`, of which `digest` tells."""
 
-    def returns_to(self, folder: Path) -> bool:
+    def should_resume(self, folder: Path) -> bool:
         """Whether `folder` holds what this very launch began, and torchrun has started it again."""
         return False
 
-    def newest(self, folder: Path) -> checkpoints.Loaded:
+    def load_newest(self, folder: Path) -> checkpoints.Loaded:
         """The newest good checkpoint; CheckpointError where there is none."""
         return checkpoints.load_newest(folder)
 
-    def opens(self, path: Path) -> RunFolder:
+    def create_folder(self, path: Path) -> RunFolder:
         """Make the folder of a new run."""
         return runs.create(path)
 
-    def locks(self, folder: RunFolder) -> AbstractContextManager[None]:
+    def lock(self, folder: RunFolder) -> AbstractContextManager[None]:
         """Hold a folder for this run."""
-        return folder.locked() if self.leads else nullcontext()
+        return folder.locked() if self.is_main else nullcontext()

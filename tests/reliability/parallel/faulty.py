@@ -61,7 +61,7 @@ def poisoned(rank: int, layer: int) -> Callable[[Trainer], None]:
 
 def other_settings(trainer: Trainer) -> None:
     """Rank 1 was started with another learning rate."""
-    trainer.team.same("settings and data", f"{trainer.team.rank:064x}")
+    trainer.team.assert_same("settings and data", f"{trainer.team.rank:064x}")
 
 
 def lost(trainer: Trainer) -> None:

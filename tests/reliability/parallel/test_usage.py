@@ -12,7 +12,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import read_metrics
-from pcrnn.training.parallel import joined
+from pcrnn.training.parallel import join
 from pcrnn.training.parallel.layers import LayerTeam, shares
 from pcrnn.training.parallel.ranks import LAUNCH, connected
 from pcrnn.training.train import train
@@ -110,7 +110,7 @@ def test_one_rank_is_bitwise_one_process(text, tmp_path, launched, parallel):
 def test_a_launch_goes_on_with_the_run_that_it_began(text, tmp_path, launched, checkpoints):
     out = tmp_path / "run"
     config = settings(text, parallel="data")
-    train(config, out, report=StopAt(3))
+    train(config, out, callback=StopAt(3))
     if not checkpoints:  # killed before it wrote one
         for path in (out / "checkpoints").rglob("*.*"):
             path.unlink()
@@ -123,7 +123,7 @@ def test_a_launch_goes_on_with_the_run_that_it_began(text, tmp_path, launched, c
 def test_a_launch_refuses_the_folder_of_another(text, tmp_path, launched):
     out = tmp_path / "run"
     config = settings(text, parallel="data")
-    train(config, out, report=StopAt(3))
+    train(config, out, callback=StopAt(3))
     launched("second")
     for _ in range(2):  # torchrun starts it again: it is refused once more
         with pytest.raises(UsageError, match="expected a new or empty folder for the run"):
@@ -134,26 +134,26 @@ def test_a_launch_refuses_the_folder_of_another(text, tmp_path, launched):
 def test_without_a_run_id_the_agent_tells_launches_apart(text, tmp_path, launched, monkeypatch):
     launched("none")
     config = settings(text, parallel="data")
-    train(config, tmp_path, report=StopAt(3))
+    train(config, tmp_path, callback=StopAt(3))
     _, number, _ = json.loads((tmp_path / LAUNCH).read_text())["agent"].rsplit(":", 2)
     assert number == str(os.getppid())
-    assert train(config, tmp_path, report=StopAt(1)).step == 4
+    assert train(config, tmp_path, callback=StopAt(1)).step == 4
     monkeypatch.setattr(os, "getppid", os.getpid)
     with pytest.raises(UsageError, match="expected a new or empty folder for the run"):
         train(config, tmp_path)
 
 
 def test_going_on_in_another_way_is_allowed(text, tmp_path, launched):
-    train(settings(text, parallel="data"), tmp_path / "run", report=StopAt(2))
-    train(settings(text, parallel="layers"), tmp_path / "run", resume=True, report=StopAt(2))
+    train(settings(text, parallel="data"), tmp_path / "run", callback=StopAt(2))
+    train(settings(text, parallel="layers"), tmp_path / "run", resume=True, callback=StopAt(2))
     train(settings(text), tmp_path / "run", resume=True)
     train(settings(text), tmp_path / "alone")
     check_same(tmp_path / "run", tmp_path / "alone")
 
 
 def test_the_team_is_alone_without_parallel(text):
-    with joined(settings(text)) as team:
-        assert (team.rank, team.size, team.leads, team.agrees_to_stop(True)) == (0, 1, True, True)
+    with join(settings(text)) as team:
+        assert (team.rank, team.size, team.is_main, team.sync_should_stop(True)) == (0, 1, True, True)
 
 
 def test_what_ranks_tell_each_other_at_a_start_is_not_found_by_the_next(launched, monkeypatch):

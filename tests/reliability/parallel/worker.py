@@ -22,18 +22,18 @@ def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trai
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     trainer = Trainer(config, open_source(config.data), team=team)
-    trainer.source.unpacked = doubled(trainer.source.unpacked)
+    trainer.source.to_observations = doubled(trainer.source.to_observations)
     trainer.lanes = trainer.source.lanes(config.batch, config.chunk)
     for _ in range(config.steps):
         trainer.update()
     team = trainer.team
     weights = {name: tensor.clone() for name, tensor in trainer.stack.state_dict().items()}
     carried = trainer._carried() | trainer._optimiser_memory() | trainer._random_state()
-    whole = {k: t.contiguous().clone() for k, t in (team.whole(weights) | team.whole(carried)).items()}
+    whole = {k: t.contiguous().clone() for k, t in (team.gather_state(weights) | team.gather_state(carried)).items()}
     row, valid = trainer.row(), trainer.evaluate()
     folder.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(weights, folder / f"rank_{team.rank}.safetensors")
-    if team.leads:
+    if team.is_main:
         safetensors.torch.save_file(whole, folder / "whole.safetensors")
         (folder / "row.json").write_text(json.dumps({"row": row, "valid": valid}))
     return trainer

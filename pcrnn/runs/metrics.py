@@ -1,0 +1,149 @@
+"""The metrics of a run: a row every few updates, as JSON lines for programs and CSV for people and spreadsheets."""
+
+import csv
+import io
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.runs.folder import RunFolder, replace_file, unwritable
+
+Row = dict[str, float]
+
+
+def measured(layers: int) -> list[str]:
+    """Names of what is measured at every update, in nats but for the norms; a row has their means."""
+    return [
+        "loss",  # surprise of the top level
+        *(f"surprise_{level}" for level in range(layers + 1)),
+        *(f"state_surprise_{layer}" for layer in range(1, layers + 1)),
+        *(f"gradient_norm_{layer}" for layer in range(1, layers + 1)),  # before clipping
+    ]
+
+
+def columns(layers: int) -> list[str]:
+    """Names of the metrics of a run, in the order of the table."""
+    return [
+        "step",  # updates done
+        "tokens",  # symbols or time steps learned from
+        "seconds",  # spent learning
+        "tokens_per_second",
+        "learning_rate",  # of the last update
+        "metric",  # the loss in the unit of the data, such as bits/char
+        *measured(layers),
+        "valid_metric",
+        *(f"valid_surprise_{level}" for level in range(layers + 1)),  # nats
+    ]
+
+
+class MetricsWriter:
+    """Appends rows to metrics.jsonl and metrics.csv, and to TensorBoard's files when asked.
+
+    Rows after `last_step` go first: they were written after the checkpoint that the run goes on from.
+    """
+
+    def __init__(self, run: RunFolder, layers: int, *, last_step: int = 0, tensorboard: bool = False) -> None:
+        self._folder = run.path
+        self._board = _summary_writer(run.path / "tensorboard", last_step) if tensorboard else None
+        rows = [row for row in _rows(run.metrics_jsonl) if row["step"] <= last_step]
+        try:
+            self._jsonl = _reopened(run.metrics_jsonl, "".join(map(_json_line, rows)))
+            self._csv = _reopened(run.metrics_csv, _csv_text(columns(layers), rows))
+        except OSError as error:
+            raise unwritable(run.path, error) from None
+        self._table = _table(self._csv, columns(layers))
+
+    def write(self, row: Row) -> None:
+        """Append one row; a column it lacks is an empty cell of the CSV file."""
+        self._append(row)
+        if self._board is not None:
+            for name, value in row.items():
+                self._board.add_scalar(name, value, row["step"])
+
+    def sync(self) -> None:
+        """Wait until the rows are on the disk, so that no checkpoint is ahead of its metrics."""
+        try:
+            for file in (self._jsonl, self._csv):
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._jsonl, self._csv, self._board):
+            if file is not None:
+                file.close()
+
+    def _append(self, row: Row) -> None:
+        try:
+            self._jsonl.write(_json_line(row))
+            self._table.writerow(row)
+            self._jsonl.flush()
+            self._csv.flush()
+        except OSError as error:
+            raise unwritable(self._folder, error) from None
+
+
+def read_metrics(run: RunFolder) -> list[Row]:
+    """The rows of a run's metrics; CheckpointError when they are missing or damaged."""
+    if not run.metrics_jsonl.is_file():
+        raise CheckpointError(f"{run.metrics_jsonl}: expected the metrics of a run, found no such file")
+    return _rows(run.metrics_jsonl)
+
+
+def _rows(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl file, none if there is no file; a last line cut by a kill is not one."""
+    if not path.is_file():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not (isinstance(row, dict) and "step" in row and all(type(value) in (int, float) for value in row.values())):
+            came = line[:40].decode("utf-8", "replace")
+            raise CheckpointError(
+                f"{path}:{number}: expected a JSON object of numbers, among them step, got {came!r}; remove the line"
+            )
+        rows.append(row)
+    return rows
+
+
+def _reopened(path: Path, text: str) -> IO[str]:
+    """Put `text` in place of the file at once, and open it to append."""
+    replace_file(path, text)
+    return path.open("a", encoding="utf-8", newline="")
+
+
+def _json_line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _csv_text(names: list[str], rows: list[Row]) -> str:
+    text = io.StringIO(newline="")
+    table = _table(text, names)
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def _table(file: IO[str], names: list[str]) -> "csv.DictWriter[str]":
+    return csv.DictWriter(file, names, restval="", extrasaction="ignore", lineterminator="\n")
+
+
+def require_tensorboard() -> None:
+    """Raises UsageError where the package is not installed."""
+    if find_spec("tensorboard") is None:
+        raise UsageError("tensorboard: expected the package tensorboard; pip install tensorboard")
+
+
+def _summary_writer(folder: Path, last_step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=last_step + 1)
