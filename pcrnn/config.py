@@ -22,22 +22,20 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Every choice of a training run; `TrainConfig()` is the default run.
-
-    Raises UsageError for a value of the wrong type or range: the field, what was expected, what came.
-
-    >>> TrainConfig(hidden=[64, 64], steps=100).hidden
-    (64, 64)
-    """
+class DataConfig:
+    """What is learned."""
 
     data: str = "pydoc"
     """`pydoc` (Python's language reference) or a file: .csv, .npy, .parquet series; .fa(.gz) genome; .mid music; .npz
     labelled sequences; else text."""
     tokens: Literal["characters", "bytes"] = "characters"
     """What one symbol of a text is."""
-    rule: Literal["local", "bptt"] = "local"
-    """`local`: every layer learns from errors near it; `bptt`: the same stack, trained end to end."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The stack."""
+
     hidden: tuple[int, ...] = (256, 256, 256)
     """Units of each layer, bottom first."""
     cell: Literal["gated", "rotating", "leaky", "rnn", "lstm", "gru"] = "gated"
@@ -57,36 +55,36 @@ class TrainConfig:
     """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
     inference_steps: int = 0
     """How often each state is corrected by what comes before the next one is foretold from it; 0 never corrects."""
-    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "cascade"
-    """Local rule: whose error a layer learns from."""
-    hops: int | None = None
-    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 `neighbour`."""
-    trace: Literal["exact", "chunk", "none"] = "exact"
-    """Local rule: eligibility carried across chunks, kept inside a chunk, or left out."""
-    feedback: Literal["symmetric", "random"] = "symmetric"
-    """Local rule: errors come back through the readout's transpose or through a fixed random matrix."""
-    auxiliary: float = 0.0
-    """bptt: weight of the lower levels' surprise in the loss."""
-    gate_coordination: float = 0.0
-    """Cell lstm: weight of the penalty on a layer's output gate and the next layer's input gate both being closed."""
-    chunk: int = 128
-    """Time steps between two updates."""
-    batch: int = 32
-    """Sequences read side by side."""
-    steps: int = 360
-    """Updates in all."""
+    dropout: float = 0.0
+    """Share of every message that the layer above does not hear while it learns; for small data sets."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How gradients become updates: AdamW, a linear warm-up and a cosine, clipping."""
+
     lr: float = 3e-3
     """Learning rate after the warm-up; it then falls along a cosine to 5 %."""
     weight_decay: float = 0.01
     """Decay of the weight matrices (AdamW); biases and scales never decay."""
     betas: tuple[float, float] = (0.9, 0.99)
     """AdamW's averaging constants of gradient and squared gradient."""
-    dropout: float = 0.0
-    """Share of every message that the layer above does not hear while it learns; for small data sets."""
     warmup: int = 50
     """Updates over which the learning rate rises linearly."""
     clip: float = 1.0
     """Largest gradient norm, of each layer for the local rule and of the stack for bptt; 0 never clips."""
+    steps: int = 360
+    """Updates in all."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: how data is read, where it is computed, what is written."""
+
+    chunk: int = 128
+    """Time steps between two updates."""
+    batch: int = 32
+    """Sequences read side by side."""
     seed: int = 0
     """Seed of the initial weights."""
     device: str = "auto"
@@ -107,6 +105,32 @@ class TrainConfig:
     """Checkpoints to keep."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too (needs the package tensorboard)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig, ModelConfig, OptimiserConfig, RunConfig):
+    """Every choice of a training run; `TrainConfig()` is the default run.
+
+    Raises UsageError for a value of the wrong type or range: the field, what was expected, what came.
+
+    >>> TrainConfig(hidden=[64, 64], steps=100).hidden
+    (64, 64)
+    """
+
+    rule: Literal["local", "bptt"] = "local"
+    """`local`: every layer learns from errors near it; `bptt`: the same stack, trained end to end."""
+    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "cascade"
+    """Local rule: whose error a layer learns from."""
+    hops: int | None = None
+    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 `neighbour`."""
+    trace: Literal["exact", "chunk", "none"] = "exact"
+    """Local rule: eligibility carried across chunks, kept inside a chunk, or left out."""
+    feedback: Literal["symmetric", "random"] = "symmetric"
+    """Local rule: errors come back through the readout's transpose or through a fixed random matrix."""
+    auxiliary: float = 0.0
+    """bptt: weight of the lower levels' surprise in the loss."""
+    gate_coordination: float = 0.0
+    """Cell lstm: weight of the penalty on a layer's output gate and the next layer's input gate both being closed."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
