@@ -1,4 +1,4 @@
-"""What a person asks of a suite, and the suites there are, loaded only when asked for."""
+"""The table of suites, loaded only when asked for, and what a request asks of one."""
 
 import importlib
 from collections.abc import Callable, Iterable
@@ -6,34 +6,106 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from comparisons import record
 from pcrnn.errors import UsageError
 
-SUITES: dict[str, str] = {
-    "quality": "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
-    "applications": "music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
-    "depth": "the distance to BPTT over depth and length of training, at equal parameters",
-    "chunks": "exact traces at small chunks against BPTT truncated to the same chunk",
-    "curves": "held-out score of every rule along training, against updates and against their time",
-    "equal_time": "held-out score of every rule in the time of BPTT's updates",
-    "cost": "multiply-adds and numbers between layers, a step of every rule",
-    "memory": "peak memory and tokens a second against the length of the sequence",
-    "speed": "tokens a second over batch, width, depth and threads",
-    "long_lags": "what exact traces buy: copy memory and adding, at a fixed chunk",
-    "alignment": "cosine and norm of each rule's gradient against BPTT's, layer by layer",
-    "inference_cost": "gradients by inference iterations against local credit: cosine and time",
-    "online": "a stream that changes: bits over time and recovery after the switch",
-    "ops": "time of every op against its naive form, and of a whole update against BPTT",
-    "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
-    "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
-    "foretold": "what layers know of their next state: plain, with top-down expectations, with inference steps",
-    "tracking": "iterative inference against the Kalman filter: error over the number of steps",
-    "latency": "microseconds from a symbol to the expectation of the next",
+from . import record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A suite of the table.
+
+    Args:
+        path: its module, below this package; after a colon, the object in it that has `run`.
+        about: what it measures.
+        flags: those of --data, --only and --seeds that it has a use for.
+    """
+
+    path: str
+    about: str
+    flags: tuple[str, ...] = ("--seeds",)
+
+
+SUITES: dict[str, Entry] = {
+    "quality": Entry(
+        path="quality.quality",
+        about="held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
+        flags=("--data", "--only", "--seeds"),
+    ),
+    "applications": Entry(
+        path="quality.applications",
+        about="music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
+        flags=("--data", "--only", "--seeds"),
+    ),
+    "depth": Entry(
+        path="quality.axes:DEPTH",
+        about="the distance to BPTT over depth and length of training, at equal parameters",
+        flags=("--data", "--only", "--seeds"),
+    ),
+    "chunks": Entry(
+        path="quality.axes:CHUNKS",
+        about="exact traces at small chunks against BPTT truncated to the same chunk",
+        flags=("--data", "--only", "--seeds"),
+    ),
+    "curves": Entry(
+        path="quality.curves",
+        about="held-out score of every rule along training, against updates and time, and in the time of BPTT's updates",
+    ),
+    "cost": Entry(
+        path="cost.cost", about="multiply-adds and numbers between layers, a step of every rule", flags=()
+    ),
+    "memory": Entry(
+        path="cost.memory", about="peak memory and tokens a second against the length of the sequence", flags=()
+    ),
+    "speed": Entry(
+        path="cost.speed",
+        about="tokens a second over batch, width, depth and threads; latency from a symbol to the next expectation",
+        flags=(),
+    ),
+    "long_lags": Entry(
+        path="mechanisms.long_lags", about="what exact traces buy: copy memory and adding, at a fixed chunk"
+    ),
+    "alignment": Entry(
+        path="mechanisms.alignment",
+        about="cosine and norm of each rule's gradient against BPTT's, layer by layer",
+        flags=("--data", "--seeds"),
+    ),
+    "inference_cost": Entry(
+        path="cost.inference_cost",
+        about="gradients by inference iterations against local credit: cosine and time",
+    ),
+    "online": Entry(
+        path="mechanisms.online",
+        about="a stream that changes: bits over time and recovery after the switch",
+        flags=("--data", "--seeds"),
+    ),
+    "ops": Entry(
+        path="cost.ops", about="time of every op against its naive form, and of a whole update against BPTT", flags=()
+    ),
+    "scaling": Entry(
+        path="cost.scaling",
+        about="tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
+        flags=(),
+    ),
+    "tagging": Entry(
+        path="quality.tagging",
+        about="deleted vowels restored: stacks that read in both directions beside those that read forward",
+        flags=("--data", "--seeds"),
+    ),
+    "foretold": Entry(
+        path="mechanisms.foretold",
+        about="what layers know of their next state: plain, with top-down expectations, with inference steps",
+        flags=("--data", "--only", "--seeds"),
+    ),
+    "tracking": Entry(
+        path="mechanisms.tracking",
+        about="iterative inference against the Kalman filter: error over the number of steps",
+    ),
 }
 
 
 def _silent(progress: str) -> None:
-    """Suites print nothing; a person who asks hears `tell`."""
+    """Suites print nothing; progress goes to `Request.tell`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +116,9 @@ class Request:
         quick: tiny settings; everything still runs for real, its figures mean nothing.
         seeds: how many seeds a figure's spread is over.
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
-        data: a file that a suite can measure on, where it takes one.
-        only: names of the parts to run, where a suite has parts with names; all when empty.
-        tell: hears of progress, one line a call.
+        data: a file to measure on, for suites that take one.
+        only: names of the parts to run, for suites whose parts have names; all when empty.
+        tell: called with progress, one line a call.
     """
 
     quick: bool = False
@@ -71,7 +143,7 @@ class Request:
 
 
 class Suite(Protocol):
-    """A module of comparisons/."""
+    """A module of this package, or an object of one."""
 
     def run(self, request: Request) -> list[Path]:
         """Measure; write the record as JSON, a Markdown table and a picture into `request.out`; return their paths."""
@@ -82,4 +154,18 @@ def load(name: str) -> Suite:
     """The suite of that name; ValueError for a name there is none of."""
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
-    return cast(Suite, importlib.import_module(f"comparisons.{name}"))
+    module, _, member = SUITES[name].path.partition(":")
+    found = importlib.import_module(f"{__package__}.{module}")
+    return cast(Suite, getattr(found, member) if member else found)
+
+
+def refuse_unused(name: str, given: dict[str, object]) -> None:
+    """UsageError for a flag among those given, with their values, that a suite (or the report) has no use for."""
+    entry = SUITES.get(name)
+    for flag, value in given.items():
+        if value and flag not in (entry.flags if entry else ()):
+            users = ", ".join(suite for suite, other in SUITES.items() if flag in other.flags)
+            said = " ".join(map(str, value)) if isinstance(value, tuple | list) else value
+            raise UsageError(
+                f"{flag}: expected none, as {name} has no use for it, got {said}; leave it out, or ask one of {users}"
+            )

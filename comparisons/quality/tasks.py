@@ -1,4 +1,4 @@
-"""What `quality` learns: one long stream read in lanes, or a set of sequences, each met cold.
+"""What `quality` learns: one long stream read in lanes, or a set of sequences, each from the initial state.
 
 Nothing is ever made up: data that is not there raises `Absent`, with the reason, and its study is skipped.
 
@@ -40,22 +40,23 @@ class Absent(DataError):
 
 
 class Piece(NamedTuple):
-    """What a learner meets in one go."""
+    """What one update learns from, or one step of an evaluation reads."""
 
     chunk: Chunk
     restart: bool  # True where it does not go on from the piece before
 
 
 class Task(ABC):
-    """Data to learn from and to be scored on, in the same order for every learner."""
+    """Data to learn from and to be scored on, in the same order for every contender."""
 
     unit: str
+    batch: int  # of every piece to learn from
     nats_per_unit: float = 1.0
-    published: dict[str, float] | None = None  # figures of others on the same test split
+    published: dict[str, float] | None = None  # scores of others on the same test split
 
     @abstractmethod
     def observation(self) -> Observation:
-        """A new observation model for what is seen."""
+        """A new observation model of the input."""
 
     def target(self) -> Observation | None:
         """A new model of the target; None where that is the next observation."""
@@ -71,15 +72,15 @@ class Task(ABC):
 
     @abstractmethod
     def baselines(self) -> dict[str, float]:
-        """What predictors reach on the test split that only count, in `unit`."""
+        """Scores of predictors that only count, on the test split, in `unit`."""
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """What is measured of a learner on the test split beside its surprise."""
+        """Further measurements of a learner on the test split, beside its surprise."""
         return {}
 
-    def gap_percent(self, figure: float, reference: float) -> float:
-        """How much worse a figure is than another, in percent."""
-        return 100 * (figure / reference - 1)
+    def gap_percent(self, score: float, reference: float) -> float:
+        """How much worse a score is than another, in percent."""
+        return 100 * (score / reference - 1)
 
 
 class Stream(Task):
@@ -96,7 +97,7 @@ class Stream(Task):
         self.source, self.unit, self.nats_per_unit = source, source.unit, source.nats_per_unit
         train, valid = source.sequence("train"), source.sequence("valid")[:limit]
         self.lanes = Lanes(train, config.batch, config.chunk)
-        self.held_out = Lanes.at_most(valid, config.batch, config.chunk)
+        self.batch, self.held_out = config.batch, Lanes.at_most(valid, config.batch, config.chunk)
         before = source.context(WARM_UP)
         contexts = torch.cat([before, valid]).unfold(0, len(before) + 1, self.held_out.lane_length)
         self.contexts = contexts[: self.held_out.batch].movedim(-1, 1).contiguous()
@@ -117,15 +118,16 @@ class Stream(Task):
     def baselines(self) -> dict[str, float]:
         return self.source.baselines()
 
-    def gap_percent(self, figure: float, reference: float) -> float:
+    def gap_percent(self, score: float, reference: float) -> float:
         """Of a density, whose surprise may be negative: how much wider its geometric mean variance is."""
-        if not isinstance(self.source, SeriesSource):
-            return super().gap_percent(figure, reference)
-        return 100 * math.expm1(2 * (figure - reference) / self.source.channels)
+        observation = self.observation()
+        if not isinstance(observation, Gaussian):
+            return super().gap_percent(score, reference)
+        return 100 * math.expm1(2 * (score - reference) / observation.size)
 
 
 class Sequences(Task):
-    """Padded sequences and where their targets count; each epoch has an order of its own, the same for every learner.
+    """Padded sequences and where their targets count; each epoch has an order of its own, the same for every contender.
 
     Args:
         train, valid, test: whole splits, the sequences along the first dimension.
@@ -163,14 +165,14 @@ class Chorales(Sequences):
         """Each key for itself: at its base rate, and given whether it sounded in the frame before."""
         test = self.splits["test"]
         before, after = (x[self.train.mask] for x in (self.train.observations, self.train.targets))
-        seen, met = (x[test.mask] for x in (test.observations, test.targets))
+        test_before, test_after = (x[test.mask] for x in (test.observations, test.targets))
         rate = _frequency(after, torch.ones_like(after))
-        given = torch.where(seen > 0, _frequency(after, before), _frequency(after, 1 - before))
-        return {"base rate": _nats(rate, met), "copy-last": _nats(given, met)}
+        given_before = torch.where(test_before > 0, _frequency(after, before), _frequency(after, 1 - before))
+        return {"base rate": _nats(rate, test_after), "copy-last": _nats(given_before, test_after)}
 
 
 class Digits(Sequences):
-    """Images met pixel by pixel, [n, 64, 1]; the label counts at the last. Nats a digit."""
+    """Images read pixel by pixel, [n, 64, 1]; the label counts at the last one. Nats a digit."""
 
     def __init__(self, pixels: Tensor, labels: Tensor, config: TrainConfig) -> None:
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
