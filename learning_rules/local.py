@@ -56,7 +56,7 @@ from learning_rules.credit import (
 )
 from learning_rules.gates import coordinate_
 from learning_rules.layerwise import sweep
-from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
+from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
 from pcrnn.nn.bidirectional import flip_time
 from pcrnn.nn.cells import CELLS, Cell, GatedCell
 from pcrnn.nn.connections import source_levels
@@ -110,9 +110,9 @@ class Local:
                 f"credit={self.credit!r}; leave credit out"
             )
 
-    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+    def init(self, model: Model, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
-        stack, _ = wrap_as_stack(learner, None)
+        stack, _ = wrap_as_stack(model, None)
         if self.gate_coordination:
             check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
@@ -133,33 +133,33 @@ class Local:
     @torch.no_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, LocalCarry]:
+    ) -> tuple[Result, ModelState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
-        stack, stack_state = wrap_as_stack(learner, state)
+        stack, stack_state = wrap_as_stack(model, state)
         if self.in_one_sweep(stack):
             swept = sweep(stack, chunk, stack_state, carry.traces, on_grad_ready)
             loss = (swept.surprise[-1] * chunk.weights(swept.surprise.dtype)).sum()
             result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
-            return result, unwrap_state(learner, swept.state), carry
+            return result, unwrap_state(model, swept.state), carry
         activity, after = stack.observe(chunk.observations, stack_state)
         scores = stack.score_targets(activity, chunk)
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
         result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
-        return result, unwrap_state(learner, after), carry
+        return result, unwrap_state(model, after), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """A group a layer, since no layer knows another's gradient; the base rates are the last."""
-        stack, _ = wrap_as_stack(learner, None)
+        stack, _ = wrap_as_stack(model, None)
         groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
         inside = {id(p) for group in groups.values() for p in group}
-        base = [p for p in learner.parameters() if id(p) not in inside]
+        base = [p for p in model.parameters() if id(p) not in inside]
         return groups | ({"base rate": base} if base else {})
 
     def learn(

@@ -47,6 +47,11 @@ class Chunk(NamedTuple):
             raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
         return cls(x[:, :-1], x[:, 1:])
 
+    def to(self, device: torch.device) -> "Chunk":
+        """The same chunk on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Chunk(self.observations.to(device), self.targets.to(device), mask)
+
     def weights(self, dtype: torch.dtype) -> Tensor:
         """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
         counted = (

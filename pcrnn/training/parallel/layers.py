@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from learning_rules import Local, LocalCarry, Result, Rule
 from learning_rules.layerwise import Rising, climb, sense
 from learning_rules.local import Trace
-from learning_rules.rule import Hook, Learner, LearnerState, no_op
+from learning_rules.rule import Hook, Model, ModelState, no_op
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
@@ -171,9 +171,9 @@ class LayerShare:
     def __init__(self, rule: Local, team: LayerTeam) -> None:
         self.rule, self.team, self.shard_state = rule, team, team.shares[team.rank]
 
-    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+    def init(self, model: Model, batch_size: int) -> LocalCarry:
         """Traces of the own layers; empty ones, which take no memory, for the others."""
-        empty = self.rule.init(learner, 0)
+        empty = self.rule.init(model, 0)
         lanes = [batch_size if index in self.shard_state else 0 for index in range(len(empty.traces))]
         traces = (
             Trace(*(part.new_zeros(rows, *part.shape[1:]) for part in trace))
@@ -184,25 +184,25 @@ class LayerShare:
     @torch.no_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, LocalCarry]:
+    ) -> tuple[Result, ModelState, LocalCarry]:
         """Learn from one chunk as soon as the rank below sends what rises from it, and send on what rises here."""
-        assert isinstance(learner, PredictiveStack) and isinstance(state, StackState)
-        own, team, depth = slice(self.shard_state.start, self.shard_state.stop), self.team, len(learner.layers)
-        layers = list(learner.layers)[own]
-        steps, width, size = chunk.targets.shape[:2], layers[0].input_size, learner.observation.size
+        assert isinstance(model, PredictiveStack) and isinstance(state, StackState)
+        own, team, depth = slice(self.shard_state.start, self.shard_state.stop), self.team, len(model.layers)
+        layers = list(model.layers)[own]
+        steps, width, size = chunk.targets.shape[:2], layers[0].input_size, model.observation.size
         if team.is_main:
-            rising, below = sense(learner, chunk, state)
+            rising, below = sense(model, chunk, state)
         else:
             rising = Rising(*team.receives((*steps, width), (*steps, size), like=layers[0].weight))
             # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
             below = (0 * rising.message.sum()).expand(steps)
         climbed = climb(
-            layers, learner.without_covariates(chunk), rising, state.layers[own], carry.traces[own], on_grad_ready
+            layers, model.without_covariates(chunk), rising, state.layers[own], carry.traces[own], on_grad_ready
         )
         if not team.top:
             team.sends(*climbed.rising)
@@ -216,6 +216,6 @@ class LayerShare:
         result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), climbed.output)
         return result, StackState(tuple(states)), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """As the rule's; only the own layers have gradients."""
-        return self.rule.clip_groups(learner)
+        return self.rule.clip_groups(model)
