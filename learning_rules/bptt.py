@@ -60,8 +60,8 @@ class BPTT:
         if self.gate_coordination:
             loss = loss + self.gate_coordination * penalty(activity)
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            above = None if seen.previous_above is None else seen.previous_above.detach()
-            predicted = layer.predict(seen.predictor_input.detach(), above)
+            above = None if seen.saved.previous_above is None else seen.saved.previous_above.detach()
+            predicted = layer.predict(seen.saved.predictor_input.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, on_grad_ready):
             loss.backward()
