@@ -9,7 +9,7 @@ from torch import Tensor
 from pcrnn.errors import DivergedError
 
 
-class Guard:
+class FiniteCheck:
     """Keeps updates with numbers that are not finite from being made, without waiting for the device.
 
     The first one trips a switch on the device that the fused optimiser looks at (the one of torch's gradient
