@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import learning_rules
-from comparisons import speed
-from comparisons.outside import equal_width, planned_size
-from comparisons.record import Run, in_turns, table, wall_clock
 from pcrnn import Categorical, Chunk, PredictiveStack, ops, trees
 from pcrnn.ops import reference
 from pcrnn.training.cuda_graph import WARM_UP, GraphedUpdate
+
+from .cost import speed
+from .quality.contenders import make_rule
+from .quality.networks import equal_width, planned_size
+from .record import Run, in_turns, table, wall_clock
 
 NOT_MEASURED = "not measured: no GPU"
 CALLS = 5  # between two CUDA events
@@ -44,12 +45,12 @@ class Setting:
     steps: int = 1024
     units: int = 2048
     rounds: int = 20
-    stack: speed.Setting = field(
-        default_factory=lambda: speed.Setting(hidden=(1024, 1024, 1024), batch=64, chunk=256, rounds=9)
+    stack: speed.StackSetup = field(
+        default_factory=lambda: speed.StackSetup(hidden=(1024, 1024, 1024), batch=64, chunk=256, rounds=9)
     )
 
 
-QUICK = replace(Setting(), steps=64, rounds=3, stack=speed.Setting(hidden=(64, 64), batch=8, chunk=16, rounds=3))
+QUICK = replace(Setting(), steps=64, rounds=3, stack=speed.StackSetup(hidden=(64, 64), batch=8, chunk=16, rounds=3))
 
 
 def measure(setting: Setting) -> dict[str, list[Row]] | str:
@@ -152,7 +153,7 @@ def update_rows(setting: Setting, device: str, ways: tuple[Way, ...] = WAYS) -> 
     return rows
 
 
-def _contest(setting: speed.Setting, device: str, precision: str, way: Way) -> list[Row]:
+def _contest(setting: speed.StackSetup, device: str, precision: str, way: Way) -> list[Row]:
     """All learners that there are for one precision and way, taking turns."""
     learners: dict[str, Callable[..., Update]] = {}
     if precision != "fp16":  # which would need a loss scale
@@ -175,7 +176,7 @@ def _contest(setting: speed.Setting, device: str, precision: str, way: Way) -> l
     ]
 
 
-def _figures(medians: dict[str, float], label: str, setting: speed.Setting) -> Row:
+def _figures(medians: dict[str, float], label: str, setting: speed.StackSetup) -> Row:
     if label not in medians:
         return {}
     tokens = setting.batch * setting.chunk
@@ -187,7 +188,7 @@ def _figures(medians: dict[str, float], label: str, setting: speed.Setting) -> R
     }
 
 
-def _ready(update: Update, setting: speed.Setting, device: str) -> Run:
+def _ready(update: Update, setting: speed.StackSetup, device: str) -> Run:
     """The update on fixed data, compiled or captured already."""
     x = torch.randint(setting.symbols, (setting.batch, setting.chunk + 1), device=device)
     for _ in range(WARM_UP + 1):
@@ -195,12 +196,11 @@ def _ready(update: Update, setting: speed.Setting, device: str) -> Run:
     return lambda: update(x)
 
 
-def rule_update(label: str, setting: speed.Setting, device: str, precision: str, way: Way) -> Update:
+def rule_update(label: str, setting: speed.StackSetup, device: str, precision: str, way: Way) -> Update:
     """One whole update of a fresh stack under a rule; half precision by autocast."""
     torch.manual_seed(0)
     stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, num_taps=setting.delay).to(device)
-    name, options = speed.RULES[label]
-    rule = learning_rules.make(name, **options)
+    rule = make_rule(label)
     accumulate = torch.compile(rule.accumulate, dynamic=False) if way == "compiled" else rule.accumulate
     optimiser = _adamw(stack, device)
     state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
@@ -230,7 +230,7 @@ class LSTM(nn.Module):
         return self.readout(output), state
 
 
-def lstm_update(label: str, setting: speed.Setting, device: str, precision: str, way: Way) -> Update:
+def lstm_update(label: str, setting: speed.StackSetup, device: str, precision: str, way: Way) -> Update:
     """One whole update of cuDNN's LSTM by BPTT; its weights are kept in the precision, which favours it."""
     dtype, layers = PRECISIONS[precision], len(setting.hidden)
     hidden = width_like(setting)
@@ -250,7 +250,7 @@ def lstm_update(label: str, setting: speed.Setting, device: str, precision: str,
     return _run(update, way)
 
 
-def width_like(setting: speed.Setting) -> int:
+def width_like(setting: speed.StackSetup) -> int:
     """Width at which the LSTM's parameters come closest to those of the stack."""
     symbols = Categorical(setting.symbols)
     wanted = planned_size(lambda: PredictiveStack(symbols, setting.hidden, num_taps=setting.delay))

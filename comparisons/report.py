@@ -18,10 +18,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from comparisons import alignment, applications, depth, gaps, online, quality, record
-from comparisons.suite import SUITES
+from . import record
+from .mechanisms import alignment, online
+from .quality import applications, axes, quality
+from .quality.contenders import BPTT
+from .record import ROOT
+from .suite import SUITES
 
-ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -108,7 +111,7 @@ def applications_part(found: Record) -> list[str]:
         line = {"metric": f"{application}, {measure}"}
         local = applications.local_rule(found["rows"], application)
         for row in here:
-            if row["who"] in (quality.BPTT, applications.NETWORK):
+            if row["who"] in (BPTT, applications.NETWORK):
                 line[row["who"]] = applications.plus_minus(row)
             elif local is not None and row["who"] == local["who"]:
                 line["local"] = f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})"
@@ -132,7 +135,7 @@ def depth_part(found: Record) -> list[str]:
     """Distance to BPTT, a table for every data set and budget, a column for every depth."""
     tables = [
         _along(here, lambda row: f"{row['layers']} layers of {row['units']}", f"learner, {here[0]['updates']} updates")
-        for here in gaps.panels(found["rows"], depth.AXIS).values()
+        for here in axes.DEPTH.panels(found["rows"]).values()
     ]
     says = "Stacks of equal parameters and the distance to BPTT after so many updates"
     return [*tables, _best_rates(says, "depth", found)]
@@ -376,7 +379,8 @@ def _sentences(said: list[tuple[str, str]]) -> str:
 
 def _asked(suite: str) -> str:
     """What a suite measures, with a capital letter."""
-    return SUITES[suite][:1].upper() + SUITES[suite][1:]
+    about = SUITES[suite].about
+    return about[:1].upper() + about[1:]
 
 
 def _named(suite: str) -> str:
@@ -385,7 +389,7 @@ def _named(suite: str) -> str:
 
 def section(name: str, found: Record, results: Path) -> str:
     """One suite: what it measures, what it says beyond the verdict, its picture, its table, folded away, its origin."""
-    says = SUITES[name]
+    says = SUITES[name].about
     picture, markdown = results / f"{name}.png", results / f"{name}.md"
     parts = [f'<section id="{name}"><h2>{_named(name)}</h2><p>{html.escape(_asked(name))}.</p>']
     parts += [f"<p>{html.escape(sentence)}</p>" for _, sentence in judged({name: found})[""]]

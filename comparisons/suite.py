@@ -49,11 +49,9 @@ SUITES: dict[str, Entry] = {
     ),
     "curves": Entry(
         path="quality.curves",
-        about="held-out score of every rule along training, against updates and time, and in the time of BPTT's updates",
+        about="held-out score of every rule along training, against updates and time, and in the time of BPTT",
     ),
-    "cost": Entry(
-        path="cost.cost", about="multiply-adds and numbers between layers, a step of every rule", flags=()
-    ),
+    "cost": Entry(path="cost.cost", about="multiply-adds and numbers between layers, a step of every rule", flags=()),
     "memory": Entry(
         path="cost.memory", about="peak memory and tokens a second against the length of the sequence", flags=()
     ),

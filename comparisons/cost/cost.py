@@ -3,11 +3,11 @@
     python -m comparisons cost [--quick]
 
 Counted while one chunk is learned from, not timed, so every machine finds the same. Products inside an op of pcrnn are
-those of its reference arithmetic. What comes down is what a layer tells those it hears, the mean over the borders
-between layers, and the top's error where it is broadcast; of BPTT it is the gradient in what went up.
+those of its reference arithmetic. What comes down is what a layer hands back to those below it, the mean over the
+borders between layers, and the top's error where it is broadcast; of BPTT it is the gradient in what went up.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,18 +18,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import learning_rules
-from comparisons import record
-from comparisons.contenders import BPTT, KINDS
-from comparisons.suite import Request
 from learning_rules import local as local_rule
 from learning_rules.credit import FeedbackGrad, GradAccumulator
 from pcrnn import Categorical, Chunk, PredictiveStack
-from pcrnn import ops as pcrnn_ops
 from pcrnn.config import TrainConfig
 from pcrnn.nn.connections import width
+from pcrnn.ops import reference
 
-Row = dict[str, Any]
+from .. import record
+from ..gradients import leave_gradient
+from ..pictures import FAINT, drawing
+from ..quality.contenders import BPTT, CONTENDERS
+from ..record import Row
+from ..suite import Request
+
 RULES = (
     BPTT,
     "layer, exact",
@@ -45,7 +47,7 @@ RULES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class CostSetup:
     """Stacks and the chunk that is learned from; as in `depth`, on as many symbols as pydoc has."""
 
     symbols: int = 103
@@ -54,39 +56,45 @@ class Setting:
     chunk: int = 64
 
 
-QUICK = Setting(symbols=5, stacks=((4, 3), (3, 3, 3)), batch=2, chunk=6)
+QUICK = CostSetup(symbols=5, stacks=((4, 3), (3, 3, 3)), batch=2, chunk=6)
 
 
 def run(request: Request) -> list[Path]:
     """Count, write record, table and picture; see `comparisons.suite`."""
-    setting = QUICK if request.quick else Setting()
+    setup = QUICK if request.quick else CostSetup()
     rows = []
-    for hidden in setting.stacks:
-        here = [counted(rule, hidden, setting) for rule in RULES]
-        for row in here:
-            row["against_bptt"] = row["multiply_adds"] / here[0]["multiply_adds"]
-        rows += here
-    path = record.write("cost", asdict(setting), rows, request.out, summary=summary(rows))
-    markdown = record.markdown("cost", "Cost", [table(rows), *summary(rows)], request.out)
-    return [path, markdown, *picture(rows, request.out / "cost")]
+    for hidden in setup.stacks:
+        of_stack = [counted(rule, hidden, setup) for rule in RULES]
+        for row in of_stack:
+            row["against_bptt"] = row["multiply_adds"] / of_stack[0]["multiply_adds"]
+        rows += of_stack
+    sentences = summary(rows)
+    return record.publish(
+        request.out,
+        "cost",
+        "Cost",
+        config=asdict(setup),
+        rows=rows,
+        parts=[table(rows), *sentences],
+        draw=lambda stem: draw(rows, stem),
+        summary=sentences,
+    )
 
 
-def counted(rule: str, hidden: tuple[int, ...], setting: Setting) -> Row:
+def counted(rule: str, hidden: tuple[int, ...], setup: CostSetup) -> Row:
     """What one rule does in one chunk, a step."""
     torch.manual_seed(0)
-    config = KINDS[rule].settings(TrainConfig(hidden=hidden))
-    stack = PredictiveStack(Categorical(setting.symbols), hidden, **config.stack_options())
-    learns = learning_rules.make(config.rule, **config.rule_options())
-    chunk = Chunk.of_stream(torch.randint(setting.symbols, (setting.batch, setting.chunk + 1)))
-    state, carry, steps = stack.initial_state(setting.batch), learns.init(stack, setting.batch), chunk.targets.numel()
-    with Products() as products, overheard() as told:
-        learns.accumulate(stack, chunk, state, carry)
-    borders = len(hidden) - 1
-    down = sum(told) / steps / borders
+    base = TrainConfig(hidden=hidden)
+    stack = PredictiveStack(Categorical(setup.symbols), hidden, **CONTENDERS[rule].settings(base).stack_options())
+    chunk = Chunk.of_stream(torch.randint(setup.symbols, (setup.batch, setup.chunk + 1)))
+    steps, borders = chunk.targets.numel(), len(hidden) - 1
+    with Products() as products, handed_down() as numbers:
+        leave_gradient(CONTENDERS[rule].rule(base), stack, [chunk])
+    down = sum(numbers) / steps / borders
     if rule == BPTT:  # the gradient in each message, and in the expectation beside it
-        down = sum(width(heard) + setting.symbols for heard in stack.connections[1:]) / borders
+        down = sum(width(blocks) + setup.symbols for blocks in stack.connections[1:]) / borders
     row = {"layers": len(hidden), "units": hidden[0], "rule": rule, "multiply_adds": products.total / steps}
-    return row | {"down": down, "broadcast": 0 if rule.startswith((BPTT, "layer")) else setting.symbols}
+    return row | {"down": down, "broadcast": 0 if rule.startswith((BPTT, "layer")) else setup.symbols}
 
 
 class Products(TorchDispatchMode):
@@ -100,7 +108,7 @@ class Products(TorchDispatchMode):
         name = func._opname.rstrip("_")
         if func.namespace == "pcrnn":  # goes to the reference, so that what is inside is seen
             with self, torch.no_grad():
-                return _arithmetic(func._opname)(*args, **(kwargs or {}))
+                return getattr(reference, func._opname)(*args, **(kwargs or {}))
         if name in ("mm", "bmm", "matmul"):
             self.total += _product(args[0], args[1].shape[-1])
         elif name in ("addmm", "baddbmm"):
@@ -110,38 +118,32 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _arithmetic(name: str) -> Callable[..., Any]:
-    """The plain torch form of an op of pcrnn."""
-    composed = getattr(pcrnn_ops.local, name, None)
-    return getattr(pcrnn_ops.reference, name) if composed is None else composed
-
-
 def _product(left: Tensor, columns: int) -> int:
     """Multiply-adds of a matrix, or a batch of them, times one of so many columns."""
     return left.numel() * columns
 
 
 @contextmanager
-def overheard() -> Iterator[list[int]]:
+def handed_down() -> Iterator[list[int]]:
     """Inside the block, how many numbers each layer hands down, in the order in which they do."""
-    told: list[int] = []
+    numbers: list[int] = []
 
-    class Listening(GradAccumulator):
+    class Counting(GradAccumulator):
         def add(self, index: int, signal: int, said: FeedbackGrad) -> None:
-            told.append(sum(part.numel() for part in said if part is not None))
+            numbers.append(sum(part.numel() for part in said if part is not None))
             super().add(index, signal, said)
 
-    with mock.patch.object(local_rule, "GradAccumulator", Listening):
-        yield told
+    with mock.patch.object(local_rule, "GradAccumulator", Counting):
+        yield numbers
 
 
 def summary(rows: list[Row]) -> list[str]:
     """What every rule costs against BPTT, a sentence a stack."""
     sentences = []
     for layers in dict.fromkeys(row["layers"] for row in rows):
-        here = [row for row in rows if row["layers"] == layers and row["rule"] != BPTT]
-        said = "; ".join(f"{row['rule']} {row['against_bptt']:.2f}" for row in here)
-        sentences.append(f"Multiply-adds of a step against BPTT's, {layers} layers: {said}.")
+        of_stack = [row for row in rows if row["layers"] == layers and row["rule"] != BPTT]
+        ratios = "; ".join(f"{row['rule']} {row['against_bptt']:.2f}" for row in of_stack)
+        sentences.append(f"Multiply-adds of a step against BPTT's, {layers} layers: {ratios}.")
     return sentences
 
 
@@ -152,14 +154,12 @@ def table(rows: list[Row]) -> str:
     return record.table([row | {"thousands": row["multiply_adds"] / 1000} for row in rows], columns)
 
 
-def picture(rows: list[Row], stem: Path) -> list[Path]:
+def draw(rows: list[Row], stem: Path) -> None:
     """Multiply-adds against BPTT's, a bar a rule and stack."""
     import seaborn
 
-    from pcrnn.plots import canvas
-
-    with canvas.canvas(8.2, 4.2) as figure:
-        canvas.heading(figure, "What a step costs", "multiply-adds of all matrix products, BPTT's = 1", canvas.NO_INFO)
+    how = "multiply-adds of all matrix products, BPTT's = 1"
+    with drawing(stem, "What a step costs", how, 8.2, 4.2) as figure:
         axes = figure.subplots()
         data = {
             "against BPTT": [row["against_bptt"] for row in rows],
@@ -167,9 +167,6 @@ def picture(rows: list[Row], stem: Path) -> list[Path]:
             "stack": [f"{row['layers']} layers of {row['units']}" for row in rows],
         }
         seaborn.barplot(data, x="against BPTT", y="rule", hue="stack", palette="colorblind", ax=axes)
-        axes.axvline(1, color=canvas.FAINT, linewidth=0.9, zorder=0)
+        axes.axvline(1, color=FAINT, linewidth=0.9, zorder=0)
         axes.set_ylabel("")
         seaborn.move_legend(axes, "upper left", bbox_to_anchor=(1, 1), frameon=False, title=None)
-        seaborn.despine(ax=axes)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
-        return canvas.save(figure, stem)

@@ -99,7 +99,7 @@ def at_once(weights: Weights, predictions: Predictions, iterations: int, rate: f
 
 
 def gradient(weights: Weights, x: Tensor, predictions: Predictions, errors: Tensor) -> Weights:
-    """Gradient of the loss from errors eps [B, T, H]: products of what stands at both ends of each weight."""
+    """Gradient of the loss from errors eps [B, T, H]: products of the quantities at both ends of each weight."""
     hidden, slope, signal = predictions
     reaching = -(errors * slope).flatten(0, 1)
     before = F.pad(hidden[:, :-1], (0, 0, 1, 0)).flatten(0, 1)

@@ -2,7 +2,7 @@
 
     python -m comparisons inference_cost [--quick] [--seeds 3]
 
-Two networks of equal parameter count see the same symbols. On the unrolled recurrent network of Millidge et al.
+Two networks of equal parameter count read the same symbols. On the unrolled recurrent network of Millidge et al.
 (2020), fixed-prediction predictive coding is compared with autograd on that network; on predictive stacks, the local
 rule is compared with BPTT on the same stack. So each cosine and each time has the reference that its own user would
 replace. Weights are untrained and symbols random: what is measured is the cost of credit, not what is learned.
@@ -14,33 +14,36 @@ iterations pay for.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-import learning_rules
-from comparisons import fixed_prediction, record
-from comparisons.fixed_prediction import Weights
-from comparisons.learner import frozen
-from comparisons.outside import equal_width
-from comparisons.suite import Request
+from learning_rules import Rule
 from pcrnn import Categorical, Chunk, PredictiveStack
+
+from .. import record
+from ..gradients import leave_gradient
+from ..pictures import FAINT, colours, counted, drawing, plain_numbers
+from ..quality.contenders import make_rule
+from ..quality.networks import equal_width
+from ..record import Row
+from ..suite import Request
+from . import fixed_prediction
+from .fixed_prediction import Weights
 
 CREDITS = ("layer", "top", "neighbour", "hierarchy")
 BACKPROP = "BPTT"
 ITERATED, LOCAL = "fixed prediction", "local"  # the methods
 NEARLY = 0.98  # a cosine that passes for backpropagation's
 
-Row = dict[str, Any]
 Gradient = Callable[[], Tensor]  # computes a gradient and returns it as one vector
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class InferenceCostSetup:
     """Sizes as in Millidge et al. (2020)."""
 
     symbols: int = 65
@@ -54,37 +57,40 @@ class Setting:
     threads: int = 1
 
 
-QUICK = Setting(hidden=32, batch=8, steps=20, iterations=(5, 20, 100), rounds=3)
+QUICK = InferenceCostSetup(hidden=32, batch=8, steps=20, iterations=(5, 20, 100), rounds=3)
 
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
-    setting = QUICK if request.quick else Setting()
-    torch.set_num_threads(setting.threads)
+    setup = QUICK if request.quick else InferenceCostSetup()
+    torch.set_num_threads(setup.threads)
     rows: list[Row] = []
     for seed in range(request.seeds):
         torch.manual_seed(seed)
-        x = torch.randint(setting.symbols, (setting.batch, setting.steps + 1))
+        x = torch.randint(setup.symbols, (setup.batch, setup.steps + 1))
         request.tell(f"inference_cost: seed {seed}, fixed predictions")
-        rows += [{"seed": seed} | row for row in compare(iterated(setting, x), setting, ITERATED)]
-        for depth in setting.depths:
+        rows += [{"seed": seed} | row for row in compare(iterated(setup, x), setup, ITERATED)]
+        for depth in setup.depths:
             request.tell(f"inference_cost: seed {seed}, stack of {depth}")
-            rows += [{"seed": seed} | row for row in compare(local(setting, depth, x), setting, LOCAL)]
-    return write(rows, setting, request.seeds, request.out)
+            rows += [{"seed": seed} | row for row in compare(local(setup, depth, x), setup, LOCAL)]
+    sentences = summary(rows)
+    return record.publish(
+        request.out,
+        "inference_cost",
+        "What a gradient costs",
+        config=asdict(setup) | {"seeds": request.seeds},
+        rows=rows,
+        parts=[*sentences, table(rows)],
+        draw=lambda stem: draw(rows, setup, stem),
+        summary=sentences,
+    )
 
 
-def write(rows: list[Row], setting: Setting, seeds: int, out: Path) -> list[Path]:
-    """Record, table and picture of measured rows."""
-    said = summary(rows)
-    path = record.write("inference_cost", asdict(setting) | {"seeds": seeds}, rows, out, summary=said)
-    return [path, _markdown(rows, said, out), *_picture(rows, setting, out)]
-
-
-def compare(ways: dict[str, Gradient], setting: Setting, method: str) -> list[Row]:
+def compare(ways: dict[str, Gradient], setup: InferenceCostSetup, method: str) -> list[Row]:
     """Cosine with, and median CPU time over, the way called BACKPROP, which is first; the ways take turns."""
     reference = ways[BACKPROP]()
     cosines = {label: torch.cosine_similarity(way(), reference, 0).item() for label, way in ways.items()}
-    seconds = record.in_turns(dict(ways), setting.rounds, clock=record.cpu_time)
+    seconds = record.in_turns(dict(ways), setup.rounds, clock=record.cpu_time)
     backprop = statistics.median(seconds[BACKPROP])
     return [
         {
@@ -101,48 +107,44 @@ def compare(ways: dict[str, Gradient], setting: Setting, method: str) -> list[Ro
     ]
 
 
-def iterated(setting: Setting, x: Tensor) -> dict[str, Gradient]:
+def iterated(setup: InferenceCostSetup, x: Tensor) -> dict[str, Gradient]:
     """The gradient of an unrolled network by autograd and by more and more iterations."""
-    weights = Weights.draw(setting.symbols, setting.hidden)
+    weights = Weights.draw(setup.symbols, setup.hidden)
     leaves = Weights(*(part.clone().requires_grad_() for part in weights))
-    seen, targets = x[:, :-1], x[:, 1:]
+    inputs, targets = x[:, :-1], x[:, 1:]
 
     def backprop() -> Tensor:
-        return _flat(torch.autograd.grad(fixed_prediction.loss(leaves, seen, targets), leaves))
+        return _flat(torch.autograd.grad(fixed_prediction.loss(leaves, inputs, targets), leaves))
 
     def relaxed(iterations: int, rate: float) -> Gradient:
-        return lambda: _flat(fixed_prediction.learn(weights, seen, targets, iterations, rate=rate))
+        return lambda: _flat(fixed_prediction.learn(weights, inputs, targets, iterations, rate=rate))
 
-    ways = {f"iterations: {n}": relaxed(n, setting.rate) for n in setting.iterations}
+    ways = {f"iterations: {n}": relaxed(n, setup.rate) for n in setup.iterations}
     return {BACKPROP: backprop} | ways | {"iterations: 1 at rate 1": relaxed(1, 1.0)}
 
 
-def local(setting: Setting, depth: int, x: Tensor) -> dict[str, Gradient]:
+def local(setup: InferenceCostSetup, depth: int, x: Tensor) -> dict[str, Gradient]:
     """The gradient of one stack by BPTT and by the local rule."""
-    units = equal_units(setting, depth)
-    stack = PredictiveStack(Categorical(setting.symbols), [units] * depth, num_taps=1)
-    learned = [p for name, p in stack.layers.named_parameters() if not name.endswith("predictor")]
+    units = equal_units(setup, depth)
+    stack = PredictiveStack(Categorical(setup.symbols), [units] * depth, num_taps=1)
+    compared = [p for name, p in stack.layers.named_parameters() if not name.endswith("predictor")]
     chunk = Chunk.of_stream(x)
 
-    def by(rule: learning_rules.Rule) -> Gradient:
+    def by(rule: Rule) -> Gradient:
         def way() -> Tensor:
-            stack.zero_grad(set_to_none=True)
-            state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
-            with frozen(stack):
-                rule.accumulate(stack, chunk, state, carry)
-            return _flat(p.grad for p in learned if p.grad is not None)
+            leave_gradient(rule, stack, [chunk])
+            return _flat(p.grad for p in compared if p.grad is not None)
 
         return way
 
-    layers = f"{depth} layer{'s' * (depth > 1)}"
-    ways = {f"{credit}, {layers}": by(learning_rules.make("local", credit=credit)) for credit in CREDITS}
-    return {BACKPROP: by(learning_rules.make("bptt"))} | ways
+    ways = {f"{credit}, {counted(depth, 'layer')}": by(make_rule(f"{credit}, exact")) for credit in CREDITS}
+    return {BACKPROP: by(make_rule("bptt"))} | ways
 
 
-def equal_units(setting: Setting, depth: int) -> int:
+def equal_units(setup: InferenceCostSetup, depth: int) -> int:
     """Width of a stack whose parameters number most nearly those of the unrolled network."""
-    wanted = setting.hidden * (2 * setting.symbols + setting.hidden)
-    return equal_width(wanted, lambda units: PredictiveStack(Categorical(setting.symbols), [units] * depth, num_taps=1))
+    wanted = setup.hidden * (2 * setup.symbols + setup.hidden)
+    return equal_width(wanted, lambda units: PredictiveStack(Categorical(setup.symbols), [units] * depth, num_taps=1))
 
 
 def summary(rows: list[Row]) -> list[str]:
@@ -164,11 +166,11 @@ def summary(rows: list[Row]) -> list[str]:
         )
     deep = [row for row in local if row["cosine"] < NEARLY]
     if deep:
-        told = ", ".join(f"{row['way'].partition(',')[0]} {row['cosine']:.2f}" for row in deep)
+        cosines = ", ".join(f"{row['way'].partition(',')[0]} {row['cosine']:.2f}" for row in deep)
         cost = ", ".join(f"{row['times_bptt']:.2f}" for row in deep)
         sentences.append(
             f"Loses: in {_depth(deep[0])} of untrained weights local credit does not have BPTT's direction: cosine "
-            f"{told}, for {cost} times its CPU time."
+            f"{cosines}, for {cost} times its CPU time."
         )
     exact = ways["iterations: 1 at rate 1"]
     sentences.append(
@@ -187,7 +189,7 @@ def _cosine(row: Row) -> float:
     return row["cosine"]
 
 
-def _flat(tensors: Any) -> Tensor:
+def _flat(tensors: Iterable[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
@@ -204,7 +206,8 @@ def _means(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _markdown(rows: list[Row], said: list[str], out: Path) -> Path:
+def table(rows: list[Row]) -> str:
+    """A row a way, means over seeds."""
     columns = {
         "method": "method",
         "way": "way",
@@ -212,49 +215,36 @@ def _markdown(rows: list[Row], said: list[str], out: Path) -> Path:
         "times_bptt": "CPU time over BPTT's",
         "cpu_ms": "CPU ms a gradient",
     }
-    return record.markdown("inference_cost", "What a gradient costs", [*said, record.table(_means(rows), columns)], out)
+    return record.table(_means(rows), columns)
 
 
-def _picture(rows: list[Row], setting: Setting, out: Path) -> list[Path]:
+def draw(rows: list[Row], setup: InferenceCostSetup, stem: Path) -> None:
     """A line a way: left its cosine, right its time, both beside BPTT's."""
-    import seaborn
-
-    from pcrnn.plots import canvas
-
-    iterated_colour, local_colour = seaborn.color_palette("colorblind", 2)
+    colour = colours((ITERATED, LOCAL))
     means = _means(rows)[::-1]
-    with canvas.canvas(10.0, 1.5 + 0.27 * len(means)) as figure:
-        size = f"H={setting.hidden}, B={setting.batch}, {setting.steps} steps, V={setting.symbols}, one thread"
-        how = f"networks of equal parameter counts, each beside BPTT (line) on the same network; {size}"
-        canvas.heading(figure, "What a gradient costs: iterated inference and local credit", how, canvas.NO_INFO)
-        panels = figure.subplots(1, 2, sharey=True)
-        shown = (("cosine", "cosine with BPTT's gradient, more is better", ".3f"),)
-        shown += (("times_bptt", "CPU time over BPTT's, less is better", ".2f"),)
-        for axes, (key, label, form) in zip(panels, shown, strict=True):
+    size = f"H={setup.hidden}, B={setup.batch}, {setup.steps} steps, V={setup.symbols}, one thread"
+    how = f"networks of equal parameter counts, each beside BPTT (line) on the same network; {size}"
+    title = "What a gradient costs: iterated inference and local credit"
+    with drawing(stem, title, how, 10.0, 1.5 + 0.27 * len(means)) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, key, label, form in (
+            (left, "cosine", "cosine with BPTT's gradient, more is better", ".3f"),
+            (right, "times_bptt", "CPU time over BPTT's, less is better", ".2f"),
+        ):
             for height, row in enumerate(means):
-                colour = local_colour if row["method"] == LOCAL else iterated_colour
-                axes.plot([1.0, row[key]], [height, height], color=colour, linewidth=4, solid_capstyle="butt")
-                axes.plot(row[key], height, "o", color=colour, markersize=6)
-                axes.annotate(
-                    f"{row[key]:{form}}",
-                    (row[key], height),
-                    xytext=(-8, 0) if row[key] < 1 else (8, 0),
-                    textcoords="offset points",
-                    ha="right" if row[key] < 1 else "left",
-                    va="center",
-                    size=9,
-                )
-            axes.axvline(1.0, color=canvas.FAINT, linewidth=0.9, zorder=0)
+                shade = colour[row["method"]]
+                axes.plot([1.0, row[key]], [height, height], color=shade, linewidth=4, solid_capstyle="butt")
+                axes.plot(row[key], height, "o", color=shade, markersize=6)
+                offset, align = (-8, "right") if row[key] < 1 else (8, "left")
+                placed = {"xytext": (offset, 0), "textcoords": "offset points", "ha": align, "va": "center", "size": 9}
+                axes.annotate(f"{row[key]:{form}}", (row[key], height), **placed)
+            axes.axvline(1.0, color=FAINT, linewidth=0.9, zorder=0)
             axes.set(xlabel=label, ylim=(-0.6, len(means) - 0.4))
-            seaborn.despine(ax=axes)
-        ways = ["local " * (row["method"] == LOCAL) + row["way"] for row in means]
-        panels[0].set_yticks(range(len(means)), ways)
-        for tick, row in zip(panels[0].get_yticklabels(), means, strict=True):
-            tick.set_color(local_colour if row["method"] == LOCAL else iterated_colour)
-        panels[0].set_xlim(min(0.0, *(row["cosine"] - 0.15 for row in means)), 1.18)
-        panels[1].set_xscale("log")
-        panels[1].xaxis.set_major_formatter("{x:g}")
-        panels[1].set_xlim(0.6 * min(row["times_bptt"] for row in means), 2.2 * max(row["times_bptt"] for row in means))
-        panels[1].tick_params(left=False)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
-        return canvas.save(figure, out / "inference_cost")
+        left.set_yticks(range(len(means)), ["local " * (row["method"] == LOCAL) + row["way"] for row in means])
+        for tick, row in zip(left.get_yticklabels(), means, strict=True):
+            tick.set_color(colour[row["method"]])
+        left.set_xlim(min(0.0, *(row["cosine"] - 0.15 for row in means)), 1.18)
+        right.set_xscale("log")
+        plain_numbers(right, "x")
+        right.set_xlim(0.6 * min(row["times_bptt"] for row in means), 2.2 * max(row["times_bptt"] for row in means))
+        right.tick_params(left=False)

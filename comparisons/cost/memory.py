@@ -10,26 +10,24 @@ depends on them.
 """
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-import learning_rules
-from comparisons import record
-from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
+from pcrnn.training.learner import Learner
 
-Row = dict[str, Any]
+from .. import record
+from ..pictures import DASHED, FAINT, colours, drawing, log2_axis, plain_numbers
+from ..record import Row
+from ..suite import Request
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class MemorySetup:
     """One stack on a stream of random symbols; what is learned does not matter to memory."""
 
     symbols: int = 65
@@ -41,17 +39,16 @@ class Setting:
     budget_mib: int = 4096  # a length whose forecast is above this is not run
 
 
-QUICK = Setting(hidden=(16, 16), batch=2, chunk=32, lengths=(32, 64, 128), least=64)
+QUICK = MemorySetup(hidden=(16, 16), batch=2, chunk=32, lengths=(32, 64, 128), least=64)
 
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
-    setting = QUICK if request.quick else Setting()
+    setup = QUICK if request.quick else MemorySetup()
     rows: list[Row] = []
-    for length in setting.lengths:
-        rows.append(row_of(length, rows, setting))
+    for length in setup.lengths:
+        rows.append(row_of(length, rows, setup))
         request.tell(f"memory: {json.dumps(rows[-1])}")
-    path = record.write("memory", asdict(setting), rows, request.out, summary=summary(rows, setting))
     columns = {
         "length": "steps",
         "local_mib": "local, MiB",
@@ -59,62 +56,60 @@ def run(request: Request) -> list[Path]:
         "local_tokens_per_second": "local, tokens/s",
         "bptt_tokens_per_second": "full-length BPTT, tokens/s",
     }
-    markdown = record.markdown("memory", "Memory", [record.table(rows, columns)], request.out)
-    return [path, markdown, *picture(rows, setting, request.out / "memory")]
+    return record.publish(
+        request.out,
+        "memory",
+        "Memory",
+        config=asdict(setup),
+        rows=rows,
+        parts=[record.table(rows, columns)],
+        draw=lambda stem: draw(rows, setup, stem),
+        summary=summary(rows, setup),
+    )
 
 
-def row_of(length: int, before: list[Row], setting: Setting) -> Row:
+def row_of(length: int, shorter: list[Row], setup: MemorySetup) -> Row:
     """Both rules at one length; BPTT only while its forecast from the length before is within the budget."""
     row: Row = {"length": length}
     forecast = 0.0
-    if before:
-        known = before[-1]["bptt_mib"]
-        forecast = float("inf") if known is None else known * length / before[-1]["length"]
+    if shorter:
+        known = shorter[-1]["bptt_mib"]
+        forecast = float("inf") if known is None else known * length / shorter[-1]["length"]
     for rule in ("local", "bptt"):
-        left_out = rule == "bptt" and forecast > setting.budget_mib
-        mib, speed = (None, None) if left_out else in_fresh_process(rule, length, setting)
+        left_out = rule == "bptt" and forecast > setup.budget_mib
+        mib, speed = (None, None) if left_out else in_fresh_process(rule, length, setup)
         row |= {f"{rule}_mib": mib, f"{rule}_tokens_per_second": speed}
     return row
 
 
-def measure(rule_name: str, length: int, setting: Setting) -> tuple[float, float]:
+def measure(rule: str, length: int, setup: MemorySetup) -> tuple[float, float]:
     """Learn from sequences of `length` steps; by how many MiB the peak grew, and tokens a second."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    stack = PredictiveStack(Categorical(setting.symbols), setting.hidden)
-    optimiser = torch.optim.AdamW(stack.parameters())
-    rule = learning_rules.make(rule_name)
-    chunk = setting.chunk if rule_name == "local" else length
-    sequences = -(-setting.least // length)
-    state = carry = None
+    stack = PredictiveStack(Categorical(setup.symbols), setup.hidden)
+    learner = Learner(stack, rule, torch.optim.AdamW(stack.parameters()), batch=setup.batch, clip=0)
+    chunk = setup.chunk if rule == "local" else length
+    sequences = -(-setup.least // length)
     before, start = record.peak_mib(), time.perf_counter()
-    for _ in range(sequences):
-        del state, carry  # before their successors are made
-        state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
-        for _ in range(length // chunk):
-            x = torch.randint(setting.symbols, (setting.batch, chunk + 1))
-            optimiser.zero_grad()
-            _, state, carry = rule.accumulate(stack, Chunk.of_stream(x), state, carry)
-            optimiser.step()
+    for _ in range(sequences * (length // chunk)):
+        learner.step(Chunk.of_stream(torch.randint(setup.symbols, (setup.batch, chunk + 1))))
     seconds = time.perf_counter() - start
-    return record.peak_mib() - before, round(setting.batch * sequences * length / seconds)
+    return record.peak_mib() - before, round(setup.batch * sequences * length / seconds)
 
 
-def in_fresh_process(rule_name: str, length: int, setting: Setting) -> tuple[float, float]:
-    """`measure` in a process of its own, since a peak never goes down; a first update there warms up."""
-    tiny = replace(setting, hidden=(8,), batch=1, chunk=8)
-    code = (
-        "from comparisons.memory import Setting, measure\n"
-        f"measure({rule_name!r}, 8, {tiny!r})\n"
-        f"print(*measure({rule_name!r}, {length}, {setting!r}))"
-    )
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    mib, tokens_per_second = map(float, done.stdout.split())
+def in_fresh_process(rule: str, length: int, setup: MemorySetup) -> tuple[float, float]:
+    """`measure` in a process of its own, since a peak never goes down."""
+    mib, tokens_per_second = record.in_fresh_process(warmed_up, rule, length, setup)
     return mib, tokens_per_second
 
 
-def summary(rows: list[Row], setting: Setting) -> list[str]:
+def warmed_up(rule: str, length: int, setup: MemorySetup) -> tuple[float, float]:
+    """`measure` after a first update, of a tiny stack."""
+    measure(rule, 8, replace(setup, hidden=(8,), batch=1, chunk=8))
+    return measure(rule, length, setup)
+
+
+def summary(rows: list[Row], setup: MemorySetup) -> list[str]:
     """How memory grows with a doubling of the length, and what that is at the longest length both were run at."""
     both = [row for row in rows if row["bptt_mib"] is not None]
     last, beyond = both[-1], rows[-1]
@@ -124,7 +119,7 @@ def summary(rows: list[Row], setting: Setting) -> list[str]:
         f"{percent_a_doubling(both, 'bptt_mib'):.0f} % to BPTT, {percent_a_doubling(rows, 'local_mib'):.1f} % to it."
     ]
     if len(rows) > len(both):
-        sentences.append(f"BPTT stops there: twice the length would pass the budget of {setting.budget_mib} MiB.")
+        sentences.append(f"BPTT stops there: twice the length would pass the budget of {setup.budget_mib} MiB.")
     return sentences
 
 
@@ -134,31 +129,22 @@ def percent_a_doubling(rows: list[Row], key: str) -> float:
     return 100 * (2 ** np.polyfit(np.log2(lengths), np.log2(values), 1)[0] - 1)
 
 
-def picture(rows: list[Row], setting: Setting, stem: Path) -> list[Path]:
+def draw(rows: list[Row], setup: MemorySetup, stem: Path) -> None:
     """Left memory, right speed, both against the length, one curve a rule."""
-    import seaborn
-
-    from pcrnn.plots import canvas
-
-    with canvas.canvas(10.0, 4.6) as figure:
-        hidden = " x ".join(map(str, setting.hidden))
-        how = f"stack {hidden}, {setting.batch} sequences; the local rule learns every {setting.chunk} steps"
-        canvas.heading(figure, "Memory and speed against the length of the sequence", how, canvas.NO_INFO)
+    hidden = " x ".join(map(str, setup.hidden))
+    how = f"stack {hidden}, {setup.batch} sequences; the local rule learns every {setup.chunk} steps"
+    names = {"local": "local, exact traces", "bptt": "BPTT over the whole length"}
+    colour = colours(names)
+    with drawing(stem, "Memory and speed against the length of the sequence", how, 10.0, 4.6) as figure:
         panels = figure.subplots(1, 2)
-        names = {"local": "local, exact traces", "bptt": "BPTT over the whole length"}
-        colours = dict(zip(names, seaborn.color_palette("colorblind", 2), strict=True))
         for axes, key, label in zip(panels, ("mib", "tokens_per_second"), ("peak, MiB", "tokens/s"), strict=True):
             for rule, name in names.items():
-                seen = [(row["length"], row[f"{rule}_{key}"]) for row in rows if row[f"{rule}_{key}"] is not None]
-                axes.plot(*zip(*seen, strict=True), "o-", color=colours[rule], label=name, markersize=4)
-            axes.set_xscale("log", base=2)
-            axes.set_xticks([row["length"] for row in rows], [f"{row['length']}" for row in rows], rotation=45)
+                line = [(row["length"], row[f"{rule}_{key}"]) for row in rows if row[f"{rule}_{key}"] is not None]
+                axes.plot(*zip(*line, strict=True), "o-", color=colour[rule], label=name, markersize=4)
+            log2_axis(axes, [row["length"] for row in rows], rotation=45)
             axes.set(xlabel="steps", ylabel=label)
-            seaborn.despine(ax=axes)
         panels[0].set_yscale("log")
-        panels[0].yaxis.set_major_formatter("{x:g}")
+        plain_numbers(panels[0])
         panels[1].set_ylim(bottom=0)
-        panels[0].axhline(setting.budget_mib, color=canvas.FAINT, linewidth=0.8, linestyle=(0, (5, 3)))
+        panels[0].axhline(setup.budget_mib, color=FAINT, linewidth=0.8, linestyle=DASHED)
         panels[0].legend(frameon=False)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
-        return canvas.save(figure, stem)

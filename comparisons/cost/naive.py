@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pcrnn import ops
-from pcrnn.ops import LayerTensors
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor) -> Tensor:
@@ -82,83 +81,6 @@ def eligibility_update_(
         bias_trace.copy_(bias_E)
 
 
-def local_update_(
-    gradients: LayerTensors,
-    trace: tuple[Tensor, Tensor] | None,
-    parameters: LayerTensors,
-    window: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    below: Tensor,
-    observed: Tensor,
-    step_weight: Tensor,
-) -> None:
-    """Categorical family. Without a trace, autograd through the loop; with one, gradients online at every step."""
-    if trace is None:
-        _by_autograd(gradients, parameters, window, state, below, observed, step_weight)
-    else:
-        _online(gradients, trace, parameters, window, state, below, observed, step_weight)
-
-
-def _by_autograd(
-    gradients: LayerTensors,
-    parameters: LayerTensors,
-    window: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    below: Tensor,
-    observed: Tensor,
-    step_weight: Tensor,
-) -> None:
-    layer = LayerTensors(*(parameter.detach().requires_grad_() for parameter in parameters.present()))
-    cell, output_before, _ = state
-    with torch.enable_grad():
-        _, _, _, output = gated_cell(F.linear(window, layer.weight, layer.bias), cell)
-        before = torch.cat([output_before.unsqueeze(1), output[:, :-1]], 1)
-        surprise = F.cross_entropy((below + output @ layer.readout.T).mT, observed[:, 1:], reduction="none")
-        own = 0.5 * (output.detach() - before.detach() @ layer.predictor.T).square().mean()
-        found = torch.autograd.grad((step_weight * surprise).sum() + own, layer.present())
-    for gradient, of_chunk in zip(gradients.present(), found, strict=True):
-        gradient += of_chunk
-
-
-@torch.no_grad()
-def _online(
-    gradients: LayerTensors,
-    trace: tuple[Tensor, Tensor],
-    parameters: LayerTensors,
-    window: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    below: Tensor,
-    observed: Tensor,
-    step_weight: Tensor,
-) -> None:
-    cell, output, _ = state
-    weight_E, bias_E = trace
-    rows = 2 * cell.shape[-1]
-    for t in range(window.shape[1]):
-        u = window[:, t]
-        c, f, o = F.linear(u, parameters.weight, parameters.bias).chunk(3, -1)
-        a, z, gate = f.sigmoid(), c.tanh(), o.sigmoid()
-        immediate = torch.cat([(1 - a) * (1 - z**2), (cell - z) * a * (1 - a)], -1)
-        cell = a * cell + (1 - a) * z
-        before, output = output, cell * o * gate
-        difference = output - before @ parameters.predictor.T
-        error, _ = categorical_error(below[:, t] + output @ parameters.readout.T, observed[:, t + 1])
-        grad_expectation = -step_weight[:, t, None] * error
-        grad_output = grad_expectation @ parameters.readout
-        signal = (grad_output * o * gate).repeat(1, 2)
-        grad_gate = grad_output * cell * gate * (1 + o * (1 - gate))
-        kept = a.repeat(1, 2)
-        weight_E = kept.unsqueeze(-1) * weight_E + immediate.unsqueeze(-1) * u.unsqueeze(1)
-        bias_E = kept * bias_E + immediate
-        gradients.readout.add_(grad_expectation.T @ output)
-        gradients.predictor.sub_(difference.T @ before / (output.numel() * window.shape[1]))
-        gradients.weight.add_(torch.cat([(signal.unsqueeze(-1) * weight_E).sum(0), grad_gate.T @ u]))
-        gradients.bias[:rows].add_((signal * bias_E).sum(0))
-        gradients.bias[rows:].add_(grad_gate.sum(0))
-    trace[0].copy_(weight_E)
-    trace[1].copy_(bias_E)
-
-
 class Shape(NamedTuple):
     batch: int
     steps: int
@@ -224,28 +146,6 @@ def eligibility_arguments(exact: bool) -> Callable[[Shape, int], list[Any]]:
     return arguments
 
 
-def local_arguments(exact: bool) -> Callable[[Shape, int], list[Any]]:
-    def arguments(shape: Shape, symbols: int) -> list[Any]:
-        batch, steps, units = shape
-        sizes = (3 * units, symbols), (3 * units,), (units, units), (symbols, units)
-        return [
-            ops.LayerTensors(*map(torch.zeros, sizes)),
-            trace_of(shape, symbols, exact),
-            ops.LayerTensors(*(torch.randn(size) / size[-1] ** 0.5 for size in sizes)),
-            torch.randn(batch, steps, symbols),
-            (torch.randn(batch, units), torch.randn(batch, units), torch.randn(batch, symbols)),
-            torch.randn(batch, steps, symbols),
-            torch.randint(symbols, (batch, steps + 1)),
-            torch.full((batch, steps), 1 / (batch * steps)),
-        ]
-
-    return arguments
-
-
-def _local_update_op(*arguments: Any) -> object:
-    return ops.local_update_(*arguments, family="categorical")
-
-
 CASES = {
     "scan": Case(ops.scan, scan, scan_arguments, differentiable=(0, 1, 2)),
     **{
@@ -271,6 +171,4 @@ CASES = {
     "eligibility_update_, chunk": Case(
         ops.eligibility_update_, eligibility_update_, eligibility_arguments(exact=False)
     ),
-    "local_update_, exact": Case(_local_update_op, local_update_, local_arguments(exact=True)),
-    "local_update_, chunk": Case(_local_update_op, local_update_, local_arguments(exact=False)),
 }

@@ -4,7 +4,7 @@
 
 Runs `tests/ops` first and refuses to measure when they fail. Sections of the record:
 
-    rows              each op against its naive form (comparisons/naive.py), the two taking turns in one process
+    rows              each op against its naive form (cost/naive.py), the two taking turns in one process
     update            one layer's whole update under the local rule against BPTT of the same layer; the peak of memory
                       is measured for these alone, each in a process of its own, over that of the process before
     stack             the same for a stack, spatial credit `top`
@@ -27,37 +27,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comparisons import naive, ops_gpu, speed
-from comparisons.record import Run, in_turns, markdown, peak_mib, table, write
-from comparisons.suite import Request
 from pcrnn.errors import PcrnnError
 
-ROOT = Path(__file__).parents[1]
+from .. import ops_gpu, record
+from ..pictures import FAINT, Dots, draw_dots, drawing, plain_numbers
+from ..record import ROOT, Row, Run, in_turns, peak_mib, table
+from ..suite import Request
+from . import naive, speed
+from .speed import updater
+
 TESTS = (sys.executable, "-m", "pytest", "tests/ops", "-q")
 LAYER_RULES = ("bptt", "layer, chunk", "layer, exact")
 STACK_RULES = ("bptt", "top, chunk", "top, exact")
 PRODUCTS = {f"aten::{name}{end}" for name in ("mm", "addmm", "bmm", "baddbmm") for end in ("", "_")}
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is measured on the CPU; the stack's own setting gives symbols, delay, rounds and threads for everything."""
+class OpsSetup:
+    """What is measured on the CPU; the stack's own setup gives symbols, delay, rounds and threads for everything."""
 
     batches: tuple[int, ...] = (1, 32)
     steps: tuple[int, ...] = (128, 1024)
     units: tuple[int, ...] = (128, 256, 512)
     budget: float = 2.0  # seconds after which a comparison begins no further round
-    stack: speed.Setting = field(default_factory=speed.Setting)
+    stack: speed.StackSetup = field(default_factory=speed.StackSetup)
 
     @property
     def shapes(self) -> list[naive.Shape]:
         return [naive.Shape(*sizes) for sizes in product(self.batches, self.steps, self.units)]
 
 
-QUICK = Setting(
-    batches=(1, 2), steps=(8,), units=(8,), budget=0.1, stack=speed.Setting(hidden=(8, 8), batch=2, chunk=8, rounds=3)
+QUICK = OpsSetup(
+    batches=(1, 2),
+    steps=(8,),
+    units=(8,),
+    budget=0.1,
+    stack=speed.StackSetup(hidden=(8, 8), batch=2, chunk=8, rounds=3),
 )
 
 
@@ -98,17 +103,17 @@ def passes(case: naive.Case, arguments: list[Any]) -> dict[str, dict[str, Run]]:
     return {"forward": once, "forward and backward": both}
 
 
-def op_rows(setting: Setting) -> list[Row]:
+def op_rows(setup: OpsSetup) -> list[Row]:
     """Every op against its naive form at every shape; the width of a family's error is D, whatever N is."""
-    torch.set_num_threads(setting.stack.threads)
+    torch.set_num_threads(setup.stack.threads)
     rows = []
-    for (label, case), shape in product(naive.CASES.items(), setting.shapes):
-        if case.of_symbols and shape.units != setting.units[0]:
+    for (label, case), shape in product(naive.CASES.items(), setup.shapes):
+        if case.of_symbols and shape.units != setup.units[0]:
             continue
         torch.manual_seed(0)
-        arguments = case.arguments(shape, setting.stack.symbols)
+        arguments = case.arguments(shape, setup.stack.symbols)
         for timed, contenders in passes(case, arguments).items():
-            times = in_turns(contenders, setting.stack.rounds, budget=setting.budget)
+            times = in_turns(contenders, setup.stack.rounds, budget=setup.budget)
             op, plain = 1e3 * statistics.median(times["op"]), 1e3 * statistics.median(times["naive"])
             rows.append(
                 {
@@ -126,74 +131,53 @@ def op_rows(setting: Setting) -> list[Row]:
     return rows
 
 
-def update_of(label: str, setting: speed.Setting) -> Run:
-    """A fresh learner's whole update (gradient, optimiser step) under a rule of `speed.RULES`."""
-    return speed.updater(*speed.RULES[label], setting)
+def updates(labels: Sequence[str], setup: speed.StackSetup, budget: float = float("inf")) -> list[Row]:
+    """Whole updates under some rules of the table of contenders, among them BPTT."""
+    sizes = {"batch": setup.batch, "steps": setup.chunk, "units": setup.hidden[0]}
+    return [row | sizes for row in speed.compare(setup, labels, budget)]
 
 
-def updates(labels: Sequence[str], setting: speed.Setting, budget: float) -> list[Row]:
-    """Whole updates under some rules of `speed.RULES`, among them BPTT."""
-    torch.set_num_threads(setting.threads)
-    contenders = {label: update_of(label, setting) for label in labels}
-    times = in_turns(contenders, setting.rounds, budget=budget)
-    medians = {label: statistics.median(seconds) for label, seconds in times.items()}
-    return [
-        {
-            "rule": label,
-            "batch": setting.batch,
-            "steps": setting.chunk,
-            "units": setting.hidden[0],
-            "ms": 1e3 * median,
-            "speed_against_bptt": medians["bptt"] / median,
-            "rounds": len(times[label]),
-        }
-        for label, median in medians.items()
-    ]
-
-
-def layer_rows(setting: Setting) -> list[Row]:
+def layer_rows(setup: OpsSetup) -> list[Row]:
     """The update of one layer at every shape: time, and the peak of memory."""
     rows = []
-    for batch, steps, units in setting.shapes:
-        one_layer = replace(setting.stack, hidden=(units,), batch=batch, chunk=steps)
-        for row in updates(LAYER_RULES, one_layer, setting.budget):
+    for batch, steps, units in setup.shapes:
+        one_layer = replace(setup.stack, hidden=(units,), batch=batch, chunk=steps)
+        for row in updates(LAYER_RULES, one_layer, setup.budget):
             rows.append(row | {"peak_mib": peak_mib_in_fresh_process(row["rule"], one_layer)})
     return rows
 
 
-def peak_growth_mib(label: str, setting: speed.Setting) -> float:
+def peak_growth_mib(label: str, setup: speed.StackSetup) -> float:
     """By how many MiB weights, optimiser and two updates raise this process's peak; what torch loads is left out."""
-    torch.set_num_threads(setting.threads)
-    update_of(label, replace(setting, hidden=(8,), batch=1, chunk=2))()
+    torch.set_num_threads(setup.threads)
+    updater(label, replace(setup, hidden=(8,), batch=1, chunk=2))()
     before = peak_mib()
-    update = update_of(label, setting)
+    update = updater(label, setup)
     update()
     update()
     return peak_mib() - before
 
 
-def peak_mib_in_fresh_process(label: str, setting: speed.Setting) -> float:
+def peak_mib_in_fresh_process(label: str, setup: speed.StackSetup) -> float:
     """`peak_growth_mib` in a process of its own, since a peak never goes down."""
-    code = f"from comparisons import ops, speed; print(ops.peak_growth_mib({label!r}, speed.{setting!r}))"
-    command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return record.in_fresh_process(peak_growth_mib, label, setup)
 
 
-def product_rows(setting: Setting) -> list[Row]:
+def product_rows(setup: OpsSetup) -> list[Row]:
     """Share of matrix products in whole local updates of the stack, at every batch size.
 
     The profiler's own time counts as elementwise, so the bound 1 / share errs in favour of a fused kernel.
     """
     rows = []
-    for batch, label in product(setting.batches, ("layer, chunk", "layer, exact", *STACK_RULES[1:])):
-        share = product_share(update_of(label, replace(setting.stack, batch=batch)))
+    for batch, label in product(setup.batches, ("layer, chunk", "layer, exact", *STACK_RULES[1:])):
+        share = product_share(updater(label, replace(setup.stack, batch=batch)))
         rows.append(
             {
                 "rule": label,
-                "layers": len(setting.stack.hidden),
+                "layers": len(setup.stack.hidden),
                 "batch": batch,
-                "steps": setting.stack.chunk,
-                "units": setting.stack.hidden[0],
+                "steps": setup.stack.chunk,
+                "units": setup.stack.hidden[0],
                 "share_of_matrix_products": share,
                 "bound_of_a_fused_cpu_kernel": 1 / share,
             }
@@ -229,15 +213,15 @@ def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     refuse_when_red(TESTS)
     on_gpu = ops_gpu.QUICK if request.quick else ops_gpu.Setting()
-    return report(QUICK if request.quick else Setting(), on_gpu, request)
+    return report(QUICK if request.quick else OpsSetup(), on_gpu, request)
 
 
-def report(setting: Setting, on_gpu: ops_gpu.Setting, request: Request) -> list[Path]:
+def report(setup: OpsSetup, on_gpu: ops_gpu.Setting, request: Request) -> list[Path]:
     """Measure section after section."""
-    torch.set_num_threads(setting.stack.threads)
+    torch.set_num_threads(setup.stack.threads)
     shape = {"batch": "B", "steps": "T", "units": "N"}
     times = {"op_ms": "op, ms", "naive_ms": "naive, ms", "speed_against_naive": "against naive"}
-    against = {"rule": "rule", **shape, "ms": "ms an update", "speed_against_bptt": "against BPTT"}
+    against = {"rule": "rule", **shape, "ms_per_update": "ms an update", "speed_against_bptt": "against BPTT"}
     share = {"share_of_matrix_products": "matrix products", "bound_of_a_fused_cpu_kernel": "bound of a fused kernel"}
     parts: list[str] = []
 
@@ -246,37 +230,38 @@ def report(setting: Setting, on_gpu: ops_gpu.Setting, request: Request) -> list[
         parts.extend([f"## {title}", table(rows, columns)])
         return rows
 
-    rows = show("Ops", op_rows(setting), {"op": "op", "pass": "pass", **shape, **times})
-    layer = show("Update of one layer", layer_rows(setting), {**against, "peak_mib": "peak memory, MiB"})
-    of_stack = updates(STACK_RULES, setting.stack, budget=float("inf"))
-    stack = show(f"Update of a stack of {len(setting.stack.hidden)}", of_stack, against)
-    products = show("Share of matrix products", product_rows(setting), {"rule": "rule", **shape, **share})
+    rows = show("Ops", op_rows(setup), {"op": "op", "pass": "pass", **shape, **times})
+    layer = show("Update of one layer", layer_rows(setup), {**against, "peak_mib": "peak memory, MiB"})
+    of_stack = updates(STACK_RULES, setup.stack)
+    stack = show(f"Update of a stack of {len(setup.stack.hidden)}", of_stack, against)
+    products = show("Share of matrix products", product_rows(setup), {"rule": "rule", **shape, **share})
     gpu = ops_gpu.measure(on_gpu)
     parts += ["## GPU", ops_gpu.tables(gpu)]
-    config = {**asdict(setting), "gpu": asdict(on_gpu)}
-    path = write("ops", config, rows, request.out, update=layer, stack=stack, matrix_products=products, gpu=gpu)
-    return [path, markdown("ops", "Ops", parts, request.out), *picture(rows, request.out / "ops")]
+    return record.publish(
+        request.out,
+        "ops",
+        "Ops",
+        config={**asdict(setup), "gpu": asdict(on_gpu)},
+        rows=rows,
+        parts=parts,
+        draw=lambda stem: draw(rows, stem),
+        update=layer,
+        stack=stack,
+        matrix_products=products,
+        gpu=gpu,
+    )
 
 
-def picture(rows: list[Row], stem: Path) -> list[Path]:
+def draw(rows: list[Row], stem: Path) -> None:
     """How much faster every op is than its naive form, a dot a shape."""
-    import seaborn
-
-    from pcrnn.plots import canvas
-
-    names = list(dict.fromkeys(f"{row['op']}, {row['pass']}" for row in rows))
-    with canvas.canvas(9.0, 1.6 + 0.24 * len(names)) as figure:
-        how = "a dot a shape; right of the line the op is faster"
-        canvas.heading(figure, "Speed of every op against its naive form", how, canvas.NO_INFO)
+    ratios: dict[str, list[float]] = {}
+    for row in rows:
+        ratios.setdefault(f"{row['op']}, {row['pass']}", []).append(row["speed_against_naive"])
+    how, title = "a dot a shape; right of the line the op is faster", "Speed of every op against its naive form"
+    with drawing(stem, title, how, 9.0, 1.6 + 0.24 * len(ratios)) as figure:
         axes = figure.subplots()
-        for height, name in enumerate(reversed(names)):
-            ratios = [row["speed_against_naive"] for row in rows if f"{row['op']}, {row['pass']}" == name]
-            axes.plot(ratios, [height] * len(ratios), "o", color=canvas.INK, markersize=4, alpha=0.6)
-        axes.axvline(1, color=canvas.FAINT, linewidth=0.8, zorder=0)
-        axes.set_yticks(range(len(names)), names[::-1])
+        draw_dots(axes, [Dots(name, values) for name, values in ratios.items()], size=4)
+        axes.axvline(1, color=FAINT, linewidth=0.8, zorder=0)
         axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
+        plain_numbers(axes, "x")
         axes.set_xlabel("times as fast")
-        seaborn.despine(ax=axes)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
-        return canvas.save(figure, stem)

@@ -12,27 +12,25 @@ Each launch is of fresh processes, and ways take turns. Seeds do not matter: no 
 """
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.distributed as dist
 
-from comparisons import record
-from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import open_source
 from pcrnn.training import parallel
 from pcrnn.training.train import Trainer
 
-Row = dict[str, Any]
+from .. import record
+from ..pictures import FAINT, colours, drawing, plain_numbers
+from ..record import Row
+from ..suite import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ LINKS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class ScalingSetup:
     """One stack and one chunk shape; data parallel ranks share the lanes."""
 
     units: int = 512
@@ -104,42 +102,46 @@ class Setting:
         )
 
 
-QUICK = Setting(units=16, layers=2, batch=4, chunk=8, updates=2, rounds=1, nodes=(1, 2, 4))
+QUICK = ScalingSetup(units=16, layers=2, batch=4, chunk=8, updates=2, rounds=1, nodes=(1, 2, 4))
 
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
-    setting = QUICK if request.quick else Setting()
-    found: dict[Way, list[Row]] = {way: [] for way in WAYS}
-    for turn in range(setting.rounds):
+    setup = QUICK if request.quick else ScalingSetup()
+    launches: dict[Way, list[Row]] = {way: [] for way in WAYS}
+    for finished in range(setup.rounds):
         for way in WAYS:
-            found[way].append(in_fresh_processes(way, setting))
-            request.tell(f"scaling: round {turn + 1}, {way.name}: {json.dumps(found[way][-1])}")
-    return written(rows_of(found, setting), setting, request.out)
+            launches[way].append(in_fresh_processes(way, setup))
+            request.tell(f"scaling: round {finished + 1}, {way.name}: {json.dumps(launches[way][-1])}")
+    rows = rows_of(launches, setup)
+    model = modelled(rows, setup)
+    return record.publish(
+        request.out,
+        "scaling",
+        "Scaling",
+        config=asdict(setup) | {"links": list(map(asdict, LINKS))},
+        rows=rows,
+        parts=tables(rows, model, setup),
+        draw=lambda stem: draw(rows, model, setup, stem),
+        model=model,
+        summary=summary(rows, model),
+    )
 
 
-def written(rows: list[Row], setting: Setting, out: Path) -> list[Path]:
-    """Record, tables and picture of what was measured."""
-    model = modelled(rows, setting)
-    sections = {"model": model, "summary": summary(rows, model)}
-    path = record.write("scaling", asdict(setting) | {"links": list(map(asdict, LINKS))}, rows, out, **sections)
-    return [path, markdown(rows, model, setting, out), *picture(rows, model, setting, out / "scaling")]
-
-
-def measure(way: Way, setting: Setting) -> Row | None:
+def measure(way: Way, setup: ScalingSetup) -> Row | None:
     """Time updates in this process, which may be one of several; the leader knows seconds and bytes an update."""
     torch.set_num_threads(1)
-    config = setting.config(way)
+    config = setup.config(way)
     with parallel.join(config) as team:
         trainer = Trainer(config, open_source(config.data, tokens=config.tokens), team=team)
         trainer.update()  # a first one warms up
         team.total(trainer.window)  # all have come this far
         before, start = team.sent, time.perf_counter()
-        for _ in range(setting.updates):
+        for _ in range(setup.updates):
             trainer.update()
         team.total(trainer.window)
-        seconds = (time.perf_counter() - start) / setting.updates
-        sent = torch.tensor([(team.sent - before) / setting.updates])
+        seconds = (time.perf_counter() - start) / setup.updates
+        sent = torch.tensor([(team.sent - before) / setup.updates])
         if team.size > 1:
             dist.all_reduce(sent, dist.ReduceOp.MAX)
         layers = [sum(p.numel() for p in layer.parameters()) for layer in trainer.stack.layers]
@@ -147,30 +149,15 @@ def measure(way: Way, setting: Setting) -> Row | None:
         return {"seconds": seconds, "bytes": int(sent), "parameters": layers, "symbols": size} if team.is_main else None
 
 
-def in_fresh_processes(way: Way, setting: Setting) -> Row:
+def in_fresh_processes(way: Way, setup: ScalingSetup) -> Row:
     """`measure` in as many new processes as the way has, one thread each."""
-    code = (
-        "import json\nfrom comparisons.scaling import Setting, Way, measure\n"
-        f"found = measure({way!r}, {setting!r})\n"
-        "if found: print(json.dumps(found), flush=True)"  # ranks that do not lead would write into the same line
-    )
-    command = [sys.executable, "-c", code]
-    if way.processes > 1:
-        launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python")
-        command = [*launcher, "--nproc-per-node", str(way.processes), *command]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{way.name}: expected figures, got status {done.returncode}: {done.stderr[-2000:]}")
-    (line,) = (line for line in done.stdout.splitlines() if line.startswith("{"))
-    return json.loads(line)
+    return record.in_fresh_process(measure, way, setup, processes=way.processes)
 
 
-def rows_of(found: dict[Way, list[Row]], setting: Setting) -> list[Row]:
+def rows_of(launches: dict[Way, list[Row]], setup: ScalingSetup) -> list[Row]:
     """A row a way: medians over rounds, and the speed-up over one process of the same rule."""
-    seconds = {way: statistics.median(one["seconds"] for one in rounds) for way, rounds in found.items()}
-    tokens = setting.batch * setting.chunk
+    seconds = {way: statistics.median(launch["seconds"] for launch in rounds) for way, rounds in launches.items()}
+    tokens = setup.batch * setup.chunk
     return [
         {
             "way": way.name,
@@ -179,21 +166,21 @@ def rows_of(found: dict[Way, list[Row]], setting: Setting) -> list[Row]:
             "processes": way.processes,
             "tokens_per_second": round(tokens / seconds[way]),
             "seconds_per_update": seconds[way],
-            "seconds_min": min(one["seconds"] for one in rounds),
-            "seconds_max": max(one["seconds"] for one in rounds),
+            "seconds_min": min(launch["seconds"] for launch in rounds),
+            "seconds_max": max(launch["seconds"] for launch in rounds),
             "speed_up": seconds[Way(rule=way.rule)] / seconds[way],
             "bytes_per_update": rounds[0]["bytes"],
             "parameters": rounds[0]["parameters"],
             "symbols": rounds[0]["symbols"],
         }
-        for way, rounds in found.items()
+        for way, rounds in launches.items()
     ]
 
 
 # The model
 
 
-def modelled(rows: list[Row], setting: Setting) -> list[Row]:
+def modelled(rows: list[Row], setup: ScalingSetup) -> list[Row]:
     """Efficiency of many nodes, the share of a perfect speed-up: a model, from the measured seconds of one process.
 
     data      every node learns from as many lanes as were measured, and all-reduces every layer's gradient in a ring
@@ -204,21 +191,21 @@ def modelled(rows: list[Row], setting: Setting) -> list[Row]:
               upper ones, and sends what rises from it while it computes; filling the pipeline is not counted.
     """
     alone = {row["rule"]: row for row in rows if row["parallel"] == "none"}
-    found = []
+    model = []
     for link in LINKS:
-        for nodes in setting.nodes:
+        for nodes in setup.nodes:
             for way in (way for way in WAYS if way.parallel == "data"):
                 row = alone[way.rule]
                 seconds = data_parallel_seconds(row["seconds_per_update"], row["parameters"], way.rule, nodes, link)
                 at = {"way": way.name, "link": link.name, "nodes": nodes}
-                found.append(at | {"efficiency": row["seconds_per_update"] / seconds})
+                model.append(at | {"efficiency": row["seconds_per_update"] / seconds})
             row = alone["local"]
             compute = row["seconds_per_update"] * row["parameters"][-1] / sum(row["parameters"])
-            rises = 4 * setting.batch * setting.chunk * (setting.units + 2 * row["symbols"])
+            rises = 4 * setup.batch * setup.chunk * (setup.units + 2 * row["symbols"])
             transfer = rises / link.bytes_per_second + link.latency if nodes > 1 else 0.0
             at = {"way": Way(rule="local", parallel="layers").name, "link": link.name, "nodes": nodes}
-            found.append(at | {"efficiency": compute / max(compute, transfer)})
-    return found
+            model.append(at | {"efficiency": compute / max(compute, transfer)})
+    return model
 
 
 def data_parallel_seconds(compute: float, parameters: Sequence[int], rule: str, nodes: int, link: Link) -> float:
@@ -248,46 +235,35 @@ def summary(rows: list[Row], model: list[Row]) -> list[str]:
     ]
     link, most = LINKS[0].name, max(row["nodes"] for row in model)
     at = {row["way"]: row["efficiency"] for row in model if (row["link"], row["nodes"]) == (link, most)}
-    said = ", ".join(f"{way} {100 * share:.0f} %" for way, share in at.items())
-    return [*sentences, f"A model, not measured: of a perfect speed-up on {most} nodes and {link} remain {said}."]
+    shares = ", ".join(f"{way} {100 * share:.0f} %" for way, share in at.items())
+    return [*sentences, f"A model, not measured: of a perfect speed-up on {most} nodes and {link} remain {shares}."]
 
 
-def markdown(rows: list[Row], model: list[Row], setting: Setting, out: Path) -> Path:
-    """What was measured; below it, said to be one, the model."""
-    columns = {
-        "way": "way",
-        "processes": "processes",
-        "tokens_per_second": "tokens/s",
-        "speed_up": "speed-up",
-        "bytes_per_update": "bytes an update",
-    }
+def tables(rows: list[Row], model: list[Row], setup: ScalingSetup) -> list[str]:
+    """What was measured; below it, labelled as such, the model."""
+    columns = {"way": "way", "processes": "processes", "tokens_per_second": "tokens/s", "speed_up": "speed-up"}
+    columns["bytes_per_update"] = "bytes an update"
     wide: dict[tuple[str, str], Row] = {}
     for row in model:
         cell = wide.setdefault((row["way"], row["link"]), {"way": row["way"], "link": row["link"]})
         cell[f"{row['nodes']}"] = f"{100 * row['efficiency']:.0f} %"
-    nodes = {"way": "way", "link": "link"} | {f"{n}": f"{n}" for n in setting.nodes}
-    says = (
+    nodes = {"way": "way", "link": "link"} | {f"{n}": f"{n}" for n in setup.nodes}
+    caption = (
         "Computed, not measured: share of a perfect speed-up by number of nodes, from the measured seconds of one "
         "process and links of stated speed. By data every node adds lanes, by layers every node adds a layer."
     )
-    parts = [record.table(rows, columns), "## A model of many nodes", says, record.table(list(wide.values()), nodes)]
-    return record.markdown("scaling", "Scaling", parts, out)
+    return [record.table(rows, columns), "## A model of many nodes", caption, record.table(list(wide.values()), nodes)]
 
 
-def picture(rows: list[Row], model: list[Row], setting: Setting, stem: Path) -> list[Path]:
+def draw(rows: list[Row], model: list[Row], setup: ScalingSetup, stem: Path) -> None:
     """Left what was measured, right the model, dashed."""
-    import seaborn
-
-    from pcrnn.plots import canvas
-
     ways = [way.name for way in WAYS if way.processes > 1]
-    colours = dict(zip(ways, seaborn.color_palette("colorblind", len(ways)), strict=True))
-    with canvas.canvas(12.0, 4.6) as figure:
-        how = f"{setting.layers} layers of {setting.units}, {setting.batch} x {setting.chunk} symbols; one thread each"
-        canvas.heading(figure, "One process and two, and a model of many nodes", how, canvas.NO_INFO)
+    colour = colours(ways)
+    how = f"{setup.layers} layers of {setup.units}, {setup.batch} x {setup.chunk} symbols; one thread each"
+    with drawing(stem, "One process and two, and a model of many nodes", how, 12.0, 4.6) as figure:
         measured, *modelled_panels = figure.subplots(1, 1 + len(LINKS), width_ratios=(1.4, *[1] * len(LINKS)))
         for place, row in enumerate(rows):
-            measured.barh(place, row["tokens_per_second"], color=colours.get(row["way"], canvas.FAINT))
+            measured.barh(place, row["tokens_per_second"], color=colour.get(row["way"], FAINT))
             measured.text(row["tokens_per_second"], place, f" {row['speed_up']:.2f} x", va="center", fontsize=8)
         measured.set_yticks(range(len(rows)), [row["way"] for row in rows])
         measured.invert_yaxis()
@@ -295,15 +271,11 @@ def picture(rows: list[Row], model: list[Row], setting: Setting, stem: Path) -> 
         measured.set(title="measured", xlabel="tokens/s")
         for panel, link in zip(modelled_panels, LINKS, strict=True):
             for way in ways:
-                seen = [row for row in model if (row["way"], row["link"]) == (way, link.name)]
-                shares = [100 * row["efficiency"] for row in seen]
-                panel.plot([row["nodes"] for row in seen], shares, "--", color=colours[way], label=way)
+                line = [row for row in model if (row["way"], row["link"]) == (way, link.name)]
+                shares = [100 * row["efficiency"] for row in line]
+                panel.plot([row["nodes"] for row in line], shares, "--", color=colour[way], label=way)
             panel.set_xscale("log", base=2)
-            panel.xaxis.set_major_formatter("{x:g}")
+            plain_numbers(panel, "x")
             panel.set_ylim(0, 105)
             panel.set(title=f"model, {link.name}", xlabel="nodes")
         modelled_panels[0].set_ylabel("% of a perfect speed-up")
-        for panel in (measured, *modelled_panels):
-            seaborn.despine(ax=panel)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.62 / figure.get_figheight()))
-        return canvas.save(figure, stem)

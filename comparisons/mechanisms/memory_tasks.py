@@ -1,4 +1,4 @@
-"""Tasks of `long_lags`: whole sequences with a target that only what came long before can tell.
+"""Tasks of `long_lags`: whole sequences with a target that only the distant past determines.
 
 Shapes: B batch, T steps of a sequence, a whole number of chunks: blanks stand before what the task needs.
 """
@@ -24,7 +24,7 @@ class MemoryTask(Protocol):
 
     @property
     def lag(self) -> int:
-        """Steps between what is heard and what is asked for."""
+        """Steps between the input and the target that depends on it."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class MemoryTask(Protocol):
         ...
 
     def families(self) -> tuple[Observation, Observation]:
-        """What is observed, and what is to be expected."""
+        """Of the observations, and of the targets."""
         ...
 
     def draw(self, batch: int, multiple: int, generator: torch.Generator) -> Chunk:
@@ -50,15 +50,15 @@ class MemoryTask(Protocol):
         ...
 
     def solved(self, score: float) -> bool:
-        """Whether that is as good as done."""
+        """Whether that counts as solved."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyMemory:
-    """Say `items` symbols again, in order, `lag` steps after the last was heard (Hochreiter & Schmidhuber 1997).
+    """Repeat `items` symbols, in order, `lag` steps after the last was read (Hochreiter & Schmidhuber 1997).
 
-    Heard: the symbols 1..kinds, lag - 1 blanks (0), the sign to begin (kinds + 1), `items` blanks. Expected, at the
+    Input: the symbols 1..kinds, lag - 1 blanks (0), the sign to begin (kinds + 1), `items` blanks. Target, at the
     last `items` steps only: the symbols. Without memory the surprise is log(kinds) nats a symbol (what papers that
     count the blanks, too, call items log(kinds) / (lag + 2 items) a step) and the accuracy 1 / kinds. Source of the
     sizes 10 and 8: Arjovsky, Shah & Bengio (2016).
@@ -90,18 +90,18 @@ class CopyMemory:
         needed = self.lag + 2 * self.items
         steps = math.ceil(needed / multiple) * multiple
         symbols = torch.randint(1, self.kinds + 1, (batch, self.items), generator=generator)
-        heard = torch.zeros(batch, steps, dtype=torch.long)
-        heard[:, steps - needed : steps - needed + self.items] = symbols
-        heard[:, -self.items - 1] = self.kinds + 1
-        expected = torch.zeros_like(heard)
-        expected[:, -self.items :] = symbols
+        inputs = torch.zeros(batch, steps, dtype=torch.long)
+        inputs[:, steps - needed : steps - needed + self.items] = symbols
+        inputs[:, -self.items - 1] = self.kinds + 1
+        targets = torch.zeros_like(inputs)
+        targets[:, -self.items :] = symbols
         counted = torch.zeros(batch, steps, dtype=torch.bool)
         counted[:, -self.items :] = True
-        return Chunk(heard, expected, counted)
+        return Chunk(inputs, targets, counted)
 
     def score(self, expectation: Tensor, drawn: Chunk) -> float:
-        recalled = expectation[:, -self.items :].argmax(-1)
-        return (recalled == drawn.targets[:, -self.items :]).double().mean().item()
+        predicted = expectation[:, -self.items :].argmax(-1)
+        return (predicted == drawn.targets[:, -self.items :]).double().mean().item()
 
     def solved(self, score: float) -> bool:
         return score >= self.goal
@@ -111,8 +111,8 @@ class CopyMemory:
 class Adding:
     """Add the two marked of `lag` numbers drawn from [0, 1) (Hochreiter & Schmidhuber 1997).
 
-    Heard: a number and a mark, one in either half of the sequence; expected, at the last step only: the sum. The
-    variance of the sum, 1/6, is the mean squared error of always saying 1.
+    Input: a number and a mark, one in either half of the sequence; target, at the last step only: the sum. The
+    variance of the sum, 1/6, is the mean squared error of always predicting 1.
     """
 
     lag: int
@@ -137,12 +137,12 @@ class Adding:
         first = torch.randint(half, (batch, 1), generator=generator)
         second = torch.randint(half, self.lag, (batch, 1), generator=generator)
         marks = torch.zeros_like(numbers).scatter(1, torch.cat([first, second], 1), 1.0)
-        heard, expected = torch.zeros(batch, steps, 2), torch.zeros(batch, steps, 1)
-        heard[:, -self.lag :] = torch.stack([numbers, marks], -1)
-        expected[:, -1, 0] = (numbers * marks).sum(1)
+        inputs, targets = torch.zeros(batch, steps, 2), torch.zeros(batch, steps, 1)
+        inputs[:, -self.lag :] = torch.stack([numbers, marks], -1)
+        targets[:, -1, 0] = (numbers * marks).sum(1)
         counted = torch.zeros(batch, steps, dtype=torch.bool)
         counted[:, -1] = True
-        return Chunk(heard, expected, counted)
+        return Chunk(inputs, targets, counted)
 
     def score(self, expectation: Tensor, drawn: Chunk) -> float:
         return (expectation[:, -1] - drawn.targets[:, -1]).square().mean().item()

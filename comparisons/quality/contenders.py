@@ -14,7 +14,7 @@ from torch import nn
 import learning_rules
 from learning_rules import BPTT as BpttRule
 from learning_rules import Local, Rule
-from learning_rules.rule import Learner as Learnable
+from learning_rules.rule import Model
 from pcrnn import BidirectionalStack, PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
@@ -60,9 +60,9 @@ class Contender:
 class BpttClippedByLayer(BpttRule):
     """BPTT whose gradient is clipped layer by layer."""
 
-    def clip_groups(self, learner: Learnable) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """Those of the local rule."""
-        return Local().clip_groups(learner)
+        return Local().clip_groups(model)
 
 
 def _local(credit: str, trace: str = "exact", **options: Any) -> Contender:

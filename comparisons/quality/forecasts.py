@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from comparisons.tasks import Stream
 from pcrnn import PredictiveStack
 from pcrnn.analysis.generate import forecast
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
+
+from .tasks import Stream
 
 HORIZON, SEASON = 48, 24
 HELD = 0.9  # share of what comes that an interval should hold
@@ -37,8 +38,8 @@ class Expected(NamedTuple):
     lower: Steps
     upper: Steps
 
-    def judged(self, truth: Steps) -> dict[str, float]:
-        """Figures of one forecast beside the truth [H, D]."""
+    def compared(self, truth: Steps) -> dict[str, float]:
+        """Scores of one forecast beside the truth [H, D]."""
         missed = np.maximum(self.lower - truth, 0) + np.maximum(truth - self.upper, 0)
         return {
             "error": float(np.abs(self.median - truth).mean()),
@@ -61,23 +62,23 @@ class Forecasts(Stream):
         self.starts = range(source.split_point, source.length - HORIZON + 1, HORIZON)[:limit]
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """Figures of a stack's forecasts."""
+        """Scores of a stack's forecasts."""
         assert isinstance(learner, PredictiveStack)
         mean, scale = self.series.standardisation
 
-        def drawn(start: int) -> Expected:
-            found = forecast(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
-            return Expected(*((steps - mean) / scale for steps in (found.median, found.lower, found.upper)))
+        def predicted(start: int) -> Expected:
+            drawn = forecast(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            return Expected(*((steps - mean) / scale for steps in (drawn.median, drawn.lower, drawn.upper)))
 
-        return self._mean(drawn)
+        return self._mean(predicted)
 
     def naive(self) -> dict[str, dict[str, float]]:
-        """Figures of the last step again, and of the last day again.
+        """Scores of repeating the last step, and of repeating the last day.
 
         Their intervals are the quantiles of their errors in the training part, by step and channel.
         """
         known = self.series.sequence("all").double().numpy()
-        figures = {}
+        scores = {}
         for name, period in (("copy-last", 1), ("seasonal-naive", SEASON)):
             past = range(SEASON, self.series.split_point - HORIZON + 1)
             errors = np.stack([known[at : at + HORIZON] - _again(known, at, period) for at in past])
@@ -87,13 +88,13 @@ class Forecasts(Stream):
                 again = _again(known, start, period)
                 return Expected(again, again + below, again + above)
 
-            figures[name] = self._mean(repeated)
-        return figures
+            scores[name] = self._mean(repeated)
+        return scores
 
     def _mean(self, expect: Callable[[int], Expected]) -> dict[str, float]:
         """Means over all starts."""
         known = self.series.sequence("all").double().numpy()
-        each = [expect(start).judged(known[start : start + HORIZON]) for start in self.starts]
+        each = [expect(start).compared(known[start : start + HORIZON]) for start in self.starts]
         return {name: statistics.fmean(one[name] for one in each) for name in each[0]}
 
 

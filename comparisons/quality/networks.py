@@ -71,27 +71,27 @@ class Recurrent(nn.Module):
 class NetworkBptt:
     """Truncated backpropagation through time of a `Recurrent`: a rule of `learning_rules`, for this kind of model."""
 
-    def init(self, learner: Any, batch_size: int) -> tuple[()]:
+    def init(self, model: Any, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""
         return ()
 
     def accumulate(
-        self, learner: Any, chunk: Chunk, state: Any, carry: tuple[()], on_grad_ready: Any = None
+        self, model: Any, chunk: Chunk, state: Any, carry: tuple[()], on_grad_ready: Any = None
     ) -> tuple[Result, Any, tuple[()]]:
         """Add the gradient of the chunk's mean surprise to `.grad`; see `learning_rules.Rule.accumulate`."""
-        activity, state = learner.observe(chunk.observations, state)
-        surprise = learner.score_targets(activity, chunk).surprise
+        activity, state = model.observe(chunk.observations, state)
+        surprise = model.score_targets(activity, chunk).surprise
         loss = (surprise[-1] * chunk.weights(surprise.dtype)).sum()
         loss.backward()
         expectation = activity.expectations[-1].detach()
-        learner.target.adapt(expectation, chunk.targets, chunk.mask)
+        model.target.adapt(expectation, chunk.targets, chunk.mask)
         surprise = surprise.detach()  # there is no level below: both have the same surprise
         result = Result(loss.detach(), torch.cat([surprise, surprise]), torch.zeros_like(surprise), expectation)
         return result, tree_map(Tensor.detach, state), carry
 
-    def clip_groups(self, learner: nn.Module) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """One group: BPTT's gradient is one vector."""
-        return {"network": list(learner.parameters())}
+        return {"network": list(model.parameters())}
 
 
 def equal_width(wanted: int, build: Callable[[int], nn.Module]) -> int:

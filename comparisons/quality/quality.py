@@ -34,9 +34,7 @@ ABLATIONS = tuple(name for name in CONTENDERS if name not in (*NOT_WEIGHED, "LST
 ABLATED = "ablations"
 
 _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
-_CHORALES = replace(
-    _SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28
-)
+_CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
 STUDIES: dict[str, Study] = {
     "pydoc": Study(open=tasks.open_pydoc, base=_SMALL, contenders=(*STACKS, *NOT_WEIGHED, "LSTM", "GRU")),
     ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, contenders=ABLATIONS, data="pydoc"),

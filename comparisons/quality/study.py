@@ -72,7 +72,7 @@ class Trainer:
     def search(
         self, data: str, name: str, contender: Contender, base: TrainConfig, rates: Sequence[float], task: Task
     ) -> Row:
-        """Scores of a contender at its best rate: all seeds, mean and spread, and the search; None where it diverged."""
+        """Scores of a contender at its best rate, their mean and spread, and the search; None where it diverged."""
 
         def cell(rate: float, seed: int) -> Row:
             config = replace(contender.settings(base), lr=rate, seed=seed)

@@ -3,45 +3,46 @@
     python -m comparisons tagging [--quick] [--seeds 3] [--data FILE]
 
 In windows of the text (by default Python's language reference) every lower-case vowel is replaced by one mark; the
-target is which vowel it was. All stacks have about as many parameters. As in `quality`, every learner has its own best
-learning rate, from the same search on the first seed, and finished cells are lines of OUT/tagging.cells.jsonl that are
-never computed again.
+target is which vowel it was. All stacks have about as many parameters. As in `quality`, every contender has its own
+best learning rate, from the same search on the first seed, and finished trainings are lines of
+OUT/tagging.cells.jsonl that are never computed again.
 
 Shapes: B windows, T characters of a window, V symbols of the marked text.
 """
 
-import math
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from comparisons import quality, record
-from comparisons.contenders import RULES, Kind, fit
-from comparisons.suite import Request
-from comparisons.tasks import Piece, Sequences, Split
 from pcrnn import Categorical, Chunk
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource, open_source
 from pcrnn.errors import DataError
 
-Row = dict[str, Any]
+from .. import record
+from ..pictures import FAINT, Dots, colours, draw_dots, drawing
+from ..record import Row
+from ..search import mean_and_spread
+from ..suite import Request
+from .contenders import CONTENDERS, LOCAL_AND_BPTT, Contender
+from .study import Trainer
+from .tasks import Piece, Sequences, Split
 
 VOWELS = "aeiou"
 MARK = "\N{WHITE VERTICAL RECTANGLE}"
-KINDS: dict[str, Kind] = {
-    f"{reads}, {rule}": Kind(options=options, bidirectional=reads == "both directions")
+TAGGERS: dict[str, Contender] = {
+    f"{reads}, {rule}": Contender(options=CONTENDERS[name].options, bidirectional=reads == "both directions")
     for reads in ("both directions", "forward")
-    for rule, options in RULES.items()
+    for rule, name in LOCAL_AND_BPTT.items()
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class TaggingSetup:
     """The stack that reads forward, how all learn, and how much of the text."""
 
     base: TrainConfig
@@ -49,8 +50,8 @@ class Setting:
     limit: int | None = None  # characters of each split
 
 
-FULL = Setting(base=TrainConfig(hidden=(96, 96, 96), batch=32, chunk=96, steps=300, evaluate_every=0))
-QUICK = Setting(
+FULL = TaggingSetup(base=TrainConfig(hidden=(96, 96, 96), batch=32, chunk=96, steps=300, evaluate_every=0))
+QUICK = TaggingSetup(
     base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0), rates=(3e-3,), limit=400
 )
 
@@ -58,12 +59,12 @@ QUICK = Setting(
 class Vowels(Sequences):
     """Windows of a text without its vowels, and which they were; the held-out text is halved for search and test."""
 
-    def __init__(self, source: TextSource, setting: Setting) -> None:
-        train, held_out = (source.decode(source.sequence(split))[: setting.limit] for split in ("train", "valid"))
+    def __init__(self, source: TextSource, setup: TaggingSetup) -> None:
+        train, held_out = (source.decode(source.sequence(split))[: setup.limit] for split in ("train", "valid"))
         self.symbols = sorted(set(marked(train + held_out)))
-        middle, steps = len(held_out) // 2, setting.base.chunk
+        middle, steps = len(held_out) // 2, setup.base.chunk
         splits = [self.windows(text, steps) for text in (train, held_out[:middle], held_out[middle:])]
-        super().__init__(*splits, batch=setting.base.batch, unit="nats/vowel")
+        super().__init__(*splits, batch=setup.base.batch, unit="nats/vowel")
 
     def observation(self) -> Categorical:
         return Categorical(len(self.symbols))
@@ -82,9 +83,9 @@ class Vowels(Sequences):
             raise DataError(f"tagging: expected splits of at least {steps} characters, got {len(text)}; give more text")
         place = {symbol: number for number, symbol in enumerate(self.symbols)}
         whole = slice(0, len(text) // steps * steps)
-        seen = torch.tensor([place[symbol] for symbol in marked(text)[whole]]).view(-1, steps)
+        marks = torch.tensor([place[symbol] for symbol in marked(text)[whole]]).view(-1, steps)
         vowel = torch.tensor([VOWELS.find(symbol) for symbol in text[whole]]).view(-1, steps)
-        return Chunk(seen, vowel.clamp_min(0), vowel >= 0)
+        return Chunk(marks, vowel.clamp_min(0), vowel >= 0)
 
     def baselines(self) -> dict[str, float]:
         """Share of vowels restored by counting which is the most frequent: everywhere, and between its neighbours."""
@@ -115,80 +116,66 @@ def marked(text: str) -> str:
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
-    setting = QUICK if request.quick else FULL
+    setup = QUICK if request.quick else FULL
     source = open_source(str(request.data or "pydoc"))
     if not isinstance(source, TextSource) or source.vocabulary is None:
         raise DataError(f"{source.name}: expected a text of characters, got a {source.kind}; give another --data")
-    task = Vowels(source, setting)
-    cells = quality.Cells(request.out / "tagging.cells.jsonl")
-    rows = [row_of(kind, source.name, task, setting, request, cells) for kind in KINDS]
-    baselines = task.baselines()
-    config = {"seeds": request.seeds, "data": source.name, "base": setting.base.as_mapping(), "rates": setting.rates}
-    sections = {"baselines": baselines, "summary": summary(rows)}
-    path = record.write("tagging", config, rows, request.out, **sections)
-    tables = [table(rows), "Restored by counting: " + ", ".join(f"{k} {v:.1%}" for k, v in baselines.items()) + "."]
-    markdown = record.markdown("tagging", "Deleted vowels restored", [*tables, *summary(rows)], request.out)
-    return [path, markdown, *picture(rows, baselines, request.out / "tagging")]
-
-
-def row_of(kind: str, data: str, task: Vowels, setting: Setting, request: Request, cells: quality.Cells) -> Row:
-    """One learner: search on the first seed, then the other seeds at its best rate."""
-
-    def cell(rate: float, seed: int) -> Row:
-        config = replace(KINDS[kind].settings(setting.base), lr=rate, seed=seed)
-        return cells.get(data, kind, config, lambda: fit(task, KINDS[kind], config), request.tell)
-
-    search = {rate: cell(rate, 0) for rate in setting.rates}
-    rate = min(search, key=lambda rate: search[rate].get("valid", math.inf))
-    found = [search[rate], *(cell(rate, seed) for seed in range(1, request.seeds))]
-    accuracies = [one.get("accuracy") for one in found]
-    row = {"learner": kind, "lr": rate} | quality.summarised(found, search, task.nats_per_unit)
-    return row | quality.mean_and_spread("accuracy", "accuracy_spread", accuracies) | {"accuracies": accuracies}
+    task, trainer = Vowels(source, setup), Trainer.of(request, "tagging")
+    rows = []
+    for name, tagger in TAGGERS.items():
+        row: Row = {"learner": name} | trainer.search(source.name, name, tagger, setup.base, setup.rates, task)
+        accuracies = row["measured"].get("accuracy", [None] * request.seeds)
+        rows.append(row | mean_and_spread("accuracy", "accuracy_spread", accuracies) | {"accuracies": accuracies})
+    baselines, sentences = task.baselines(), summary(rows)
+    counted = "Restored by counting: " + ", ".join(f"{who} {share:.1%}" for who, share in baselines.items()) + "."
+    return record.publish(
+        request.out,
+        "tagging",
+        "Deleted vowels restored",
+        config={"seeds": request.seeds, "data": source.name, "base": setup.base.as_mapping(), "rates": setup.rates},
+        rows=rows,
+        parts=[table(rows), counted, *sentences],
+        draw=lambda stem: draw(rows, baselines, stem),
+        baselines=baselines,
+        summary=sentences,
+    )
 
 
 def summary(rows: list[Row]) -> list[str]:
     """What the second direction is worth under each rule, a sentence each."""
     by_name = {row["learner"]: row for row in rows}
     sentences = []
-    for rule in RULES:
+    for rule in LOCAL_AND_BPTT:
         both, forward = (by_name[f"{reads}, {rule}"]["accuracies"] for reads in ("both directions", "forward"))
         pairs = [(a, b) for a, b in zip(both, forward, strict=True) if a is not None and b is not None]
         if pairs:
             of_both, of_forward = (statistics.mean(side) for side in zip(*pairs, strict=True))
             won = sum(a > b for a, b in pairs)
-            said = f"{of_both:.1%} of the vowels in both directions, {of_forward:.1%} forward only"
-            sentences.append(f"{rule} restores {said}; reading in both is ahead in {won} of {len(pairs)} seeds.")
+            shares = f"{of_both:.1%} of the vowels in both directions, {of_forward:.1%} forward only"
+            sentences.append(f"{rule} restores {shares}; reading in both is ahead in {won} of {len(pairs)} seeds.")
     return sentences
 
 
 def table(rows: list[Row]) -> str:
-    """Accuracy and surprise of every learner, with the search."""
+    """Accuracy and surprise of every contender, with the search."""
     columns = {"learner": "learner", "accuracy": "restored", "accuracy_spread": "± (seeds)", "metric": "nats/vowel"}
     columns |= {"spread": "± (seeds)", "lr": "rate", "parameters": "parameters"}
     columns |= {rate: f"search at {rate}" for rate in rows[0]["search"]}
     return record.table([row | row["search"] for row in rows], columns)
 
 
-def picture(rows: list[Row], baselines: dict[str, float], stem: Path) -> list[Path]:
+def draw(rows: list[Row], baselines: dict[str, float], stem: Path) -> None:
     """Share of vowels restored: a dot a seed, a line a count."""
-    import seaborn
-
-    from pcrnn.plots import canvas
-
-    both, forward = seaborn.color_palette("colorblind", 2)
-    with canvas.canvas(7.2, 3.2) as figure:
-        how = "equal parameters, a dot a seed, each at its own best rate; lines: the likeliest vowel by counting"
-        canvas.heading(figure, "Deleted vowels restored in text never seen", how, canvas.NO_INFO)
+    both, forward = colours(("both", "forward")).values()
+    how = "equal parameters, a dot a seed, each at its own best rate; lines: the likeliest vowel by counting"
+    with drawing(stem, "Deleted vowels restored in held-out text", how, 7.2, 3.2) as figure:
         axes = figure.subplots()
-        for height, row in enumerate(reversed(rows)):
-            seen = [100 * share for share in row["accuracies"] if share is not None]
-            colour = forward if row["learner"].startswith("forward") else both
-            axes.plot(seen, [height] * len(seen), "o", color=colour, markersize=6, alpha=0.75)
+        lines = []
+        for row in rows:
+            shares = [None if share is None else 100 * share for share in row["accuracies"]]
+            lines.append(Dots(row["learner"], shares, forward if row["learner"].startswith("forward") else both))
+        draw_dots(axes, lines, size=6)
         for who, share in baselines.items():
-            axes.axvline(100 * share, color=canvas.FAINT, linewidth=0.9, linestyle=":")
-            axes.text(100 * share + 0.4, len(rows) - 0.42, who, color=canvas.FAINT, size=8.5, va="top")
-        axes.set_yticks(range(len(rows)), [row["learner"] for row in reversed(rows)])
+            axes.axvline(100 * share, color=FAINT, linewidth=0.9, linestyle=":")
+            axes.text(100 * share + 0.4, len(rows) - 0.42, who, color=FAINT, size=8.5, va="top")
         axes.set(xlabel="vowels restored, %", ylim=(-0.5, len(rows) - 0.4))
-        seaborn.despine(ax=axes)
-        figure.tight_layout(rect=(0, 0, 1, 1 - 0.66 / figure.get_figheight()))
-        return canvas.save(figure, stem)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import comparisons
-from comparisons import online, quality, record, report, suite
+from comparisons import record, report, suite
 from comparisons.__main__ import main as compare
+from comparisons.mechanisms import online
+from comparisons.quality import quality
 from comparisons.suite import SUITES, Request
 from pcrnn.cli.main import main as pcrnn
 
@@ -201,7 +203,7 @@ def memory_record(local: float, bptt: float) -> dict:
         ("long_lags", {"summary": [f"c: local {SOLVES} 15, truncated BPTT of 30 (0 times), BPTT none."]}, "Loses"),
         ("long_lags", {"summary": ["c: not solved by local learning with exact traces (0.1)."]}, "Loses"),
         ("long_lags", {"summary": ["Peak memory at a lag of 5: local 3 MiB."]}, ""),
-        ("latency", {"summary": ["It takes 5."]}, ""),
+        ("tagging", {"summary": ["It takes 5."]}, ""),
         ("memory", memory_record(1.0, 2.0), "Wins"),
         ("memory", memory_record(2.0, 1.0), "Costs"),
         ("speed", {"summary": ["With exact traces, neighbour learns 0.86 times as fast as BPTT."]}, "Costs"),
