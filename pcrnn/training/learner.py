@@ -197,11 +197,10 @@ class Learner:
     def _finish(self, result: Result, chunk: Chunk) -> None:
         """Reduce over processes, measure, clip, check, and make the optimiser's step."""
         self._result = result
-        deferred = self.device.type != "cpu" and all(group.get("fused") for group in self.optimiser.param_groups)
-        reads = self.measures or deferred or self.team.size > 1
+        reads = self.measures or self.check.deferred or self.team.size > 1
         reading = self._read(result, chunk) if reads else None
         norms = self._clip()
-        if deferred:
+        if self.check.deferred:
             assert reading is not None
             self.check.watch(reading, norms)
         elif not (result.loss.isfinite() & norms.isfinite().all() & (reading is None or reading.isfinite().all())):
@@ -306,6 +305,7 @@ def fit(
     """
     if steps is not None and epochs is not None:
         raise UsageError(f"fit: expected steps or epochs, got steps {steps} and epochs {epochs}; leave one out")
+    rule = learning_rules.make(rule) if isinstance(rule, str) else rule
     pieces, lanes, per_epoch = _pieces(stack, data, batch, chunk)
     if per_epoch is None and epochs is not None:
         raise UsageError(f"fit: expected steps, or neither, for an iterable of chunks, got epochs {epochs}")
