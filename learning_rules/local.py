@@ -152,7 +152,7 @@ class Local:
         if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
             result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
             return result, unwrap_state(model, after), carry
-        activity, after = stack.observe(chunk.observations, stack_state)
+        activity, after = stack.observe_chunk(chunk, stack_state)
         scores = stack.score_targets(activity, chunk)
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
@@ -271,10 +271,8 @@ class Local:
     ) -> tuple[Result, StackState]:
         """Credit `layer`: every level learns as soon as it has run, and its activity is dropped."""
         stack.check(chunk.observations, state)
-        if stack.prior is None:
-            stack.check_shifted(chunk)
         state = stack.initial_state(len(chunk.observations)) if state is None else state
-        base, chunk = stack.observe_base(chunk.observations), stack.without_covariates(chunk)
+        base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
         surprises, state_surprises, states = [base_update(stack, base, chunk)], [], []
         output = base.expectation  # of the levels, the last one's stays
 

@@ -62,6 +62,7 @@ class Saved(NamedTuple):
     predicted: Tensor  # r_hat_t, [B, T, N]
     error_scale: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
     mixed: ops.Mixed | None = None  # of r_t, where the layer mixes its units
+    scores: tuple[Tensor, Tensor] | None = None  # error and surprise of eta_t against x_{t+1}, where that was given
     dropout_mask: Tensor | None = None  # what dropout multiplied the message with, [B, T, M]
     previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that predicts this one, [B, T, N above]
     inferred_output: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
@@ -218,7 +219,8 @@ class PredictiveLayer(nn.Module):
         Args:
             message: incoming message u, [B, T, M].
             state: state before the chunk; zeros when None.
-            observed: x, to be compared with what the layer expected one step before.
+            observed: x_1 .. x_T, to be compared with what the layer expected one step before; or x_1 .. x_{T+1}, and
+                what it expects now is compared, too.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
             top_down: what the message lacks until this layer has predicted the one below.
             inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
@@ -241,13 +243,17 @@ class PredictiveLayer(nn.Module):
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = inferred_output = None
+        error = surprise = scores = inferred_output = None
         if observed is not None:
-            expected = ops.shifted(state.expectation, expectation)
-            error, surprise = self.observation.prediction_error(expected, observed)
+            formed = torch.cat([state.expectation.unsqueeze(1), expectation], 1)[:, : observed.shape[1]]
+            error, surprise = self.observation.prediction_error(formed, observed)
+            steps = message.shape[1]
+            if observed.shape[1] > steps:
+                scores = error[:, 1:], surprise[:, 1:]
+                error, surprise = error[:, :steps], surprise[:, :steps]
             if inference is not None:
-                belief = Belief(previous_output, self.state_variance, expected, self.readout)
-                inferred_output = inference.refine(belief, self.observation, observed)
+                belief = Belief(previous_output, self.state_variance, formed[:, :steps], self.readout)
+                inferred_output = inference.refine(belief, self.observation, observed[:, :steps])
         predicted = self.predict(previous_output if inferred_output is None else inferred_output)
         residual, state_error, inverse_rms = prediction_residual(output, predicted)
         saved = Saved(
@@ -259,6 +265,7 @@ class PredictiveLayer(nn.Module):
             predicted=predicted,
             error_scale=self.observation.scale_error(self.error_norm.value).to(dtype),
             mixed=mixed,
+            scores=scores,
             dropout_mask=dropout_mask,
             inferred_output=inferred_output,
         )

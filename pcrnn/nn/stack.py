@@ -18,9 +18,10 @@ pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.runni
 normalised.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +77,12 @@ class StackState(NamedTuple):
 class BaseActivity(NamedTuple):
     """What level 0 did over one chunk."""
 
-    observed: Tensor  # x_t without covariates
+    observed: Tensor  # x_t without covariates; with x_{T+1} where that was given
     expectation: Tensor  # eta[0], where the stack's expectation starts, [B, T, D]
     error: Tensor  # e[0]_t of the observations
     surprise: Tensor  # nats, [B, T]
     message: Message
+    scores: tuple[Tensor, Tensor] | None  # error and surprise of x_2 .. x_{T+1}, where that was given
 
 
 class LevelActivity(NamedTuple):
@@ -109,6 +111,7 @@ class StackActivity(NamedTuple):
     base_expectation: Tensor  # eta[0], [B, T, D]
     base_error: Tensor  # e[0]_t of the observations
     base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
+    base_scores: tuple[Tensor, Tensor] | None = None  # error and surprise of the targets, of `observe_chunk`
 
     @property
     def expectations(self) -> tuple[Tensor, ...]:
@@ -341,19 +344,42 @@ class PredictiveStack(nn.Module):
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
         self.check(x, state)
-        base = self.observe_base(x)
+        return self._observe(self.observe_base(x), x, state)
+
+    def observe_chunk(self, chunk: Chunk, state: StackState | None = None) -> tuple[StackActivity, StackState]:
+        """As `observe`, of a chunk that is learned from: its next-step targets are compared in the same pass."""
+        self.check(chunk.observations, state)
+        return self._observe(self.observe_base_of(chunk), chunk.observations, state)
+
+    def _observe(self, base: BaseActivity, x: Tensor, state: StackState | None) -> tuple[StackActivity, StackState]:
         levels = list(self.observe_levels(base, self.initial_state(x.shape[0]) if state is None else state))
         layers = tuple(layer for level in levels for layer in level.layers)
-        activity = self.activity_type(layers, base.expectation, base.error, base.surprise)
+        activity = self.activity_type(layers, base.expectation, base.error, base.surprise, base.scores)
         return activity, StackState(tuple(part for level in levels for part in level.state))
 
-    def observe_base(self, x: Tensor) -> BaseActivity:
-        """Level 0 over observations x [B, T] or [B, T, D (+ C)]."""
-        observed, covariates = self.split_covariates(x)
+    def observe_base(self, x: Tensor, following: Tensor | None = None) -> BaseActivity:
+        """Level 0 over observations x [B, T] or [B, T, D (+ C)].
+
+        Args:
+            following: x_{T+1} without covariates, [B, 1] or [B, 1, D], to be compared with what is expected now.
+        """
+        (observed, covariates), steps, scores = self.split_covariates(x), x.shape[1], None
+        if following is not None:
+            observed = torch.cat([observed, following], 1)
         error, surprise = self.sensory(observed)
-        expectation = self.base.eta.expand(*x.shape[:2], -1)
+        if following is not None:
+            scores = error[:, 1:], surprise[:, 1:]
+            error, surprise = error[:, :steps], surprise[:, :steps]
+        expectation = self.base.eta.expand(x.shape[0], steps, -1)
         message = Message(self.sensory.message(error), None, covariates)
-        return BaseActivity(observed, expectation, error, surprise, message)
+        return BaseActivity(observed, expectation, error, surprise, message, scores)
+
+    def observe_base_of(self, chunk: Chunk) -> BaseActivity:
+        """Level 0 over a chunk that is learned from; ValueError where its next-step targets are none."""
+        if self.prior is not None:
+            return self.observe_base(chunk.observations)
+        self.check_shifted(chunk)
+        return self.observe_base(chunk.observations, self.split_covariates(chunk.targets[:, -1:])[0])
 
     def observe_levels(self, base: BaseActivity, state: StackState) -> Iterator[LevelActivity]:
         """Run the levels over one chunk, bottom up; each comes as soon as nothing above it can change it.
@@ -435,36 +461,44 @@ class PredictiveStack(nn.Module):
     def score_targets(self, activity: StackActivity, chunk: Chunk) -> TargetScores:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
         chunk = self.without_covariates(chunk)
-        if self.prior is None:
-            self.check_shifted(chunk)
         tops = activity.layers[self.directions - 1 :: self.directions]  # each level's last layer
-        errors = [(activity.base_error, activity.base_surprise), *((top.error, top.surprise) for top in tops)]
-        scores = [
-            self.score_level(level, eta, chunk, *error_and_surprise)
-            for level, eta, error_and_surprise in zip(self.levels, activity.expectations, errors, strict=True)
+        if self.prior is not None:
+            scores: Iterable[Any] = [None] * len(self.levels)
+        elif activity.base_scores is None:  # what came next was not known in the pass
+            self.check_shifted(chunk)
+            met = (activity.base_error, activity.base_surprise), *(top.error_and_surprise for top in tops)
+            scores = map(partial(self._score_last, chunk), self.levels, activity.expectations, met)
+        else:
+            scores = activity.base_scores, *(top.saved.scores for top in tops)
+        pairs = [
+            self.score_level(level, eta, chunk, known)
+            for level, eta, known in zip(self.levels, activity.expectations, scores, strict=True)
         ]
-        return TargetScores(tuple(error for error, _ in scores), torch.stack([surprise for _, surprise in scores]))
+        return TargetScores(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
 
     def score_level(
         self,
         level: BaseRate | PredictiveLayer,
         expectation: Tensor,
         chunk: Chunk,
-        error: Tensor | None,
-        surprise: Tensor | None,
+        scores: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         """Error [B, T, D] and surprise [B, T] of one level's eta[l]_t [B, T, D] against the chunk's targets.
 
         Args:
             chunk: without covariates.
-            error, surprise: of the chunk's observations, which are the targets but for the last; None with a target.
+            scores: what the pass found of next-step targets; None with labels.
         """
-        if self.prior is not None:
-            return level.observation.prediction_error(expectation, chunk.targets)
-        if error is None or surprise is None:
-            raise ValueError("score_level: expected the error and surprise of the observations, got None")
+        return level.observation.prediction_error(expectation, chunk.targets) if scores is None else scores
+
+    @staticmethod
+    def _score_last(
+        chunk: Chunk, level: BaseRate | PredictiveLayer, expectation: Tensor, met: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Error and surprise of the targets: those of the observations, which all but the last of them were."""
         last = level.observation.prediction_error(expectation[:, -1:], chunk.targets[:, -1:])
-        return torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1)
+        error, surprise = (torch.cat([before[:, 1:], after], 1) for before, after in zip(met, last, strict=True))
+        return error, surprise
 
     @torch.no_grad()
     def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:

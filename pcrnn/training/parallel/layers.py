@@ -205,8 +205,7 @@ class LayerShare:
         lanes, size = chunk.targets.shape[:2], model.observation.size
         if team.is_main:
             model.check(chunk.observations, state)
-            model.check_shifted(chunk)
-            base = model.observe_base(chunk.observations)
+            base = model.observe_base_of(chunk)
             chunk = model.without_covariates(chunk)
             observed, message, expectation = base.observed, base.message, base.expectation
             below = base_update(model, base, chunk)
@@ -214,7 +213,8 @@ class LayerShare:
             chunk = model.without_covariates(chunk)
             units, like = model.layers[own.start - 1].hidden_size, model.layers[own.start].weight
             error, state_error, expectation = team.receives((*lanes, size), (*lanes, units), (*lanes, size), like=like)
-            observed, message = chunk.observations, Message(error, state_error)
+            observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)
+            message = Message(error, state_error)
             # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
             below = (0 * (error.sum() + state_error.sum())).expand(lanes)
         nothing = torch.zeros_like(below)
