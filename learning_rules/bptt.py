@@ -53,7 +53,7 @@ class BPTT:
     ) -> tuple[Result, ModelState, tuple[()]]:
         """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
         stack, stack_state = wrap_as_stack(model, state)
-        activity, after = stack.observe_chunk(chunk, stack_state)
+        activity, after = stack.observe(chunk.observations, stack_state)
         scores = stack.score_targets(activity, chunk)
         per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
         loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]

@@ -1,7 +1,7 @@
 """Spatial credit `layer`, bottom up: every level learns from its own error as soon as it has run over the chunk.
 
-Nothing comes down, so a level has learned before the one above it runs, and its activity can be dropped: memory is that
-of a level or two, not of the stack. The forward pass is the stack's own, one level at a time.
+Nothing is sent down, so a level has learned before the one above it runs, and its activity can be dropped: memory is
+that of a level or two, not of the stack. The forward pass is the stack's own, one level at a time.
 """
 
 from collections.abc import Callable

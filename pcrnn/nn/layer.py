@@ -90,7 +90,7 @@ class LayerActivity(NamedTuple):
 
     @property
     def message(self) -> Message:
-        """What goes up: the two prediction errors."""
+        """What is sent up: the two prediction errors."""
         return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)
 
     @property
@@ -116,7 +116,7 @@ class PredictiveLayer(nn.Module):
         num_taps: length K of the delay line: how many of the last messages the gates see.
         max_time_constant: longest initial time constant, in steps; decays are spread between 1 and this.
         dropout: probability with which a number of the message is zeroed, in training mode.
-        mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
+        mixing: let the units meet within a step, through a gated linear unit on the output of the cell; the memory
             stays elementwise, so traces stay exact.
         normalize_errors: send errors e_t up in units of their running root mean square; see `ErrorNorm`.
         top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
@@ -360,9 +360,10 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        weighs = ", normalize_errors=True" if self.error_norm.rate else ""
+        normalized = ", normalize_errors=True" if self.error_norm.rate else ""
         top_down_size = "" if self.top_down_weight is None else f", top_down_size={self.top_down_weight.shape[1]}"
-        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{dropped}{mixes}{weighs}{top_down_size}"
+        options = f"{dropped}{mixes}{normalized}{top_down_size}"
+        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{options}"
 
 
 def prediction_residual(output: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -45,9 +45,9 @@ class RunningVariance(nn.Module):
 
 
 class ErrorNorm(RunningVariance):
-    """What a level weighs the prediction errors with that it sends up: pi = 1 / their running root mean square.
+    """The scale of the prediction errors that a level sends up: pi = 1 / their running root mean square.
 
-    One number a level. The better a level predicts, the smaller its errors; weighed, they stay as loud above as the
+    One number a level. The better a level predicts, the smaller its errors; normalised, they stay as large as the
     state errors beside them, which have a root mean square of 1. The errors of a step keep their size relative to
     those of other steps. Source: precision-weighted prediction errors, Feldman & Friston (2010).
 
