@@ -4,9 +4,9 @@
 
 Only what neither predicts is sent up. The message of layer l + 1 at step t therefore depends on its own output at
 t - 1: the layer can only be run step by step, while layer l, whose input does not depend on it, has already run over
-the whole chunk. A step computes no more than that loop needs: eps_t, its share of the preactivations, the cell. Products
-with all other parts of the message are taken for the whole chunk before the loop, and everything outside the loop after
-it, from the completed messages.
+the whole chunk. A step computes no more than that loop needs: eps_t, its share of the preactivations, the cell.
+Products with all other parts of the message are taken for the whole chunk before the loop, and everything outside the
+loop after it, from the completed messages.
 
 Shapes: B batch, T time, M message width, K delay line, N units, N' units of the layer below.
 """

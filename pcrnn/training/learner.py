@@ -192,7 +192,8 @@ class Learner:
         half = self.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             result, state, carry = self.rule.accumulate(self.model, chunk, self.state, self.carry, self.team.grad_hook)
-        trees.copy_into(self.state, state)
+        if getattr(self.model, "directions", 1) == 1:  # a stack of two directions reads whole sequences
+            trees.copy_into(self.state, state)
         if carry is not self.carry:
             trees.copy_into(self.carry, carry)
         return result
