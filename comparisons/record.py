@@ -20,7 +20,7 @@ import pcrnn
 from pcrnn import ops
 
 RESULTS = Path("comparisons/results")
-QUICK_RESULTS = Path("runs/quick")  # ignored by git: a quick run shows that a suite works, its figures mean nothing
+QUICK_RESULTS = Path("runs/quick")  # ignored by git: a quick run shows that a suite works, its numbers mean nothing
 ROOT = Path(__file__).parents[len((__package__ or "").split("."))]  # of imports: the folder of the top-level package
 MIN_ROUNDS = 3
 RESULT_MARK = "result: "  # before what a fresh process returns, on its standard output

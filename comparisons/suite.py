@@ -111,8 +111,8 @@ class Request:
     """What a person asked for.
 
     Args:
-        quick: tiny settings; everything still runs for real, its figures mean nothing.
-        seeds: how many seeds a figure's spread is over.
+        quick: tiny settings; everything still runs for real, its numbers mean nothing.
+        seeds: how many seeds a spread is over.
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
         data: a file to measure on, for suites that take one.
         only: names of the parts to run, for suites whose parts have names; all when empty.
@@ -153,8 +153,8 @@ def load(name: str) -> Suite:
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
     module, _, member = SUITES[name].path.partition(":")
-    found = importlib.import_module(f"{__package__}.{module}")
-    return cast(Suite, getattr(found, member) if member else found)
+    imported = importlib.import_module(f"{__package__}.{module}")
+    return cast(Suite, getattr(imported, member) if member else imported)
 
 
 def refuse_unused(name: str, given: dict[str, object]) -> None:
@@ -163,7 +163,7 @@ def refuse_unused(name: str, given: dict[str, object]) -> None:
     for flag, value in given.items():
         if value and flag not in (entry.flags if entry else ()):
             users = ", ".join(suite for suite, other in SUITES.items() if flag in other.flags)
-            said = " ".join(map(str, value)) if isinstance(value, tuple | list) else value
+            got = " ".join(map(str, value)) if isinstance(value, tuple | list) else value
             raise UsageError(
-                f"{flag}: expected none, as {name} has no use for it, got {said}; leave it out, or ask one of {users}"
+                f"{flag}: expected none, as {name} has no use for it, got {got}; leave it out, or ask one of {users}"
             )

@@ -129,9 +129,9 @@ def handed_down() -> Iterator[list[int]]:
     numbers: list[int] = []
 
     class Counting(GradAccumulator):
-        def add(self, index: int, signal: int, said: FeedbackGrad) -> None:
-            numbers.append(sum(part.numel() for part in said if part is not None))
-            super().add(index, signal, said)
+        def add(self, index: int, signal: int, grad: FeedbackGrad) -> None:
+            numbers.append(sum(part.numel() for part in grad if part is not None))
+            super().add(index, signal, grad)
 
     with mock.patch.object(local_rule, "GradAccumulator", Counting):
         yield numbers

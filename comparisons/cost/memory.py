@@ -2,10 +2,10 @@
 
     python -m comparisons memory [--quick]
 
-Each figure is of a fresh process: the growth of its peak resident set over that of just before it began to learn, so
+Each number is of a fresh process: the growth of its peak resident set over that of just before it began to learn, so
 that what torch itself takes is left out, and the tokens it learned from in a second. Short sequences are learned one
 after the other until the first updates, in which buffers are made, are past. BPTT is run until a length is
-forecast to need more than a stated budget. Seeds do not matter: weights and symbols are random, and no figure
+forecast to need more than a stated budget. Seeds do not matter: weights and symbols are random, and no number
 depends on them.
 """
 

@@ -1,4 +1,4 @@
-"""Time of every op against its naive form, time and memory of a whole update against BPTT. Red tests give no figures.
+"""Time of every op against its naive form, time and memory of a whole update against BPTT. Red tests give no numbers.
 
     python -m comparisons ops [--quick]
 

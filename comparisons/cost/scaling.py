@@ -8,7 +8,7 @@ Sections of the record:
               bytes are those that the busiest rank hands over in an update
     model     computed, not measured: the seconds of one process above, and links of stated speed; see `modelled`
 
-Each launch is of fresh processes, and ways take turns. Seeds do not matter: no figure depends on what is learned.
+Each launch is of fresh processes, and ways take turns. Seeds do not matter: no number depends on what is learned.
 """
 
 import json

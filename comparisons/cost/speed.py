@@ -12,7 +12,7 @@ Sections of the record:
               It learns from the pair (x_{t-1}, x_t), a chunk of one step with exact traces; the optimiser makes its
               step; one forward step over x_t under the new weights gives the expectation of x_{t+1}
 
-Seeds do not matter: weights and symbols are random, and no figure depends on them.
+Seeds do not matter: weights and symbols are random, and no number depends on them.
 """
 
 import statistics

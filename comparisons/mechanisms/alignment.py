@@ -285,7 +285,7 @@ def alignment_rows(stack: PredictiveStack, passage: Tensor, chunk: int) -> list[
 def lag_rows(stack: PredictiveStack, passage: Tensor, setup: AlignmentSetup) -> list[Row]:
     """Credit of the gates per lag: a row a rule, layer and lag band (half the lag, excluded, to the lag).
 
-    `share` is the part of BPTT's credit of that lag that the rule gives, <own, BPTT's> / |BPTT's|^2; `norm` is in
+    `share` is the part of BPTT's credit of that lag that the rule gives, <rule's, BPTT's> / |BPTT's|^2; `norm` is in
     parts of BPTT's whole gradient.
     """
     credits = {

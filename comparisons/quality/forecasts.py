@@ -1,7 +1,7 @@
 """A series that is forecast, too: two days from many starts of its test split, by a stack and without learning.
 
 Errors are in standard deviations of a channel over the training part, means over starts, steps and channels. An
-interval that should hold a share 1 - a of what comes is judged by how much of it it holds, and by the interval score
+interval that should hold a share 1 - a of what comes is scored by the share that it holds, and by the interval score
 
     (upper - lower) + 2 / a (what the truth misses it by)
 

@@ -66,8 +66,8 @@ class Trainer:
     def row(self, name: str, contender: str, study: Study, task: Task) -> Row:
         """The row of one contender, not yet compared with BPTT."""
         about = {"data": name, "rule": contender}
-        found = self.search(study.data or name, contender, CONTENDERS[contender], study.base, study.rates, task)
-        return about | {"lr": found["lr"], "unit": task.unit} | found
+        scores = self.search(study.data or name, contender, CONTENDERS[contender], study.base, study.rates, task)
+        return about | {"lr": scores["lr"], "unit": task.unit} | scores
 
     def search(
         self, data: str, name: str, contender: Contender, base: TrainConfig, rates: Sequence[float], task: Task
