@@ -4,100 +4,82 @@ import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from pcrnn.errors import UsageError
 
 from . import record
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A suite of the table.
+class Entry(NamedTuple):
+    """A suite of the table."""
 
-    Args:
-        path: its module, below this package; after a colon, the object in it that has `run`.
-        about: what it measures.
-        flags: those of --data, --only and --seeds that it has a use for.
-    """
-
-    path: str
-    about: str
-    flags: tuple[str, ...] = ("--seeds",)
+    path: str  # its module, below this package; after a colon, the object in it that has `run`
+    flags: tuple[str, ...]  # those of --data, --only and --seeds that it has a use for
+    about: str  # what it measures
 
 
+_SEEDS, _DATA_SEEDS = ("--seeds",), ("--data", "--seeds")
+_ALL = ("--data", "--only", "--seeds")
 SUITES: dict[str, Entry] = {
     "quality": Entry(
-        path="quality.quality",
-        about="held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
-        flags=("--data", "--only", "--seeds"),
+        "quality.quality",
+        _ALL,
+        "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
     ),
     "applications": Entry(
-        path="quality.applications",
-        about="music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
-        flags=("--data", "--only", "--seeds"),
+        "quality.applications",
+        _ALL,
+        "music, a genome, the weather, digits: a local rule and BPTT beside baselines of the field",
     ),
     "depth": Entry(
-        path="quality.axes:DEPTH",
-        about="the distance to BPTT over depth and length of training, at equal parameters",
-        flags=("--data", "--only", "--seeds"),
+        "quality.axes:DEPTH", _ALL, "the distance to BPTT over depth and length of training, at equal parameters"
     ),
     "chunks": Entry(
-        path="quality.axes:CHUNKS",
-        about="exact traces at small chunks against BPTT truncated to the same chunk",
-        flags=("--data", "--only", "--seeds"),
+        "quality.axes:CHUNKS", _ALL, "exact traces at small chunks against BPTT truncated to the same chunk"
     ),
     "curves": Entry(
-        path="quality.curves",
-        about="held-out score of every rule along training, against updates and time, and in the time of BPTT",
+        "quality.curves",
+        _SEEDS,
+        "held-out score of every rule along training, against updates and time, and in the time of BPTT",
     ),
-    "cost": Entry(path="cost.cost", about="multiply-adds and numbers between layers, a step of every rule", flags=()),
-    "memory": Entry(
-        path="cost.memory", about="peak memory and tokens a second against the length of the sequence", flags=()
-    ),
+    "cost": Entry("cost.cost", (), "multiply-adds and numbers between layers, a step of every rule"),
+    "memory": Entry("cost.memory", (), "peak memory and tokens a second against the length of the sequence"),
     "speed": Entry(
-        path="cost.speed",
-        about="tokens a second over batch, width, depth and threads; latency from a symbol to the next expectation",
-        flags=(),
+        "cost.speed",
+        (),
+        "tokens a second over batch, width, depth and threads; latency from a symbol to the next expectation",
     ),
     "long_lags": Entry(
-        path="mechanisms.long_lags", about="what exact traces buy: copy memory and adding, at a fixed chunk"
+        "mechanisms.long_lags", _SEEDS, "what exact traces buy: copy memory and adding, at a fixed chunk"
     ),
     "alignment": Entry(
-        path="mechanisms.alignment",
-        about="cosine and norm of each rule's gradient against BPTT's, layer by layer",
-        flags=("--data", "--seeds"),
+        "mechanisms.alignment", _DATA_SEEDS, "cosine and norm of each rule's gradient against BPTT's, layer by layer"
     ),
     "inference_cost": Entry(
-        path="cost.inference_cost",
-        about="gradients by inference iterations against local credit: cosine and time",
+        "cost.inference_cost", _SEEDS, "gradients by inference iterations against local credit: cosine and time"
     ),
     "online": Entry(
-        path="mechanisms.online",
-        about="a stream that changes: bits over time and recovery after the switch",
-        flags=("--data", "--seeds"),
+        "mechanisms.online", _DATA_SEEDS, "a stream that changes: bits over time and recovery after the switch"
     ),
-    "ops": Entry(
-        path="cost.ops", about="time of every op against its naive form, and of a whole update against BPTT", flags=()
-    ),
+    "ops": Entry("cost.ops", (), "time of every op against its naive form, and of a whole update against BPTT"),
     "scaling": Entry(
-        path="cost.scaling",
-        about="tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
-        flags=(),
+        "cost.scaling",
+        (),
+        "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     ),
     "tagging": Entry(
-        path="quality.tagging",
-        about="deleted vowels restored: stacks that read in both directions beside those that read forward",
-        flags=("--data", "--seeds"),
+        "quality.tagging",
+        _DATA_SEEDS,
+        "deleted vowels restored: stacks that read in both directions beside those that read forward",
     ),
     "foretold": Entry(
-        path="mechanisms.foretold",
-        about="what layers know of their next state: plain, with top-down expectations, with inference steps",
-        flags=("--data", "--only", "--seeds"),
+        "mechanisms.foretold",
+        _ALL,
+        "what layers know of their next state: plain, with top-down expectations, with inference steps",
     ),
     "tracking": Entry(
-        path="mechanisms.tracking",
-        about="iterative inference against the Kalman filter: error over the number of steps",
+        "mechanisms.tracking", _SEEDS, "iterative inference against the Kalman filter: error over the number of steps"
     ),
 }
 

@@ -1,57 +1,19 @@
 """Tasks of `long_lags`: whole sequences with a target that only the distant past determines.
 
+Both tasks have a `lag`, the steps between the input and the target that depends on it; `chance` is the best score
+without memory.
+
 Shapes: B batch, T steps of a sequence, a whole number of chunks: blanks stand before what the task needs.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pcrnn import Categorical, Chunk, Gaussian
 from pcrnn.nn.observations import Observation
-
-
-class MemoryTask(Protocol):
-    """Sequences to learn from, and what counts as having learned."""
-
-    @property
-    def name(self) -> str:
-        """What a table calls the task."""
-        ...
-
-    @property
-    def lag(self) -> int:
-        """Steps between the input and the target that depends on it."""
-        ...
-
-    @property
-    def chance(self) -> float:
-        """The best score without memory."""
-        ...
-
-    @property
-    def score_name(self) -> str:
-        """What the score is."""
-        ...
-
-    def families(self) -> tuple[Observation, Observation]:
-        """Of the observations, and of the targets."""
-        ...
-
-    def draw(self, batch: int, multiple: int, generator: torch.Generator) -> Chunk:
-        """B fresh sequences, as long as the task needs rounded up to a multiple."""
-        ...
-
-    def score(self, expectation: Tensor, drawn: Chunk) -> float:
-        """How good the stack's expectations [B, T, D] of the targets drawn are."""
-        ...
-
-    def solved(self, score: float) -> bool:
-        """Whether that counts as solved."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +46,11 @@ class CopyMemory:
         return math.log(self.kinds)
 
     def families(self) -> tuple[Observation, Observation]:
+        """Of the observations, and of the targets."""
         return Categorical(self.kinds + 2), Categorical(self.kinds + 2)
 
     def draw(self, batch: int, multiple: int, generator: torch.Generator) -> Chunk:
+        """B fresh sequences, as long as the task needs rounded up to a multiple."""
         needed = self.lag + 2 * self.items
         steps = math.ceil(needed / multiple) * multiple
         symbols = torch.randint(1, self.kinds + 1, (batch, self.items), generator=generator)
@@ -100,10 +64,12 @@ class CopyMemory:
         return Chunk(inputs, targets, counted)
 
     def score(self, expectation: Tensor, drawn: Chunk) -> float:
+        """How good the stack's expectations [B, T, D] of the targets drawn are."""
         predicted = expectation[:, -self.items :].argmax(-1)
         return (predicted == drawn.targets[:, -self.items :]).double().mean().item()
 
     def solved(self, score: float) -> bool:
+        """Whether that counts as solved."""
         return score >= self.goal
 
 
@@ -149,3 +115,6 @@ class Adding:
 
     def solved(self, score: float) -> bool:
         return score <= self.goal
+
+
+MemoryTask = CopyMemory | Adding

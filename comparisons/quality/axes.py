@@ -16,7 +16,6 @@ lies before its chunk; a trace that is carried on does, in memory of one class.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
@@ -33,23 +32,6 @@ from .tasks import Task
 
 DEPTH_RULES = ("all hops, exact", "cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
 CHUNK_RULES = ("cascade, exact", "neighbour, exact", "neighbour, chunk", "all hops, exact")
-
-
-class Axis(Protocol):
-    """Studies, and the places of an axis at which each is made."""
-
-    @property
-    def studies(self) -> dict[str, Study]:
-        """By the name of their data."""
-        ...
-
-    def places(self, name: str, study: Study, task: Task) -> Iterator[tuple[Row, Study]]:
-        """The study at every place, with what says where that is; `task` is the one of the study as it stands."""
-        ...
-
-    def described(self) -> Row:
-        """As JSON."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +55,7 @@ class Depths:
 
     @property
     def studies(self) -> dict[str, Study]:
+        """By the name of their data."""
         openers = {"pydoc": tasks.open_pydoc, "tinyshakespeare": tasks.open_text}
         endings = {"tinyshakespeare": ("",)}
         return {
@@ -81,6 +64,7 @@ class Depths:
         }
 
     def places(self, name: str, study: Study, task: Task) -> Iterator[tuple[Row, Study]]:
+        """The study at every place of the axis, with what describes the place; `task` is the base study's."""
         for budget in (budget for budget in self.budgets if name in budget.data):
             for layers in budget.layers:
                 hidden = (width(task, self.base, layers),) * layers
@@ -111,6 +95,7 @@ class Chunks:
     steps: int = 19200
 
     def places(self, name: str, study: Study, task: Task) -> Iterator[tuple[Row, Study]]:
+        """See `Depths.places`."""
         for chunk in self.chunks:
             base = replace(study.base, chunk=chunk, steps=self.steps // chunk)
             yield {"chunk": chunk, "updates": base.steps}, replace(study, base=base)
@@ -126,7 +111,7 @@ class AxisSuite:
 
     Args:
         name, title: of the suite, and of its page.
-        axis: the key of a row that says where on the axis it is, and what a person reads.
+        axis: the key of a row for its place on the axis, and the axis's name.
         rules: that are compared with BPTT.
         full, quick: what is measured.
         heading, how: of the picture.
@@ -138,8 +123,8 @@ class AxisSuite:
     title: str
     axis: str
     rules: tuple[str, ...]
-    full: Axis
-    quick: Axis
+    full: Depths | Chunks
+    quick: Depths | Chunks
     heading: str
     how: str
     columns: dict[str, str] = field(default_factory=dict)
