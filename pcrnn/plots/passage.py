@@ -29,7 +29,7 @@ MAX_COLUMNS = 4000
 SYMBOLS_PER_ROW = 96
 COLUMNS_PER_MEAN = 8
 SYMBOL_NAMES = {" ": "space", "\n": "new line", "\t": "tab"}
-OBSERVATION_NAMES = {"char": "character", "step": "value"}
+OBSERVATION_NAMES = {"char": "character", "step": "observation"}
 
 # Inches. The left and right margins hold the names of the levels and the colour scale.
 WIDTH, LEFT, RIGHT = 11.0, 1.12, 1.1
