@@ -213,7 +213,8 @@ class PredictiveLayer(nn.Module):
             state: state before the chunk; zeros when None.
             observed: x, to be compared with what the layer expected one step before.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
-            rest: what the message lacks until the layer has said what it expects of the layer below.
+            top_down_input: output of the layer below, and where its unpredicted part belongs in the message; None
+                without top-down predictions.
             inference_steps: how often r_{t-1} is corrected by x_t before Q reads it; needs `observed`.
         """
         self.check(message, state)

@@ -36,7 +36,9 @@ def forecast_bands(
 
     Args:
         stem: path without suffix.
-        median, lower, upper: [H, D] in the units of the data.
+        median: median of the samples, [H, D], in the units of the data.
+        lower: lower end of the interval, [H, D].
+        upper: upper end of the interval, [H, D].
         truth: observed values of the first H' steps, [H', D]; may be empty.
         before: the steps before the forecast, [P, D].
         start: number of the forecast's first step.
