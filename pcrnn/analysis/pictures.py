@@ -58,7 +58,7 @@ def draw_surprise(
     """
     length = len(passage.steps)
     smooth = readable(length) if smooth is None else smooth
-    least = plots.least_smooth(length)
+    least = plots.min_smooth(length)
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     symbols = values = None

@@ -200,10 +200,10 @@ def test_a_change_of_regime_is_found_where_it_is_and_none_where_there_is_none(pr
         "--out",
         tmp_path / "p",
     )
-    assert "another regime" not in program(*picture).out + (tmp_path / "p.svg").read_text()
+    assert "regime changes" not in program(*picture).out + (tmp_path / "p.svg").read_text()
     assert program(*picture, "--regimes", 48).code == 0
     svg = (tmp_path / "p.svg").read_text()
-    assert "dashed: another regime" in svg
+    assert "dashed: regime changes" in svg
     assert svg.count("stroke-dasharray") == 2 * 4, "two changes through four bands; the settling at the front is none"
     refused(program(*picture, "--regimes", 76), 2, "regimes: expected from 1 to 75 steps as the shortest")
 
