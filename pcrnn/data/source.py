@@ -100,7 +100,7 @@ class Source(ABC):
             yield self.to_observations(piece)
 
     def sequence(self, split: Split) -> Tensor:
-        """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where stored in a narrower dtype."""
+        """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where stored narrower."""
         return self.to_observations(self.raw(split))
 
     def lanes(self, batch: int, chunk: int) -> ChunkReader:
