@@ -3,13 +3,16 @@ small text, a small run of it, the program called in this process."""
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 
+from pcrnn.cli import train as cli_train
 from pcrnn.cli.main import main
+from pcrnn.cli.sample import show_sample
 from tests.reliability import table
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
@@ -71,6 +74,12 @@ def float64() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` ends with a sample of 60 characters instead of 300, which would take longer than most runs here."""
+    monkeypatch.setattr(cli_train, "show_sample", partial(show_sample, length=60))
 
 
 @pytest.fixture(scope="session")
