@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pcrnn import PredictiveStack
-from pcrnn.analysis.generate import forecast
+from pcrnn.analysis.generate import forecast_series
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
 
@@ -67,7 +67,7 @@ class Forecasts(Stream):
         mean, scale = self.series.standardisation
 
         def predicted(start: int) -> Expected:
-            drawn = forecast(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            drawn = forecast_series(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
             return Expected(*((steps - mean) / scale for steps in (drawn.median, drawn.lower, drawn.upper)))
 
         return self._mean(predicted)

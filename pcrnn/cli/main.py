@@ -17,6 +17,7 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
 
+from pcrnn import __version__
 from pcrnn.cli import plot as plotting
 from pcrnn.cli.compare import Compare
 from pcrnn.cli.detect import Detect, detect
@@ -56,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        if argv == ["--version"]:
+            print(f"pcrnn {__version__}")
+            return 0
         if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
             return importlib.import_module("comparisons.__main__").main(argv[1:])
         command = _parse(argv)
@@ -94,7 +98,8 @@ def _parse(argv: list[str]) -> Any:
         Annotated[Compare, subcommand("compare")],
         Annotated[Info, subcommand("info")],
     ]
-    return tyro.cli(commands, prog="pcrnn", description="Predictive-coding stacked RNNs.", args=argv)
+    description = "Predictive-coding stacked RNNs. --version prints the version."
+    return tyro.cli(commands, prog="pcrnn", description=description, args=argv)
 
 
 def _speaker() -> str:

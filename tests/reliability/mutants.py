@@ -51,6 +51,8 @@ TESTS = {
     "pcrnn/data/lanes.py": ["tests/data/test_lanes.py"],
     "pcrnn/data/formats/npy_file.py": [_MALFORMED, "tests/data/test_series.py", _HOSTILE],
     "pcrnn/data/series.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/series_reader.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/formats/times.py": ["tests/data/test_calendar.py"],
     "pcrnn/data/text.py": ["tests/data/test_text.py", _MALFORMED],
 }
 
@@ -114,7 +116,8 @@ def _run_tests(mutant: Mutant) -> int:
     os.dup2(quiet, 1), os.dup2(quiet, 2)
     os.environ["CI"] = "1"  # hypothesis then draws the same examples each time and has no deadline
     sys.meta_path.insert(0, Finder(mutant))  # type: ignore[arg-type]
-    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *TESTS[mutant.path]])
+    # In this process, which has the hook: `-n0`.
+    return pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *TESTS[mutant.path]])
 
 
 def prepare() -> None:
