@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from comparisons import record
-from comparisons.suite import SUITES, Request, load
+from comparisons.suite import SUITES, Request, add_arguments, load
 from pcrnn.errors import PcrnnError
 
 REPORT = "report"
@@ -45,7 +45,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a suite, or build the report; prints progress on standard error and the written paths."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     flags = parser()
+    for name in arguments:
+        if name in SUITES:
+            add_arguments(flags, load(name))
+            break
     asked = flags.parse_args(arguments)
     out = asked.out or (record.QUICK_RESULTS if asked.quick else record.RESULTS)
     if asked.seeds < 1:
@@ -57,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = report.build(out)
         else:
             only = tuple(asked.only)
-            request = Request(quick=asked.quick, seeds=asked.seeds, out=out, data=asked.data, only=only, tell=_tell)
+            common = {"quick": asked.quick, "seeds": asked.seeds, "out": out, "data": asked.data, "only": only}
+            request = Request(**common, options=vars(asked), tell=_tell)
             paths = load(asked.suite).run(request)
     except PcrnnError as error:
         print(f"pcrnn compare: error: {error}", file=sys.stderr)

@@ -9,7 +9,6 @@ Runs `tests/ops` first and refuses to measure when they fail. Sections of the re
                       is measured for these alone, each in a process of its own, over that of the process before
     stack             the same for a stack, spatial credit `top`
     matrix_products   their share of a whole update's time, which bounds what a fused elementwise kernel could gain
-    gpu               comparisons/ops_gpu.py
 
 Shapes: B batch, T time, N hidden units, D symbols.
 """
@@ -27,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from comparisons import naive, ops_gpu, speed
+from comparisons import naive, speed
 from comparisons.record import Run, in_turns, markdown, peak_mib, table, write
 from comparisons.suite import Request
 from pcrnn.errors import PcrnnError
@@ -228,11 +227,10 @@ def refuse_when_red(tests: Sequence[str]) -> None:
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     refuse_when_red(TESTS)
-    on_gpu = ops_gpu.QUICK if request.quick else ops_gpu.Setting()
-    return report(QUICK if request.quick else Setting(), on_gpu, request)
+    return report(QUICK if request.quick else Setting(), request)
 
 
-def report(setting: Setting, on_gpu: ops_gpu.Setting, request: Request) -> list[Path]:
+def report(setting: Setting, request: Request) -> list[Path]:
     """Measure section after section."""
     torch.set_num_threads(setting.stack.threads)
     shape = {"batch": "B", "steps": "T", "units": "N"}
@@ -251,10 +249,7 @@ def report(setting: Setting, on_gpu: ops_gpu.Setting, request: Request) -> list[
     of_stack = updates(STACK_RULES, setting.stack, budget=float("inf"))
     stack = show(f"Update of a stack of {len(setting.stack.hidden)}", of_stack, against)
     products = show("Share of matrix products", product_rows(setting), {"rule": "rule", **shape, **share})
-    gpu = ops_gpu.measure(on_gpu)
-    parts += ["## GPU", ops_gpu.tables(gpu)]
-    config = {**asdict(setting), "gpu": asdict(on_gpu)}
-    path = write("ops", config, rows, request.out, update=layer, stack=stack, matrix_products=products, gpu=gpu)
+    path = write("ops", asdict(setting), rows, request.out, update=layer, stack=stack, matrix_products=products)
     return [path, markdown("ops", "Ops", parts, request.out), *picture(rows, request.out / "ops")]
 
 

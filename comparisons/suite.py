@@ -1,10 +1,11 @@
 """What a person asks of a suite, and the suites there are, loaded only when asked for."""
 
+import argparse
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from comparisons import record
 from pcrnn.errors import UsageError
@@ -24,12 +25,15 @@ SUITES: dict[str, str] = {
     "inference_cost": "gradients by inference iterations against local credit: cosine and time",
     "online": "a stream that changes: bits over time and recovery after the switch",
     "ops": "time of every op against its naive form, and of a whole update against BPTT",
+    "gpu": "all that is measured on a GPU: ops, kernels, updates, training runs; in stages, under a budget of time",
     "scaling": "tokens a second and bytes sent of two processes, by data and by layers; a model of many nodes",
     "tagging": "deleted vowels restored: stacks that read in both directions beside those that read forward",
     "foretold": "what layers know of their next state: plain, with top-down expectations, with inference steps",
     "tracking": "iterative inference against the Kalman filter: error over the number of steps",
     "latency": "microseconds from a symbol to the expectation of the next",
 }
+
+_MODULES = {"cost": "cost.cost", "gpu": "cost.gpu"}  # in folders
 
 
 def _silent(progress: str) -> None:
@@ -46,6 +50,7 @@ class Request:
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
         data: a file that a suite can measure on, where it takes one.
         only: names of the parts to run, where a suite has parts with names; all when empty.
+        options: all flags by name, for a suite that declares some of its own.
         tell: hears of progress, one line a call.
     """
 
@@ -54,6 +59,7 @@ class Request:
     out: Path = record.RESULTS
     data: Path | None = None
     only: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = _silent
 
     def __post_init__(self) -> None:
@@ -82,4 +88,9 @@ def load(name: str) -> Suite:
     """The suite of that name; ValueError for a name there is none of."""
     if name not in SUITES:
         raise ValueError(f"suite must be one of {', '.join(SUITES)}; got {name!r}")
-    return cast(Suite, importlib.import_module(f"comparisons.{name}"))
+    return cast(Suite, importlib.import_module(f"comparisons.{_MODULES.get(name, name)}"))
+
+
+def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
+    """Declare a suite's flags beyond the shared ones: those of its function `add_arguments(parser)`, if it has one."""
+    getattr(suite, "add_arguments", lambda _: None)(parser)

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from comparisons import cost
+from comparisons.cost import cost
 from comparisons.suite import Request
 from learning_rules import Local
 from pcrnn import Categorical, PredictiveStack

@@ -1,0 +1,1 @@
+"""Suites that measure what learning costs: time, memory, multiply-adds."""
