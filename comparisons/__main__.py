@@ -12,7 +12,7 @@ from pathlib import Path
 from pcrnn.errors import PcrnnError
 
 from . import record
-from .suite import SUITES, Request, load, refuse_unused
+from .suite import SUITES, Request, add_arguments, load, refuse_unused
 
 REPORT = "report"
 
@@ -51,7 +51,12 @@ def _for(flag: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a suite, or build the report; prints progress on standard error and the written paths."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     flags = parser()
+    for name in arguments:
+        if name in SUITES:
+            add_arguments(flags, load(name))
+            break
     asked = flags.parse_args(arguments)
     out = asked.out or (record.QUICK_RESULTS if asked.quick else record.RESULTS)
     seeds = Request.seeds if asked.seeds is None else asked.seeds
@@ -65,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = report.build(out)
         else:
             only = tuple(asked.only)
-            request = Request(quick=asked.quick, seeds=seeds, out=out, data=asked.data, only=only, tell=_tell)
+            common = {"quick": asked.quick, "seeds": seeds, "out": out, "data": asked.data, "only": only}
+            request = Request(**common, options=vars(asked), tell=_tell)
             paths = load(asked.suite).run(request)
     except PcrnnError as error:
         print(f"pcrnn compare: error: {error}", file=sys.stderr)

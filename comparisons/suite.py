@@ -1,10 +1,11 @@
 """The table of suites, loaded only when asked for, and what a request asks of one."""
 
+import argparse
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from pcrnn.errors import UsageError
 
@@ -63,6 +64,11 @@ SUITES: dict[str, Entry] = {
         "mechanisms.online", _DATA_SEEDS, "a stream that changes: bits over time and recovery after the switch"
     ),
     "ops": Entry("cost.ops", (), "time of every op against its naive form, and of a whole update against BPTT"),
+    "gpu": Entry(
+        "cost.gpu",
+        (),
+        "all that is measured on a GPU: ops, kernels, updates, training runs; in stages, under a budget of time",
+    ),
     "scaling": Entry(
         "cost.scaling",
         (),
@@ -98,6 +104,7 @@ class Request:
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
         data: a file to measure on, for suites that take one.
         only: names of the parts to run, for suites whose parts have names; all when empty.
+        options: all flags by name, for a suite that declares some of its own.
         tell: called with progress, one line a call.
     """
 
@@ -106,6 +113,7 @@ class Request:
     out: Path = record.RESULTS
     data: Path | None = None
     only: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = _silent
 
     def __post_init__(self) -> None:
@@ -149,3 +157,8 @@ def refuse_unused(name: str, given: dict[str, object]) -> None:
             raise UsageError(
                 f"{flag}: expected none, as {name} has no use for it, got {got}; leave it out, or ask one of {users}"
             )
+
+
+def add_arguments(parser: argparse.ArgumentParser, suite: Suite) -> None:
+    """Declare a suite's flags beyond the shared ones: those of its function `add_arguments(parser)`, if it has one."""
+    getattr(suite, "add_arguments", lambda _: None)(parser)

@@ -9,7 +9,6 @@ Runs `tests/ops` first and refuses to measure when they fail. Sections of the re
                       is measured for these alone, each in a process of its own, over that of the process before
     stack             the same for a stack, spatial credit `top`
     matrix_products   their share of a whole update's time, which bounds what a fused elementwise kernel could gain
-    gpu               comparisons/ops_gpu.py
 
 Shapes: B batch, T time, N hidden units, D symbols.
 """
@@ -29,7 +28,7 @@ from torch import Tensor
 
 from pcrnn.errors import PcrnnError
 
-from .. import ops_gpu, record
+from .. import record
 from ..pictures import FAINT, Dots, draw_dots, drawing, plain_numbers
 from ..record import ROOT, Row, Run, in_turns, peak_mib, table
 from ..suite import Request
@@ -212,11 +211,10 @@ def refuse_when_red(tests: Sequence[str]) -> None:
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     refuse_when_red(TESTS)
-    on_gpu = ops_gpu.QUICK if request.quick else ops_gpu.Setting()
-    return report(QUICK if request.quick else OpsSetup(), on_gpu, request)
+    return report(QUICK if request.quick else OpsSetup(), request)
 
 
-def report(setup: OpsSetup, on_gpu: ops_gpu.Setting, request: Request) -> list[Path]:
+def report(setup: OpsSetup, request: Request) -> list[Path]:
     """Measure section after section."""
     torch.set_num_threads(setup.stack.threads)
     shape = {"batch": "B", "steps": "T", "units": "N"}
@@ -235,20 +233,17 @@ def report(setup: OpsSetup, on_gpu: ops_gpu.Setting, request: Request) -> list[P
     of_stack = updates(STACK_RULES, setup.stack)
     stack = show(f"Update of a stack of {len(setup.stack.hidden)}", of_stack, against)
     products = show("Share of matrix products", product_rows(setup), {"rule": "rule", **shape, **share})
-    gpu = ops_gpu.measure(on_gpu)
-    parts += ["## GPU", ops_gpu.tables(gpu)]
     return record.publish(
         request.out,
         "ops",
         "Ops",
-        config={**asdict(setup), "gpu": asdict(on_gpu)},
+        config=asdict(setup),
         rows=rows,
         parts=parts,
         draw=lambda stem: draw(rows, stem),
         update=layer,
         stack=stack,
         matrix_products=products,
-        gpu=gpu,
     )
 
 

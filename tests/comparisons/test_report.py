@@ -331,7 +331,7 @@ def test_the_help_names_the_suites_that_a_flag_is_for(capsys):
         compare(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "a file to measure on; quality, applications, depth, chunks, alignment, online, tagging, foretold" in text
-    assert "(3); all but cost, memory, speed, ops, scaling" in text
+    assert "(3); all but cost, memory, speed, ops, gpu, scaling" in text
 
 
 def test_the_package_works_under_another_name(tmp_path):

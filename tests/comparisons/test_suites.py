@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from comparisons import ops_gpu, record
+from comparisons import record
 from comparisons.cost import memory, naive, ops, speed
-from comparisons.quality.networks import size_of
 from comparisons.suite import Request
-from pcrnn import Categorical, PredictiveStack
 
 STACK = speed.StackSetup(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
 GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
@@ -66,22 +64,14 @@ def test_a_naive_form_has_the_gradient_of_its_op(label, float64):
     torch.testing.assert_close(gradients(case.op), gradients(case.naive), rtol=1e-9, atol=1e-12)
 
 
-def test_the_lstm_has_as_many_parameters_as_the_stack():
-    setup = replace(STACK, symbols=65, hidden=(64, 64))
-    width = ops_gpu.width_like(setup)
-    stack = size_of(PredictiveStack(Categorical(65), (64, 64), num_taps=setup.delay))
-    assert size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
-
-
 # Records
 
 
 def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch):
     monkeypatch.setattr(ops, "peak_mib_in_fresh_process", lambda label, setup: 1.5)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     setup = ops.OpsSetup(batches=(1, 2), steps=(6,), units=(3, 4), budget=0.0, stack=STACK)
     told: list[str] = []
-    paths = ops.report(setup, ops_gpu.QUICK, Request(out=tmp_path, tell=told.append))
+    paths = ops.report(setup, Request(out=tmp_path, tell=told.append))
     assert [path.name for path in paths] == ["ops.json", "ops.md", "ops.png", "ops.svg"]
     assert len(told) == 4
     written = read_record(tmp_path / "ops.json")
@@ -99,10 +89,8 @@ def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch):
     for row in written["matrix_products"]:
         assert 0 < row["share_of_matrix_products"] < 1
         assert row["bound_of_a_fused_cpu_kernel"] == pytest.approx(1 / row["share_of_matrix_products"])
-    assert written["gpu"] == "not measured: no GPU"
     tables = paths[1].read_text(encoding="utf-8")
     assert f"\ndate {date.today()}, " in tables
-    assert "not measured: no GPU" in tables
     for heading in ("| op | pass | B | T | N | op, ms |", "| peak memory, MiB |", "| bound of a fused kernel |"):
         assert heading in tables
 
@@ -204,34 +192,9 @@ def test_green_tests_let_the_suite_measure(monkeypatch):
     monkeypatch.setattr(ops, "TESTS", GREEN)
     ops.run(Request(quick=True))
     ops.run(Request())
-    (quick, _, quick_request), (full, _, request) = measured
+    (quick, quick_request), (full, request) = measured
     assert (quick, full) == (ops.QUICK, ops.OpsSetup())
     assert (quick_request.out, request.out) == (record.QUICK_RESULTS, record.RESULTS)
-
-
-# The GPU section, run on the CPU
-
-
-def test_the_gpu_section_counts_bytes_against_a_copy():
-    """A copy is 1 of a copy, and rates follow from the streams of [B, T, N] in bfloat16 that a kernel moves."""
-    setup = ops_gpu.Setting(batch=2, steps=8, units=4, rounds=3)
-    copy, scan, credit, product = ops_gpu.kernel_rows(setup, "cpu")
-    for row, streams in ((copy, 4), (scan, 3), (credit, 6)):
-        assert row["gigabytes_per_second"] == pytest.approx(streams * 2 * 8 * 4 * 2 / (row["ms"] / 1e3) / 1e9)
-    assert copy["share_of_copy"] == pytest.approx(1)
-    assert scan["share_of_copy"] == pytest.approx(scan["gigabytes_per_second"] / copy["gigabytes_per_second"])
-    assert product["teraflops"] == pytest.approx(2 * 2 * 8 * 4 * 4 / (product["ms"] / 1e3) / 1e12)
-    assert {row["target_ms"] for row in (copy, scan, credit, product)} == {None}  # targets are for one shape
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine where a CUDA graph cannot be captured")
-def test_a_way_that_does_not_run_is_a_row_that_says_why():
-    rows = ops_gpu.update_rows(ops_gpu.Setting(rounds=3, stack=STACK), "cpu", ("eager", "graph"))
-    assert {row["precision"] for row in rows if row["learner"] == "cuDNN LSTM"} == {"fp32", "bf16", "fp16"}
-    for row in rows:
-        assert (row["failed"] is None) == (row["way"] == "eager")
-        assert ("ms" in row) == (row["way"] == "eager")
-    assert "CUDAGraph" in ops_gpu.tables({"kernels": [], "updates": rows})
 
 
 # Tables and turns
