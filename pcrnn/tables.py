@@ -115,3 +115,29 @@ FAMILIES = Table(
     },
 )
 RULES = Table("rule", {"local": "learning_rules.local:Local", "bptt": "learning_rules.bptt:BPTT"})
+PROBES = Table(
+    "probe",
+    {
+        "frequency": "pcrnn.analysis.probes.frequency:Frequency",
+        "impulse": "pcrnn.analysis.probes.impulse:Impulse",
+        "jacobian": "pcrnn.analysis.probes.jacobian:Jacobian",
+        "timescales": "pcrnn.analysis.probes.timescales:TimeConstants",
+        "euler": "pcrnn.analysis.probes.euler:Euler",
+        "gradients": "pcrnn.analysis.probes.gradients:Gradients",
+        "lags": "pcrnn.analysis.probes.lags:Lags",
+        "gates": "pcrnn.analysis.probes.gates:Gates",
+    },
+)
+
+_OPTIONS = Table(
+    "rule", {"local": "learning_rules.options:LocalOptions", "bptt": "learning_rules.options:BPTTOptions"}
+)
+
+
+def options_of(rule: str) -> type:
+    """The dataclass whose fields are a rule's options: the rule itself, or for a built-in one its base without torch.
+
+    >>> options_of("local").__name__
+    'LocalOptions'
+    """
+    return _OPTIONS[rule] if rule in _OPTIONS else RULES[rule]
