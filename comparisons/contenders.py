@@ -6,7 +6,7 @@ Shapes: B batch, T time, L layers, D natural parameters.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from comparisons.tasks import Piece, Split, Task
 from pcrnn import BidirectionalStack, Chunk, PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, learning_rate, set_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Kind:
 
     def settings(self, base: TrainConfig) -> TrainConfig:
         """The settings of this kind, everything else as in `base`."""
-        return replace(base, **self.options)
+        return base.updated(**self.options)
 
 
 def _local(credit: str, trace: str = "exact", feedback: str = "symmetric") -> Kind:
@@ -108,7 +108,7 @@ class Stack(Contender):
             for layer in list(self.stack.layers)[:-1]:
                 layer.weight.requires_grad_(False)
                 layer.bias.requires_grad_(False)
-        self.rule = learning_rules.make(config.rule, **config.rule_options())
+        self.rule = learning_rules.make(config.rule, **config.rule_arguments())
         self.clips_like = learning_rules.make("local") if kind.clip_by_layer else self.rule
         self.state = self.carry = None
 
@@ -217,7 +217,7 @@ class Training:
 
     def update(self) -> bool:
         """One whole update on what comes next; False, and nothing learned, where something is not finite."""
-        set_rates(self.optimiser, self.config, self.step)
+        set_rate(self.optimiser, learning_rate(self.config, self.step))
         self.optimiser.zero_grad(set_to_none=False)
         loss = self.contender.learn(*_moved(self.task.read(self.step), self.device))
         if not (math.isfinite(loss) and _clip(self.groups, self.config.clip)):

@@ -76,7 +76,7 @@ def counted(rule: str, hidden: tuple[int, ...], setting: Setting) -> Row:
     torch.manual_seed(0)
     config = KINDS[rule].settings(TrainConfig(hidden=hidden))
     stack = PredictiveStack(Categorical(setting.symbols), hidden, **config.stack_options())
-    learns = learning_rules.make(config.rule, **config.rule_options())
+    learns = learning_rules.make(config.rule, **config.rule_arguments())
     chunk = Chunk.of_stream(torch.randint(setting.symbols, (setting.batch, setting.chunk + 1)))
     state, carry, steps = stack.initial_state(setting.batch), learns.init(stack, setting.batch), chunk.targets.numel()
     with Products() as products, overheard() as told:

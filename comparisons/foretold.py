@@ -54,7 +54,7 @@ def run(request: Request) -> list[Path]:
     for rule in request.chosen(RULES):
         for way, options in WAYS.items():
             for seed in range(request.seeds):
-                config = replace(setting.base, seed=seed, **RULES[rule], **options)
+                config = setting.base.updated(seed=seed, **RULES[rule], **options)
                 row = {"rule": rule, "way": way, "seed": seed} | measure(task, config)
                 request.tell(f"{rule}, {way}, seed {seed}: {row['metric']:.4f} {task.unit}")
                 rows.append(row)
@@ -70,7 +70,7 @@ def measure(task: Task, config: TrainConfig) -> Row:
     """Train one stack; its figures on the held-out text, a list with an entry a layer where there are several."""
     torch.manual_seed(config.seed)
     stack = stack_for(task, config)
-    learner = Learner(stack, learning_rules.make(config.rule, **config.rule_options()), config)
+    learner = Learner(stack, learning_rules.make(config.rule, **config.rule_arguments()), config)
     for step in range(config.steps):
         chunk, restart = task.read(step)
         if restart:

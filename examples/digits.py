@@ -20,7 +20,7 @@ from pcrnn.analysis.evaluate import evaluate_labels
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource
-from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, learning_rate, set_rate
 from pcrnn.training.train import train
 
 FULL = {"hidden": (64, 64), "steps": 600, "lr": 5e-3, "log_every": 100}
@@ -54,7 +54,7 @@ def learn_lstm(source: LabelledSource, config: TrainConfig) -> Reader:
     optimiser = adamw(reader, config)
     for step in range(config.steps):
         (pixels, labels, counts), _ = lanes.read(step)
-        set_rates(optimiser, config, step)
+        set_rate(optimiser, learning_rate(config, step))
         optimiser.zero_grad()
         nn.functional.cross_entropy(reader(pixels)[counts], labels[counts]).backward()
         optimiser.step()

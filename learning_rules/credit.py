@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
-from pcrnn.nn.bidirectional import flip_time
 from pcrnn.nn.connections import Block, source_levels
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
-from pcrnn.ops.local import LayerTensors, UpdateInputs, for_products, learn_
+from pcrnn.nn.stack import flip_time
+from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
 from pcrnn.ops.reference import add_product_
 
 
@@ -151,7 +151,7 @@ class LayerBackward:
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
+        self.immediate = layer.cell.immediate(activity.saved.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
 
     def signal(self, broadcast_error: Tensor, feedback: FeedbackGrad | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""
@@ -165,41 +165,41 @@ class LayerBackward:
         if feedback.state_error is None:
             return Signal(expectation, feedback_part, None, output)
         state_residual = ops.state_error_backward(
-            feedback.state_error, self.activity.state_error, self.activity.inverse_rms
+            feedback.state_error, self.activity.state_error, self.activity.saved.inverse_rms
         )
         output += state_residual
-        if self.activity.inferred_output is None:  # else what Q reads is held constant
+        if self.activity.saved.inferred_output is None:  # else what Q reads is held constant
             output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)
         return Signal(expectation, feedback_part, state_residual, output)
 
     def learn(self, signal: Signal, trace: Trace | None, through_time: bool, recurrent: Trace | None = None) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
-        grad_residual = activity.state_residual / activity.output.numel()
+        grad_residual = activity.saved.state_residual / activity.output.numel()
         if signal.state_residual is not None:
             grad_residual += signal.state_residual
         grad_mixing, grad_gated = self._through_mixing(signal.output)
-        grad_state, grad_gate = layer.cell.output_credit(activity.cell, grad_gated)
+        grad_state, grad_gate = layer.cell.output_credit(activity.saved.cell, grad_gated)
         step = UpdateInputs(
-            window=activity.window,
+            window=activity.saved.window,
             output=activity.output,
-            previous_output=activity.predictor_input,
+            predictor_input=activity.saved.predictor_input,
             decay=self._decay(through_time),
             immediate=self.immediate,
             grad_expectation=signal.expectation,
             grad_residual=grad_residual,
             grad_state=grad_state,
             grad_gate=grad_gate,
-            gated=activity.cell.output,
+            gated=activity.saved.cell.output,
             grad_mixing=grad_mixing,
         )
         weight_trace, bias_trace = self._components(trace)
-        traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
+        traced = layer_update_(gradients_of(layer), weight_trace, bias_trace, step)
         top_down_weight = gradient_of(layer.top_down_weight)
-        if top_down_weight is not None and activity.previous_above is not None:
-            add_product_(top_down_weight, grad_residual, for_products(activity.previous_above), sign=-1)
-        if activity.cell.hidden is not None:
-            self._learn_recurrent(activity.cell.hidden, recurrent, step)
+        if top_down_weight is not None and activity.saved.previous_above is not None:
+            add_product_(top_down_weight, grad_residual, for_products(activity.saved.previous_above), sign=-1)
+        if activity.saved.cell.hidden is not None:
+            self._learn_recurrent(activity.saved.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):
             if part is not None:
                 layer.cell.rotate_trace_(part, activity.output.shape[1])
@@ -227,8 +227,8 @@ class LayerBackward:
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
             message[:, :-steps] += late[:, steps:]
-        if self.activity.dropout_mask is not None:
-            message *= self.activity.dropout_mask
+        if self.activity.saved.dropout_mask is not None:
+            message *= self.activity.saved.dropout_mask
         feedback: dict[int, FeedbackGrad] = {max(source_levels(heard)): FeedbackGrad(expectation=signal.feedback_part)}
         for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
             for level in filter(None, block.levels):  # level 0 has no layer
@@ -250,7 +250,7 @@ class LayerBackward:
             bias[:rows],
             *(trace or (None, None)),
             step.decay,
-            cell.recurrent_immediate(self.activity.cell, self.immediate),
+            cell.recurrent_immediate(self.activity.saved.cell, self.immediate),
             presynaptic,
             step.grad_state,
         )
@@ -273,23 +273,23 @@ class LayerBackward:
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
         feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
-        sent, known = self.activity.error_norm * gradient[:, 1:], observation.known(self.observed[:, 1:])
+        sent, known = self.activity.saved.error_scale * gradient[:, 1:], observation.known(self.observed[:, 1:])
         feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
         return feedback_part
 
     def _through_mixing(self, grad_output: Tensor) -> tuple[Tensor | None, Tensor]:
         """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
-        mixed = self.activity.mixed
+        mixed = self.activity.saved.mixed
         return (None, grad_output) if mixed is None else ops.mixing_credit(mixed, grad_output)
 
     def _in_cell(self, signal: Signal) -> tuple[Tensor, Tensor]:
         """Gradients in the cell's state s_t and in its output gate, at their own step."""
         _, grad_gated = self._through_mixing(signal.output)
-        return self.layer.cell.output_credit(self.activity.cell, grad_gated)
+        return self.layer.cell.output_credit(self.activity.saved.cell, grad_gated)
 
     def _decay(self, through_time: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""
-        decay = self.activity.cell.decay
+        decay = self.activity.saved.cell.decay
         return decay if through_time else decay.new_zeros(()).expand_as(decay)
 
 

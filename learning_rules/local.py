@@ -55,13 +55,21 @@ from learning_rules.credit import (
     signal_hops,
 )
 from learning_rules.gates import coordinate_
-from learning_rules.layerwise import sweep
-from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
-from pcrnn.nn.bidirectional import flip_time
-from pcrnn.nn.cells import CELLS, Cell, GatedCell
+from learning_rules.layerwise import base_update, level_update
+from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
-from pcrnn.nn.stack import BaseRate, Chunk, PredictiveStack, StackActivity, TargetScores
+from pcrnn.nn.layer import LayerActivity
+from pcrnn.nn.stack import (
+    BaseRate,
+    Chunk,
+    PredictiveStack,
+    StackActivity,
+    StackState,
+    TargetScores,
+    flip_time,
+)
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -110,9 +118,9 @@ class Local:
                 f"credit={self.credit!r}; leave credit out"
             )
 
-    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+    def init(self, model: Model, batch_size: int) -> LocalCarry:
         """Zero traces and, if asked for, the random feedback matrices."""
-        stack, _ = wrap_as_stack(learner, None)
+        stack, _ = wrap_as_stack(model, None)
         if self.gate_coordination:
             check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
@@ -133,33 +141,31 @@ class Local:
     @torch.no_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, LocalCarry]:
+    ) -> tuple[Result, ModelState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
-        stack, stack_state = wrap_as_stack(learner, state)
-        if self.in_one_sweep(stack):
-            swept = sweep(stack, chunk, stack_state, carry.traces, on_grad_ready)
-            loss = (swept.surprise[-1] * chunk.weights(swept.surprise.dtype)).sum()
-            result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
-            return result, unwrap_state(learner, swept.state), carry
+        stack, stack_state = wrap_as_stack(model, state)
+        if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
+            result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
+            return result, unwrap_state(model, after), carry
         activity, after = stack.observe(chunk.observations, stack_state)
         scores = stack.score_targets(activity, chunk)
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
         result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
-        return result, unwrap_state(learner, after), carry
+        return result, unwrap_state(model, after), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """A group a layer, since no layer knows another's gradient; the base rates are the last."""
-        stack, _ = wrap_as_stack(learner, None)
+        stack, _ = wrap_as_stack(model, None)
         groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
         inside = {id(p) for group in groups.values() for p in group}
-        base = [p for p in learner.parameters() if id(p) not in inside]
+        base = [p for p in model.parameters() if id(p) not in inside]
         return groups | ({"base rate": base} if base else {})
 
     def learn(
@@ -241,15 +247,46 @@ class Local:
         kind = CELLS[cell] if isinstance(cell, str) else cell
         return self.trace == "exact" and kind.exact
 
-    def in_one_sweep(self, stack: PredictiveStack) -> bool:
-        """Whether a layer needs nothing from above, so that its whole chunk is one call."""
-        alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        adjacent = all(len(source_levels(heard)) == 1 for heard in stack.connections)
-        return (
-            alone
-            and adjacent
-            and not stack.top_down
-            and not stack.inference_steps
-            and stack.prior is None
-            and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
-        )
+    def learns_alone(self, stack: PredictiveStack) -> bool:
+        """Whether a layer needs nothing from the layers above it, neither to run nor to learn."""
+        return self.credit == "layer" and not self.gate_coordination and not stack.top_down
+
+    def learn_layer(
+        self,
+        stack: PredictiveStack,
+        index: int,
+        activity: LayerActivity,
+        grad: Tensor,
+        carry: LocalCarry,
+        on_grad_ready: Hook = no_op,
+    ) -> None:
+        """Layer `index` (0 = bottom) learns from the gradient of its own loss in eta_t alone, [B, T, D]."""
+        layer = stack.layers[index]
+        backward = LayerBackward(layer, activity, carry.feedback[index] if carry.feedback else layer.readout, None)
+        self._learn_layer(backward, grad, {0: backward.signal(grad, None)}, carry, index)
+        on_grad_ready(layer)
+
+    def _layerwise(
+        self, stack: PredictiveStack, chunk: Chunk, state: StackState | None, carry: LocalCarry, on_grad_ready: Hook
+    ) -> tuple[Result, StackState]:
+        """Credit `layer`: every level learns as soon as it has run, and its activity is dropped."""
+        stack.check(chunk.observations, state)
+        if stack.prior is None:
+            stack.check_shifted(chunk)
+        state = stack.initial_state(len(chunk.observations)) if state is None else state
+        base, chunk = stack.observe_base(chunk.observations), stack.without_covariates(chunk)
+        surprises, state_surprises, states = [base_update(stack, base, chunk)], [], []
+        output = base.expectation  # of the levels, the last one's stays
+
+        def learn(index: int, activity: LayerActivity, grad: Tensor) -> None:
+            self.learn_layer(stack, index, activity, grad, carry, on_grad_ready)
+
+        for level in stack.observe_levels(base, state):
+            surprises.append(level_update(stack, len(surprises), level, chunk, learn))
+            state_surprises += level.state_surprises
+            states += level.state
+            output = level.output
+            del level  # so that nothing here keeps it while the next one runs
+        loss = (surprises[-1] * chunk.weights(surprises[-1].dtype)).sum()
+        result = Result(loss, torch.stack(surprises), torch.stack(state_surprises), output)
+        return result, StackState(tuple(states))

@@ -81,3 +81,11 @@ def width(message: Sequence[Block]) -> int:
 def source_levels(message: Sequence[Block]) -> list[int]:
     """The levels a message comes from, nearest first."""
     return sorted({level for block in message for level in block.levels}, reverse=True)
+
+
+def lowest_sources(messages: Sequence[Sequence[Block]]) -> list[int]:
+    """For every number of layers that have run, 0 to L, the lowest level whose message one of the others reads."""
+    lowest = [len(messages)]
+    for blocks in reversed(messages):
+        lowest.append(min(lowest[-1], *source_levels(blocks)))
+    return lowest[::-1]

@@ -23,7 +23,7 @@ def check_gates(stack: PredictiveStack, asker: str) -> None:
 
 def gate_pairs(activity: StackActivity) -> list[tuple[Tensor, Tensor]]:
     """o[l] and i[l+1] of every two neighbours, bottom first, as they are paired, [B, T, N] or [B, T, 1]."""
-    return [_paired(lower.cell, upper.cell) for lower, upper in pairwise(activity.layers)]
+    return [_paired(lower.saved.cell, upper.saved.cell) for lower, upper in pairwise(activity.layers)]
 
 
 def _paired(lower: CellActivity, upper: CellActivity) -> tuple[Tensor, Tensor]:

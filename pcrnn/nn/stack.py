@@ -18,7 +18,7 @@ pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.runni
 normalised.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import ClassVar, NamedTuple
 
@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn.nn.cells import Cell
-from pcrnn.nn.connections import Block, Skip, blocks, width
+from pcrnn.nn.connections import Block, Skip, blocks, lowest_sources, width
 from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Gaussian, Observation
 from pcrnn.nn.running_variance import ErrorNorm
+from pcrnn.nn.state_inference import StateInference
 from pcrnn.nn.top_down import TopDownInput
 
 
@@ -46,6 +47,11 @@ class Chunk(NamedTuple):
         if x.dim() < 2 or x.shape[1] < 2:
             raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
         return cls(x[:, :-1], x[:, 1:])
+
+    def to(self, device: torch.device) -> "Chunk":
+        """The same chunk on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Chunk(self.observations.to(device), self.targets.to(device), mask)
 
     def weights(self, dtype: torch.dtype) -> Tensor:
         """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
@@ -65,6 +71,35 @@ class StackState(NamedTuple):
     def detach(self) -> "StackState":
         """The same state without an autograd graph."""
         return StackState(tuple(layer.detach() for layer in self.layers))
+
+
+class BaseActivity(NamedTuple):
+    """What level 0 did over one chunk."""
+
+    observed: Tensor  # x_t without covariates
+    expectation: Tensor  # eta[0], where the stack's expectation starts, [B, T, D]
+    error: Tensor  # e[0]_t of the observations
+    surprise: Tensor  # nats, [B, T]
+    message: Message
+
+
+class LevelActivity(NamedTuple):
+    """What one level did over one chunk: a layer, or one that reads forward and one that reads backward."""
+
+    layers: tuple[LayerActivity, ...]  # the backward one's in its own time, last step first
+    state: tuple[LayerState, ...]  # after the chunk
+    expectation: Tensor  # eta[l]_t, [B, T, D]
+
+    @property
+    def output(self) -> Tensor:
+        """r_t, of two layers side by side, [B, T, N] or [B, T, 2 N]."""
+        forward, *backward = (layer.output for layer in self.layers)
+        return torch.cat([forward, backward[0].flip(1)], -1) if backward else forward
+
+    @property
+    def state_surprises(self) -> list[Tensor]:
+        """How badly each layer predicted its own next state, nats, [B, T] each."""
+        return [flip_time(layer.state_surprise, direction) for direction, layer in enumerate(self.layers)]
 
 
 class StackActivity(NamedTuple):
@@ -108,8 +143,13 @@ class TargetScores(NamedTuple):
     surprise: Tensor  # [L + 1, B, T], nats
 
 
-def assemble_message(input_blocks: Sequence[Block], messages: Sequence[Message]) -> Tensor:
-    """u_t [B, T, M] of a layer, from what the levels below it sent, level 0 first."""
+def flip_time(series: Tensor, direction: int) -> Tensor:
+    """A series [B, T, ...] in the time of direction 0, forward, or 1, backward; and back."""
+    return series.flip(1) if direction else series
+
+
+def assemble_message(input_blocks: Sequence[Block], messages: Mapping[int, Message]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent."""
     parts = []
     for block in input_blocks:
         first, *others = (getattr(messages[level], block.part) for level in block.levels)
@@ -193,6 +233,7 @@ class PredictiveStack(nn.Module):
     """
 
     directions: ClassVar[int] = 1  # in which a level reads time, with a layer for each
+    activity_type: ClassVar[type[StackActivity]] = StackActivity
 
     def __init__(
         self,
@@ -222,11 +263,13 @@ class PredictiveStack(nn.Module):
         if covariates < 0 or (covariates and observation.symbolic):
             wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
-        self.inference_steps, self.covariates = inference_steps, covariates
+        self.inference = StateInference(inference_steps) if inference_steps else None
+        self.covariates = covariates
         self.sensory = BaseRate(observation, normalize_errors)
         self.prior = None if target is None else BaseRate(target)
         sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
         self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
+        self._lowest_source = lowest_sources(self.connections)
         self.top_down = top_down
         layers = []
         for level, (size, input_blocks) in enumerate(zip(hidden_sizes, self.connections, strict=True), 1):
@@ -253,9 +296,10 @@ class PredictiveStack(nn.Module):
         stack = cls.__new__(cls)
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
-        stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.prior = BaseRate(deepcopy(layer.observation)).to(layer.weight).requires_grad_(False)
         stack.connections = blocks("none", layer.input_size, (layer.hidden_size,))
-        stack.top_down, stack.inference_steps, stack.covariates = False, 0, 0
+        stack._lowest_source = lowest_sources(stack.connections)
+        stack.top_down, stack.inference, stack.covariates = False, None, 0
         stack.layers = Layers([layer])
         return stack
 
@@ -297,34 +341,73 @@ class PredictiveStack(nn.Module):
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
         self.check(x, state)
-        state = self.initial_state(x.shape[0]) if state is None else state
-        seen, covariates = self.split_covariates(x)
-        base_error, base_surprise = self.sensory(seen)
-        base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, messages = base_expectation, [Message(self.sensory.message(base_error), None, covariates)]
-        layers, states = [], []
-        for layer, input_blocks, before in zip(self.layers, self.connections, state.layers, strict=True):
-            observed, top_down_input = seen if self.prior is None else None, None
-            if layers and self.top_down:
-                top_down_input = self._unexplained(layers, input_blocks)
-                messages[-1] = messages[-1]._replace(state_error=torch.zeros_like(top_down_input.output))
+        base = self.observe_base(x)
+        levels = list(self.observe_levels(base, self.initial_state(x.shape[0]) if state is None else state))
+        layers = tuple(layer for level in levels for layer in level.layers)
+        activity = self.activity_type(layers, base.expectation, base.error, base.surprise)
+        return activity, StackState(tuple(part for level in levels for part in level.state))
+
+    def observe_base(self, x: Tensor) -> BaseActivity:
+        """Level 0 over observations x [B, T] or [B, T, D (+ C)]."""
+        observed, covariates = self.split_covariates(x)
+        error, surprise = self.sensory(observed)
+        expectation = self.base.eta.expand(*x.shape[:2], -1)
+        message = Message(self.sensory.message(error), None, covariates)
+        return BaseActivity(observed, expectation, error, surprise, message)
+
+    def observe_levels(self, base: BaseActivity, state: StackState) -> Iterator[LevelActivity]:
+        """Run the levels over one chunk, bottom up; each comes as soon as nothing above it can change it.
+
+        Whoever is done with a level may let go of its activity before asking for the next: the memory of a pass is
+        then that of a level or two, not of the stack.
+        """
+        yield from self.observe_layers(
+            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation
+        )
+
+    def observe_layers(
+        self,
+        indices: range,
+        observed: Tensor,
+        states: Sequence[LayerState],
+        messages: dict[int, Message],
+        expectation: Tensor,
+    ) -> Iterator[LevelActivity]:
+        """Run some neighbouring layers (0 = bottom) over one chunk, as `observe_levels` does.
+
+        Args:
+            states: of every layer of the stack.
+            messages: of the levels below that these layers read; those of the layers are added.
+            expectation: eta of the level below the lowest, [B, T, D].
+        """
+        waiting: LevelActivity | None = None  # with top-down prediction, for what the layer above predicts of it
+        for index in indices:
+            layer, blocks, top_down = self.layers[index], self.connections[index], None
+            if waiting is not None:
+                top_down = self._top_down_input(index - 1, waiting.layers[0], blocks)
+                messages[index] = messages[index]._replace(state_error=torch.zeros_like(top_down.output))
             activity, after = layer.observe(
-                assemble_message(input_blocks, messages),
-                before,
-                observed=observed,
+                assemble_message(blocks, messages),
+                states[index],
+                observed=observed if self.prior is None else None,
                 below=expectation,
-                top_down_input=top_down_input,
-                inference_steps=self.inference_steps,
+                top_down=top_down,
+                inference=self.inference,
             )
-            if top_down_input is not None:
-                layers[-1] = self.layers[len(layers) - 1].with_top_down(layers[-1], activity.previous_output)
-                messages[-1] = layers[-1].message
-            expectation = activity.expectation
-            messages.append(activity.message)
-            layers.append(activity)
-            states.append(after)
-        activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
-        return activity, StackState(tuple(states))
+            if waiting is not None:
+                revised = self.layers[index - 1].with_top_down(waiting.layers[0], activity.saved.previous_output)
+                messages[index] = revised.message
+                yield waiting._replace(layers=(revised,))
+            expectation, messages[index + 1] = activity.expectation, activity.message
+            for level in [level for level in messages if level < self._lowest_source[index + 1]]:
+                del messages[level]  # no layer above reads it
+            waiting = LevelActivity((activity,), (after,), expectation)
+            del activity  # so that nothing here keeps it while the next layer runs
+            if not self.top_down:
+                yield waiting
+                waiting = None
+        if waiting is not None:
+            yield waiting
 
     def split_covariates(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What of x [..., D + C] is observed, [..., D], and its covariates, [..., C]; x and None where it has none."""
@@ -338,53 +421,75 @@ class PredictiveStack(nn.Module):
         targets = self.split_covariates(chunk.targets)[0] if self.prior is None else chunk.targets
         return chunk._replace(observations=self.split_covariates(chunk.observations)[0], targets=targets)
 
-    def _unexplained(self, layers: Sequence[LayerActivity], input_blocks: Sequence[Block]) -> TopDownInput:
-        """What the layer above those that were run is to expect of the topmost of them; `input_blocks`, its message."""
-        lower, seen = self.layers[len(layers) - 1], layers[-1]
-        assert lower.top_down_weight is not None and seen.predicted is not None
-        at = next(
-            i for i, block in enumerate(input_blocks) if block.part == "state_error" and len(layers) in block.levels
+    def _top_down_input(self, index: int, activity: LayerActivity, blocks: Sequence[Block]) -> TopDownInput:
+        """What of layer `index` (0 = bottom) the layer above, whose message has these blocks, predicts."""
+        weight = self.layers[index].top_down_weight
+        assert weight is not None
+        at, block = next(
+            (i, block) for i, block in enumerate(blocks) if block.part == "state_error" and index + 1 in block.levels
         )
-        start = width(input_blocks[:at])
-        return TopDownInput(
-            seen.output, seen.predicted, lower.top_down_weight, slice(start, start + input_blocks[at].width)
-        )
+        start = width(blocks[:at])
+        columns = slice(start, start + block.width)
+        return TopDownInput(activity.output, activity.saved.predicted, weight, columns)
 
     def score_targets(self, activity: StackActivity, chunk: Chunk) -> TargetScores:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
-        chunk, supervised = self.without_covariates(chunk), self.prior is not None
-        fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
-        pairs = [
-            level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
-            for level, eta in zip(self.levels, activity.expectations, strict=True)
-        ]
-        if not supervised:
+        chunk = self.without_covariates(chunk)
+        if self.prior is None:
             self.check_shifted(chunk)
-            met = [
-                (activity.base_error, activity.base_surprise),
-                *(layer.error_and_surprise for layer in activity.layers),
-            ]
-            pairs = [
-                (torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1))
-                for (error, surprise), last in zip(met, pairs, strict=True)
-            ]
-        return TargetScores(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
+        tops = activity.layers[self.directions - 1 :: self.directions]  # each level's last layer
+        errors = [(activity.base_error, activity.base_surprise), *((top.error, top.surprise) for top in tops)]
+        scores = [
+            self.score_level(level, eta, chunk, *error_and_surprise)
+            for level, eta, error_and_surprise in zip(self.levels, activity.expectations, errors, strict=True)
+        ]
+        return TargetScores(tuple(error for error, _ in scores), torch.stack([surprise for _, surprise in scores]))
+
+    def score_level(
+        self,
+        level: BaseRate | PredictiveLayer,
+        expectation: Tensor,
+        chunk: Chunk,
+        error: Tensor | None,
+        surprise: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Error [B, T, D] and surprise [B, T] of one level's eta[l]_t [B, T, D] against the chunk's targets.
+
+        Args:
+            chunk: without covariates.
+            error, surprise: of the chunk's observations, which are the targets but for the last; None with a target.
+        """
+        if self.prior is not None:
+            return level.observation.prediction_error(expectation, chunk.targets)
+        if error is None or surprise is None:
+            raise ValueError("score_level: expected the error and surprise of the observations, got None")
+        last = level.observation.prediction_error(expectation[:, -1:], chunk.targets[:, -1:])
+        return torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1)
 
     @torch.no_grad()
     def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
         chunk = self.without_covariates(chunk)
-        if self.prior is None:
-            for level, error in zip(self.levels, scores.error, strict=True):
-                counted = level.observation.counted(chunk.targets, chunk.mask)
-                level.error_norm.adapt(level.observation.scale_error(error), counted)
-        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
-            known = self.observation.known(chunk.observations)
-            self.sensory.error_norm.adapt(self.observation.scale_error(activity.base_error), known)
-        for level, eta in zip(self.levels, activity.expectations, strict=True):
-            level.observation.adapt(eta, chunk.targets, chunk.mask)
+        if self.prior is not None and isinstance(self.sensory, BaseRate):
+            self.adapt_sensory(activity.base_error, chunk)
+        for level, eta, error in zip(self.levels, activity.expectations, scores.error, strict=True):
+            self.adapt_level(level, eta, error, chunk)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer.state_residual)
+            layer.adapt(of_layer.saved.state_residual)
+
+    @torch.no_grad()
+    def adapt_level(self, level: BaseRate | PredictiveLayer, expectation: Tensor, error: Tensor, chunk: Chunk) -> None:
+        """The running variances of one level's errors and family; `chunk` is without covariates."""
+        if self.prior is None:
+            counted = level.observation.counted(chunk.targets, chunk.mask)
+            level.error_norm.adapt(level.observation.scale_error(error), counted)
+        level.observation.adapt(expectation, chunk.targets, chunk.mask)
+
+    @torch.no_grad()
+    def adapt_sensory(self, error: Tensor, chunk: Chunk) -> None:
+        """With a target, which is not seen: the running variance of the only errors that go up, the sensory level's."""
+        known = self.observation.known(chunk.observations)
+        self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""

@@ -37,7 +37,9 @@ TESTS = {
     "learning_rules/layerwise.py": [*_RULES, "tests/identities/test_covariates.py"],
     "learning_rules/bptt.py": _RULES,
     "pcrnn/ops/reference.py": _OPS,
-    "pcrnn/ops/local.py": _OPS,
+    "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
+    "pcrnn/nn/layer.py": _RULES,
+    "pcrnn/nn/stack.py": [*_RULES, "tests/identities/test_covariates.py"],
     "pcrnn/runs/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
     "pcrnn/training/finite_check.py": ["tests/reliability/test_numbers.py"],
     "pcrnn/data/formats/csv_file.py": [
