@@ -260,10 +260,17 @@ def _check_stack(config: TrainConfig) -> None:
 
 
 def read_toml(path: Path) -> TrainConfig:
-    """The config of a TOML file of `name = value` lines; names it leaves out keep their defaults.
+    """The config of a TOML file; names it leaves out keep their defaults.
 
-    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a
-    wrong value.
+    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a wrong value.
+    """
+    return TrainConfig.from_mapping(toml_values(path), str(path))
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """The `name = value` lines of a TOML file.
+
+    Raises UsageError for a file that cannot be read or parsed.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -271,7 +278,7 @@ def read_toml(path: Path) -> TrainConfig:
         raise UsageError(f"{path}: expected a TOML file, but it cannot be read: {error.strerror}") from None
     except ValueError as error:  # bad TOML, or bytes that are not UTF-8
         raise UsageError(f"{path}: expected a TOML file: {error}") from None
-    return TrainConfig.from_mapping({key.replace("-", "_"): item for key, item in values.items()}, str(path))
+    return {key.replace("-", "_"): item for key, item in values.items()}
 
 
 # May be changed when a run is resumed; the others decide weights, carried state and the place in the data.

@@ -111,6 +111,8 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
             return value
         expected = " or ".join(map(str, arguments))
         raise UsageError(f"{name}: expected {expected}, got {value!r}{nearest(str(value), map(str, arguments))}")
+    if hint is Any:
+        return value
     if origin in (UnionType, Union):
         options = [argument for argument in arguments if argument is not NoneType]
         if value is None and len(options) < len(arguments):

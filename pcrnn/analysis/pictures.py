@@ -155,9 +155,7 @@ def run_info(config: TrainConfig, source: Source, updates: int) -> plots.RunInfo
 
 def is_calibrated(config: TrainConfig) -> bool:
     """Whether every level learns to predict the next observation itself, and not only the top."""
-    if config.rule == "bptt":
-        return config.auxiliary > 0 or len(config.hidden) == 1
-    return config.credit == "layer" or len(config.hidden) == 1
+    return config.calibrated
 
 
 def readable(length: int) -> int:

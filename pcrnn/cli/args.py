@@ -1,4 +1,4 @@
-"""What commands on a run share: the flags that name it, and the tables they write."""
+"""What commands on a run share: the flags that name it, and how they write tables and warnings."""
 
 import csv
 import sys
@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
-    """What every command on a run is told."""
+    """Flags of every command on a run."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run."""
@@ -20,7 +20,7 @@ class RunArgs:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceArgs(RunArgs):
-    """What every command is told that runs the stack of a run."""
+    """Flags of every command that computes with the stack of a run."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
@@ -35,6 +35,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Tell a person on standard error what was found on the way."""
+    """Print warnings to standard error."""
     for warning in warnings:
         print(f"note: {warning}", file=sys.stderr)

@@ -94,7 +94,7 @@ def summary(start: TrainInfo) -> list[str]:
     """What a run is about to do, a line each for data, stack, rule and folder."""
     config, stack = start.config, start.stack
     parameters = sum(parameter.numel() for parameter in stack.parameters())
-    options = ", ".join(f"{k} {v}" for k, v in config.rule_options().items() if v is not None and k != "seed")
+    options = ", ".join(f"{k} {v}" for k, v in config.rule_options.items() if v is not None)
     sizes = " + ".join(map(str, config.hidden))
     automatic = " (auto)" if config.device == "auto" else ""
     together = f", {config.parallel} parallel, {start.processes} processes" if config.parallel != "none" else ""

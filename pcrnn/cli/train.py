@@ -11,11 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import arg
 
 from pcrnn.cli.evaluate import show_accuracy, show_figures
 from pcrnn.cli.sample import show_sample
-from pcrnn.config import TrainConfig, read_toml
+from pcrnn.cli.settings import Base, chosen, with_settings
+from pcrnn.config import TrainConfig, toml_values
 from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 
@@ -23,19 +24,9 @@ from pcrnn.runs import folder as runs
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flags(TrainConfig):
-    """The flags as given; TrainConfig checks them afterwards, so that its message is all there is to read."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
-@dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a stack; writes metrics, pictures and checkpoints into one folder."""
 
-    settings: OmitArgPrefixes[Flags]
-    """What to learn, and how."""
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder of the run, new or empty; by default runs/DATA-RULE-NUMBER."""
     resume: Annotated[Path | None, arg(metavar="RUN")] = None
@@ -45,32 +36,44 @@ class Train:
     plots: bool = True
     """Draw the pictures when the run is done."""
 
+    @classmethod
+    def with_flags(cls, argv: list[str]) -> type:
+        """The command with the flags of every setting; their defaults depend on --resume and --config."""
+        return with_settings(cls, base_settings(argv))
 
-def base_settings(argv: list[str]) -> TrainConfig:
+    def run(self) -> int:
+        """Train, print results and paths; returns the exit code."""
+        return run_train(self)
+
+
+def base_settings(argv: list[str]) -> Base:
     """What the flags of `train` start from: a run's settings, a TOML file or the defaults."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--resume", type=Path)
     early.add_argument("--config", type=Path)
     early.add_argument("--out")
     try:
-        asked, _ = early.parse_known_args(argv if argv[:1] == ["train"] else [])
+        asked, _ = early.parse_known_args(argv)
     except argparse.ArgumentError:
-        return TrainConfig()  # a flag without its value: tyro tells it better
+        return Base(TrainConfig(), {})  # a flag without its value: tyro's message is better
     if asked.resume is not None:
         for name in ("out", "config"):
             if getattr(asked, name) is not None:
                 raise UsageError(f"--{name}: a resumed run keeps its folder and settings; leave it out")
-        return runs.read_settings(runs.existing(asked.resume))
-    return TrainConfig() if asked.config is None else read_toml(asked.config)
+        config = runs.read_settings(runs.existing(asked.resume))
+        return Base(config, config.as_mapping(), goes_on=True)
+    if asked.config is None:
+        return Base(TrainConfig(), {})
+    written = toml_values(asked.config)
+    return Base(TrainConfig.from_mapping(written, str(asked.config)), written)
 
 
 def run_train(command: Train) -> int:
     from pcrnn.cli.progress import reporter
     from pcrnn.training.train import train
 
-    flags = command.settings.as_mapping()
-    flags["data"] = _absolute(flags["data"])
-    config = TrainConfig(**flags)
+    config = chosen(command)
+    config = config.updated(data=_absolute(config.data))
     if config.parallel != "none" and not (command.resume or command.out):
         raise UsageError(
             f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "

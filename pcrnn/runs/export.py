@@ -9,7 +9,7 @@ nothing. To go on with a run, use its checkpoints.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -22,18 +22,16 @@ from pcrnn.memory import require_memory
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.load import TrainedRun
 from pcrnn.runs.sizes import count_weights
 from pcrnn.tables import FAMILIES
-
-if TYPE_CHECKING:
-    from pcrnn.runs.load import TrainedRun
 
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
 _CONFIG_LIMIT = 1 << 26  # bytes; a vocabulary of all of Unicode takes a tenth
 
 
-def export(run: "TrainedRun", folder: Path) -> Path:
+def export(run: TrainedRun, folder: Path) -> Path:
     """Write the stack of a run as a new folder; returns its path.
 
     Raises UsageError where the folder exists, CheckpointError where the disk refuses; nothing half-written is left.
