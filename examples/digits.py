@@ -16,7 +16,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from pcrnn.analysis.evaluate import evaluate_labels
+from pcrnn.analysis.evaluate import evaluate
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource
@@ -79,7 +79,7 @@ def main(rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[
     with torch.no_grad():
         likeliest = reader(pixels)[counts].argmax(-1)
     return {
-        f"{rule}, accuracy": evaluate_labels(done.stack, source).accuracy,
+        f"{rule}, accuracy": evaluate(done.stack, source).accuracy or 0.0,
         "nn.LSTM, accuracy": (likeliest == labels[counts]).float().mean().item(),
     }
 

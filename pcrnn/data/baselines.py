@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 SMOOTHING = 0.1
-"""Added to every count, so that what never came in training is unlikely, not impossible."""
+"""Added to every count, so that what training never had is unlikely, not impossible."""
 
 COMPRESSOR_WINDOW = 8 << 20
 """Training symbols a compressor sees first: at least as far back as it looks (xz 8 MiB, gzip 32 KiB)."""

@@ -281,7 +281,7 @@ class Trainer:
         """Mean surprise of every level on the validation split, nats."""
         self.team.gather_weights(self.stack)
         config = self.config
-        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk))
+        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats)
 
     def save(self, folder: runs.RunFolder) -> Path:
         """Write a checkpoint; of several processes the leader does, and all give it what they hold."""

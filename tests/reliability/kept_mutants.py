@@ -18,8 +18,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/npy_file.py",
-        "if expected != came:",
-        "if expected == came:",
+        "if expected != size:",
+        "if expected == size:",
     ),
     (
         "learning_rules/local.py",
@@ -68,14 +68,14 @@ _LINES = [
         "self.reading.copy_(torch.where(self.tripped > 1, self.reading, reading))",
     ),
     (
-        "pcrnn/data/series.py",
+        "pcrnn/data/series_reader.py",
         "if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):",
         "if not (finite and mean.ndim == 2 and mean.shape == scale.shape and (scale > 0).all()):",
     ),
     (
-        "pcrnn/data/series.py",
-        "expected, came = len(standardisation.mean), table.values.shape[1]",
-        "expected, came = len(standardisation.mean), table.values.shape[0]",
+        "pcrnn/data/series_reader.py",
+        "expected, channels = len(standardisation.mean), table.values.shape[1]",
+        "expected, channels = len(standardisation.mean), table.values.shape[0]",
     ),
     (
         "pcrnn/data/formats/npy_file.py",

@@ -51,6 +51,8 @@ TESTS = {
     "pcrnn/data/lanes.py": ["tests/data/test_lanes.py"],
     "pcrnn/data/formats/npy_file.py": [_MALFORMED, "tests/data/test_series.py", _HOSTILE],
     "pcrnn/data/series.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/series_reader.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/formats/times.py": ["tests/data/test_calendar.py"],
     "pcrnn/data/text.py": ["tests/data/test_text.py", _MALFORMED],
 }
 

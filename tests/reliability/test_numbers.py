@@ -34,7 +34,7 @@ def test_in_data_it_is_placed(tmp_path, bad, row, kind):
         place = f":{row + 2}:2: expected a finite number"
     else:
         np.save(path, values)
-        place = f"[{row}, 1]: expected a finite number, came {bad} at step {row}"
+        place = f"[{row}, 1]: expected a finite number, got {bad} at step {row}"
     with pytest.raises(DataError, match=re.escape(f"{path}{place}")):
         open_source(str(path))
 
