@@ -56,7 +56,7 @@ def draw_surprise(
     """
     length = len(record.steps)
     smooth = readable(length) if smooth is None else smooth
-    least = plots.least_smooth(length)
+    least = plots.min_smooth(length)
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     track, readable_symbols = source.track(record.steps), length <= plots.MAX_SYMBOLS and smooth == 1

@@ -69,7 +69,7 @@ def forecast(command: Forecast) -> int:
         warn([f"{share} of the drawn values left the range of the training part by far and were held"])
     table = command.run / "forecast.csv"
     write_csv(table, *_table(found, source))
-    pictures = plots.forecast(
+    pictures = plots.forecast_bands(
         run.folder.plots / "forecast",
         found.median,
         found.lower,
