@@ -77,9 +77,10 @@ class OptimiserConfig:
     """Learning rate after the warm-up; it then falls along a cosine to 5 %."""
     weight_decay: Annotated[float, AT_LEAST_0] = 0.01
     """Decay of the weight matrices (AdamW); biases and scales never decay."""
-    betas: Annotated[
-        tuple[float, float], Range(at_least=0, below=1, words="two numbers of at least 0 and below 1")
-    ] = (0.9, 0.99)
+    betas: Annotated[tuple[float, float], Range(at_least=0, below=1, words="two numbers of at least 0 and below 1")] = (
+        0.9,
+        0.99,
+    )
     """AdamW's averaging constants of gradient and squared gradient."""
     warmup: Annotated[int, AT_LEAST_0] = 50
     """Updates over which the learning rate rises linearly."""
@@ -262,7 +263,8 @@ def _check_stack(config: TrainConfig) -> None:
 def read_toml(path: Path) -> TrainConfig:
     """The config of a TOML file; names it leaves out keep their defaults.
 
-    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a wrong value.
+    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a wrong
+    value.
     """
     return TrainConfig.from_mapping(toml_values(path), str(path))
 

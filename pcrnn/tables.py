@@ -140,9 +140,7 @@ PROBES = Table(
     },
 )
 
-_OPTIONS = Table(
-    "rule", {"local": "learning_rules.options:LocalOptions", "bptt": "learning_rules.options:BPTTOptions"}
-)
+_OPTIONS = Table("rule", {"local": "learning_rules.options:LocalOptions", "bptt": "learning_rules.options:BPTTOptions"})
 
 
 def options_of(rule: str) -> type:

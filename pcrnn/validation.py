@@ -57,7 +57,7 @@ class Range:
         return self.words or " and ".join(limit for limit in limits if limit)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed by identity: a table has no hash
 class OneOf:
     """A name of a table, which others may add to."""
 
@@ -74,6 +74,7 @@ AT_LEAST_0 = Range(at_least=0)
 AT_LEAST_1 = Range(at_least=1)
 SEED = Range(at_least=0)
 SHARE = Range(above=0, below=1)
+AMPLITUDE = Range(above=0, words="a finite number above 0")
 TEMPERATURE = Range(at_least=0, words="a finite number of at least 0")
 
 

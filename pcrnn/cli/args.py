@@ -5,16 +5,21 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from pcrnn.runs.load import TrainedRun
+
+# Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunArgs:
     """Flags of every command on a run."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run_folder: Annotated[Positional[Path], arg(metavar="RUN")]
     """Folder of a run."""
 
 
@@ -24,6 +29,14 @@ class DeviceArgs(RunArgs):
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+
+    def load(self, data: str | None = None) -> "TrainedRun":
+        """The run, with its own data or another file; prints its warnings."""
+        from pcrnn.runs.load import load_run
+
+        run = load_run(self.run_folder, data=data, device=self.device)
+        warn(run.warnings)
+        return run
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

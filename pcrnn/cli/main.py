@@ -42,8 +42,9 @@ COMMANDS = Table(
 
 _ABOUT = """Predictive-coding stacked RNNs.
 
-pcrnn --version prints the version; pcrnn --import MODULE COMMAND ... first imports a module (or .py file) that adds
-cells, rules, likelihoods, readers or probes of your own."""
+--version prints the version.
+
+--import MODULE, before the command, loads a module or .py file with cells, rules, readers ... of your own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

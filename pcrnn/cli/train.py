@@ -9,16 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.evaluate import show_accuracy, show_figures
-from pcrnn.cli.sample import show_sample
+from pcrnn.cli.evaluate import print_accuracy, print_levels
+from pcrnn.cli.sample import print_sample
 from pcrnn.cli.settings import Base, chosen, with_settings
 from pcrnn.config import TrainConfig, toml_values
 from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
+
+if TYPE_CHECKING:
+    from pcrnn.training.train import TrainResult
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
@@ -43,7 +46,50 @@ class Train:
 
     def run(self) -> int:
         """Train, print results and paths; returns the exit code."""
-        return run_train(self)
+        from pcrnn.cli.progress import reporter
+        from pcrnn.training.train import train
+
+        config = chosen(self)
+        config = config.updated(data=_absolute(config.data))
+        if config.parallel != "none" and not (self.resume or self.out):
+            raise UsageError(
+                f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
+                "torchrun starts again, find the same one; got none"
+            )
+        out = self.resume or self.out or runs.free_name(Path("runs"), _stem(config))
+        with _stop_signals() as stop:
+            callback = reporter(lambda: stop.signal is not None)
+            try:
+                result = train(config, out, resume=self.resume is not None, callback=callback)
+            finally:
+                callback.close()
+        if not result.is_main:
+            return 0 if stop.signal is None else 128 + stop.signal
+        if stop.signal is not None or not result.finished:
+            print(f"stopped after update {result.step}; go on with: pcrnn train --resume {out}", flush=True)
+            return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have got it
+        self._print_result(config, result)
+        return 0
+
+    def _print_result(self, config: TrainConfig, result: "TrainResult") -> None:
+        """Levels, accuracy and a sample of a finished run; its pictures and the paths of all files."""
+        assert result.valid is not None  # the run has finished
+        print_levels(config, result.source, result.valid, f"validation after {result.step} updates")
+        if result.source.target() is not None:
+            from pcrnn.analysis.evaluate import evaluate
+
+            print_accuracy(
+                result.source, evaluate(result.stack, result.source, batch=config.batch, chunk=config.chunk).accuracy
+            )
+        print_sample(result.stack, result.source)
+        if self.plots:
+            from pcrnn.analysis.pictures import draw
+
+            draw(result.folder, config, result.source, result.stack)
+        print(f"metrics     {result.folder.metrics_csv} (and .jsonl)")
+        if self.plots:
+            print(f"pictures    {result.folder.plots}")
+        print(f"checkpoint  {result.checkpoint}")
 
 
 def base_settings(argv: list[str]) -> Base:
@@ -66,49 +112,6 @@ def base_settings(argv: list[str]) -> Base:
         return Base(TrainConfig(), {})
     written = toml_values(asked.config)
     return Base(TrainConfig.from_mapping(written, str(asked.config)), written)
-
-
-def run_train(command: Train) -> int:
-    from pcrnn.cli.progress import reporter
-    from pcrnn.training.train import train
-
-    config = chosen(command)
-    config = config.updated(data=_absolute(config.data))
-    if config.parallel != "none" and not (command.resume or command.out):
-        raise UsageError(
-            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
-            "torchrun starts again, find the same one; got none"
-        )
-    out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
-    with _stop_signals() as stop:
-        callback = reporter(lambda: stop.signal is not None)
-        try:
-            summary = train(config, out, resume=command.resume is not None, callback=callback)
-        finally:
-            callback.close()
-    if not summary.is_main:
-        return 0 if stop.signal is None else 128 + stop.signal
-    if stop.signal is not None or not summary.finished:
-        print(f"stopped after update {summary.step}; go on with: pcrnn train --resume {out}", flush=True)
-        return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
-    assert summary.valid is not None  # the run has finished
-    show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
-    if summary.source.target() is not None:
-        from pcrnn.analysis.evaluate import evaluate
-
-        show_accuracy(
-            summary.source, evaluate(summary.stack, summary.source, batch=config.batch, chunk=config.chunk).accuracy
-        )
-    show_sample(summary.stack, summary.source)
-    if command.plots:
-        from pcrnn.analysis.pictures import draw
-
-        draw(summary.folder, config, summary.source, summary.stack)
-    print(f"metrics     {summary.folder.metrics_csv} (and .jsonl)")
-    if command.plots:
-        print(f"pictures    {summary.folder.plots}")
-    print(f"checkpoint  {summary.checkpoint}")
-    return 0
 
 
 def _absolute(data: str) -> str:

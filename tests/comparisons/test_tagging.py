@@ -18,7 +18,9 @@ TEXT = "a bad idea, one of EIGHT that are up. " * 40
 
 
 def task(text=TEXT, **base):
-    return Vowels(TextSource(text), Setting(base=TrainConfig(**{"hidden": (9, 9), "batch": 2, "chunk": 12} | base)))
+    return Vowels(
+        TextSource(text), Setting(base=TrainConfig.from_mapping({"hidden": (9, 9), "batch": 2, "chunk": 12} | base))
+    )
 
 
 def test_vowels_are_marked_and_are_the_targets_that_count():

@@ -12,14 +12,19 @@ Shapes: F frequencies, B lanes, T time, L layers, N units of a layer.
 """
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import decays, directions, driven, falls, states, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AMPLITUDE, AT_LEAST_1
 
 
 class FrequencyResponse(NamedTuple):
@@ -161,3 +166,37 @@ def _phase(transfer: Tensor) -> Tensor:
 
 def _half_power(omega: Tensor, gain: Tensor) -> Tensor:
     return falls(omega.log(), gain, gain.amax(0) / math.sqrt(2)).exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frequency:
+    """Gain and phase of every layer at every frequency of its input."""
+
+    frequencies: Annotated[int, AT_LEAST_1] = 20
+    """How many, from one period in the fitted half of the steps to 3 radians a step."""
+    amplitude: Annotated[float, AMPLITUDE] = 1e-3
+    """Of the sine; small, so that the response is linear."""
+    steps: Annotated[int, AT_LEAST_1] = 2048
+    """Of every passage; the first half is warm-up."""
+    lanes: Annotated[int, AT_LEAST_1] = 4
+    """Passages, each driven in a direction of its own."""
+
+    def measure(self, target: ProbeTarget) -> FrequencyResponse:
+        """See `frequency`."""
+        x = target.passages(self.lanes, self.steps)
+        options = {"frequencies": self.frequencies, "amplitude": self.amplitude}
+        return frequency(target.stack, x, **options, seed=target.seed)
+
+    def draw(self, result: FrequencyResponse, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Gain and phase over frequency; half-power frequencies of units over their time constants."""
+        return pictures.frequency_response(
+            stem,
+            result.omega,
+            result.gain,
+            result.phase,
+            result.rest,
+            result.half_power,
+            unit_decay=[each.numpy() for each in result.unit_decay],
+            unit_half_power=[each.numpy() for each in result.unit_half_power],
+            info=target.info,
+        )

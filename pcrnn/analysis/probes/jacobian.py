@@ -11,15 +11,20 @@ Shapes: n numbers of state, L layers.
 
 import cmath
 import math
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pcrnn.analysis.probes.drive import driven, quiet, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.nn.cells import LeakyCell
 from pcrnn.nn.stack import PredictiveStack, StackState
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1
 
 Place = Literal["fixed", "zero"]
 
@@ -177,3 +182,24 @@ def _mode(value: complex) -> dict[str, float]:
     fading = 0.0 if size < _NOTHING else math.inf if size == 1 else -1 / math.log(size)
     turning = angle > 1e-9 and size > _NOTHING
     return {"|lambda|": size, "time constant": fading, "period": 2 * math.pi / angle if turning else math.inf}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jacobian:
+    """Eigenvalues of one whole update: is the stack stable, unstable, oscillating?"""
+
+    at: Place = "fixed"
+    """At a fixed point, which Newton's method looks for, or at the state before the first step."""
+    steps: Annotated[int, AT_LEAST_1] = 256
+    """Of the passage after which the search begins."""
+
+    def measure(self, target: ProbeTarget) -> Linearised:
+        """See `jacobian`."""
+        return jacobian(target.stack, target.passages(1, self.steps), at=self.at)
+
+    def draw(self, result: Linearised, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Eigenvalues in the unit circle, rates in the half plane."""
+        values, rates, layer = result.eigenvalues.numpy(), result.rates.numpy(), result.layer.numpy()
+        return pictures.eigenvalues(
+            stem, values, rates, layer, layer[: len(rates)], result.verdict(), dt=result.dt, info=target.info
+        )

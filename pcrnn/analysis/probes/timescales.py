@@ -8,15 +8,20 @@ Shapes: B lanes, T time, L layers, N units of a layer.
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import decays, driven, falls, states, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1
 
 
 class Timescales(NamedTuple):
@@ -98,3 +103,27 @@ def autocorrelation(signal: Tensor, lags: int) -> Tensor:
     variance = products[0] / steps
     still = variance <= 1e-24 * signal.square().mean((0, 1)).clamp_min(1e-300)
     return torch.where(still, math.nan, products / count / variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeConstants:
+    """Time constants of every unit, by its decays and by the autocorrelation of its states."""
+
+    steps: Annotated[int, AT_LEAST_1] = 2048
+    """Of every passage; the first eighth is warm-up."""
+    lanes: Annotated[int, AT_LEAST_1] = 8
+    """Passages."""
+
+    def measure(self, target: ProbeTarget) -> Timescales:
+        """See `timescales`."""
+        return timescales(target.stack, target.passages(self.lanes, self.steps))
+
+    def draw(self, result: Timescales, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Every unit a dot; autocorrelations over lags."""
+        return pictures.time_constants(
+            stem,
+            [each.numpy() for each in result.of_decay],
+            [each.numpy() for each in result.of_states],
+            [each.numpy() for each in result.autocorrelation],
+            info=target.info,
+        )

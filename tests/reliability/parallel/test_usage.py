@@ -37,7 +37,7 @@ def launched(monkeypatch, tmp_path):
 
 
 def settings(text: Path, **more: object) -> TrainConfig:
-    return TrainConfig(**{"data": str(text), "credit": "layer"} | SIZE | more)
+    return TrainConfig.from_mapping({"data": str(text), "credit": "layer"} | SIZE | more)
 
 
 # Usage errors
