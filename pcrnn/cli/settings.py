@@ -59,14 +59,13 @@ def chosen(command: Any) -> TrainConfig:
 def _group_flags(group: type, base: Base) -> type:
     texts, defaults = field_help(group), base.config
     fields = [
-        (name, Annotated[hint, arg(help=texts.get(name), metavar=_metavar(hint))], getattr(defaults, name))
+        (name, Annotated[hint, arg(help=texts.get(name), metavar=_names_metavar(hint))], getattr(defaults, name))
         for name, hint in field_types(group).items()
         if name != "rule_options"
     ]
     if group is RuleConfig:
         fields += _option_flags(base)
-    kind = _make(group.__name__, group.__doc__, [(n, h, dataclasses.field(default=d)) for n, h, d in fields], ())
-    return kind
+    return _make(group.__name__, group.__doc__, [(n, h, dataclasses.field(default=d)) for n, h, d in fields], ())
 
 
 def _option_flags(base: Base) -> Iterator[tuple[str, Any, Any]]:
@@ -114,12 +113,18 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 
 def _metavar(hint: Any) -> str | None:
-    """`{gated,lstm}` for a name; None leaves it to the type, but for an option that may be left out."""
-    if choices := _choices(hint):
-        return "{" + ",".join(map(str, choices)) + "}"
+    """What stands for the value of an option, whose type also has None; None leaves it to the parser."""
+    if names := _names_metavar(hint):
+        return names
     bare = _bare(hint)
     kinds = [kind for kind in get_args(bare) or (bare,) if kind is not type(None)]
     return {bool: "{True,False}", int: "INT", float: "FLOAT", str: "STR"}.get(kinds[0]) if len(kinds) == 1 else None
+
+
+def _names_metavar(hint: Any) -> str | None:
+    """`{gated,lstm}` for a name."""
+    choices = _choices(hint)
+    return "{" + ",".join(map(str, choices)) + "}" if choices else None
 
 
 def _make(name: str, doc: str | None, fields: list[tuple[str, Any, Any]], bases: tuple[type, ...]) -> type:

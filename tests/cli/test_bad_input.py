@@ -98,7 +98,7 @@ def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
 
 def test_a_passage_that_cannot_be_drawn_exits_2(program, run):
     refused(program("plot", "surprise", run, "--start", 5000), 2, "expected a start from 0 to 1199")
-    refused(program("plot", "surprise", run, "--length", 0), 2, "a length of at least 1")
+    refused(program("plot", "surprise", run, "--length", 0), 2, "length: expected at least 1, got 0")
     refused(program("plot", "surprise", run, "--smooth", 0), 2, "smooth: expected at least 1")
 
 

@@ -7,8 +7,8 @@ Two kinds of stacks are measured, built of the same layers:
     plain        a stacked RNN as textbooks have it: outputs rise, u[l+1]_t = r[l]_t, and the prediction is the top's
                  readout alone, eta_t = P[L] r[L]_t; an auxiliary loss is taken of P[l] r[l]_t in every other layer
 
-Norms are of W, all gates and delays of a layer together. The bottom layer receives the same in all of them, so its norms
-compare; those of upper layers also depend on how large their messages are.
+Norms are of W, all gates and delays of a layer together. The bottom layer receives the same in all of them, so
+its norms compare; those of upper layers also depend on how large their messages are.
 
 Shapes: B batch, T time, L layers.
 """
@@ -137,8 +137,8 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
     The stack must have a target, so that its messages have room for outputs alone.
     """
     assert stack.prior is not None
-    statistic = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
-    sent, losses, weight = {0: Message(seen, None)}, [], chunk.weights(seen.dtype)
+    observed = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
+    sent, losses, weight = {0: Message(observed, None)}, [], chunk.weights(observed.dtype)
     for layer, heard in zip(stack.layers, stack.connections, strict=True):
         activity, _ = layer.observe(assemble_message(heard, sent))
         sent[len(sent)] = Message(None, activity.output)
