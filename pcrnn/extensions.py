@@ -5,6 +5,7 @@ them by itself: a folder is data, and may come from a stranger.
 """
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,28 +21,41 @@ def load(module: str) -> None:
 
     Raises UsageError that names the module and what went wrong.
     """
-    path = Path(module)
+    path = Path(module).resolve()
     by_path = path.suffix == ".py"
-    name, folder = (path.stem, path.resolve().parent) if by_path else (module, Path.cwd())
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
+    folder = str(path.parent if by_path else Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)
     try:
-        if by_path and not path.is_file():
-            raise FileNotFoundError("no such file")
-        imported = importlib.import_module(name)
+        if by_path:
+            _import_file(path)
+        else:
+            importlib.import_module(module)
     except Exception as error:  # the module may raise anything
         raise UsageError(
             f"--import {module}: expected a module or a .py file that can be imported, got "
             f"{type(error).__name__}: {error}"
         ) from error
-    if by_path and Path(imported.__file__ or "").resolve() != path.resolve():
-        raise UsageError(
-            f"--import {module}: expected a file name that no other module has, got that of {imported.__file__}; "
-            "rename the file"
-        )
-    recorded = str(path.resolve()) if by_path else module
+    recorded = str(path) if by_path else module
     if recorded not in _loaded:
         _loaded.append(recorded)
+
+
+def _import_file(path: Path) -> None:
+    """Import a file under its own name, as `import` does where its folder is searched first."""
+    if path.stem in sys.modules:
+        known = sys.modules[path.stem].__file__
+        if known is None or Path(known).resolve() != path:
+            raise ImportError(f"a file with the name of the module {path.stem}, which is loaded already; rename it")
+        return
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # as for every .py
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
 
 
 def loaded() -> list[str]:

@@ -99,7 +99,7 @@ def _parse(argv: list[str]) -> Any:
     commands = {name: COMMANDS[name] for name in COMMANDS}
     if argv and (build := getattr(commands.get(argv[0]), "with_flags", None)):
         commands[argv[0]] = build(argv[1:])
-    kinds = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
+    kinds: Any = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
     return tyro.cli(kinds, prog="pcrnn", description=_ABOUT, args=argv)
 
 

@@ -107,7 +107,7 @@ class Probe:
 
 def _with_args(name: str) -> type:
     """The flags of every probe and, in a box of its own, those of the probe of that name."""
-    probe = PROBES[name]
+    probe: type = PROBES[name]
     if not dataclasses.is_dataclass(probe):
         raise UsageError(f"probe {name}: expected a dataclass of flags, got {probe!r}; put @dataclass above it")
     fields = [
