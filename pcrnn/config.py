@@ -154,6 +154,8 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
         0.5
         """
         prefix = f"{origin}: " if origin else ""
+        if isinstance(rule := values.get("rule", "local"), str):
+            OneOf(RULES).check(f"{prefix}rule", rule)  # before options of a rule that is not there
         options = {name for rule in RULES for name in rule_option_names(rule)}
         known = [*_SETTINGS, *options]
         for key in values:

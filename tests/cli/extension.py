@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 import torch
 
 from learning_rules import Local
+from learning_rules.options import Credit
 from pcrnn import Observation
 from pcrnn.data.source import Reader, Source
 from pcrnn.nn.cells import LeakyCell
@@ -26,7 +27,7 @@ class SlowCell(LeakyCell):
 class Damped(Local):
     """The local rule with smaller gradients."""
 
-    credit: str = "top"
+    credit: Credit = "top"
     factor: Annotated[float, Range(above=0)] = 0.5
     """What gradients are multiplied by."""
 
