@@ -89,7 +89,7 @@ def main(
         done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert isinstance(done.source, MusicSource) and done.valid is not None
     if out is not None:
-        write_midi(out, sample(done.stack, done.source.context(256), 64 * PER_BEAT).numpy(), PER_BEAT)
+        write_midi(out, sample(done.stack, done.source.opening().steps, 64 * PER_BEAT).numpy(), PER_BEAT)
     return {f"{rule}, nats/frame": done.valid[-1]} | done.source.baselines()
 
 

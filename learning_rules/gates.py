@@ -1,13 +1,13 @@
 """Gate coordination for stacked LSTMs: neighbouring layers learn not to attenuate a signal twice.
 
-What layer l puts out passes two gates on its way into the memory of layer l + 1: o[l] of the sender and i[l+1] of the
+The output of layer l passes two gates on its way into the memory of layer l + 1: o[l] of the sender and i[l+1] of the
 receiver. Where both are half open only a quarter passes. The penalty asks that one of them opens as the other closes:
 
     s_t = max(0, 1 - o[l]_t - i[l+1]_t),        penalty = mean over B, T and units of s_t^2, summed over neighbours
 
-Which gates are compared, `pcrnn.nn.gate_pairs` says; with skip connections too, only layers right above each other
-coordinate. Every gate reads its own step alone, so with what the layer hears and remembers held constant (e-prop) the
-gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
+`pcrnn.nn.gate_pairs` chooses which gates are compared; with skip connections, too, only layers right above each other
+coordinate. Every gate reads its own step alone, so with the input and the memory of the layer held constant (e-prop)
+the gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
 
 Shapes: B batch, T time, N hidden units.
 """

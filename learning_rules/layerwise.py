@@ -1,7 +1,7 @@
 """Spatial credit `layer`, bottom up: every level learns from its own error as soon as it has run over the chunk.
 
-Nothing comes down, so a level has learned before the one above it runs, and its activity can be dropped: memory is that
-of a level or two, not of the stack. The forward pass is the stack's own, one level at a time.
+Nothing is sent down, so a level has learned before the one above it runs, and its activity can be dropped: memory is
+that of a level or two, not of the stack. The forward pass is the stack's own, one level at a time.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk) -> Ten
     Args:
         chunk: without covariates.
     """
-    error, surprise = stack.score_level(stack.base, base.expectation, chunk, base.error, base.surprise)
+    error, surprise = stack.score_level(stack.base, base.expectation, chunk, base.scores)
     weight = chunk.weights(surprise.dtype).unsqueeze(-1)
     learn_base_rate(stack.base.eta, weight * error)
     if stack.sensory is not stack.base and isinstance(stack.sensory, BaseRate):
@@ -40,7 +40,7 @@ def level_update(stack: PredictiveStack, number: int, level: LevelActivity, chun
         learn: called for the level's layer, or for both.
     """
     top, module, first = level.layers[-1], stack.levels[number], (number - 1) * stack.directions
-    error, surprise = stack.score_level(module, level.expectation, chunk, top.error, top.surprise)
+    error, surprise = stack.score_level(module, level.expectation, chunk, top.saved.scores)
     grad = -chunk.weights(surprise.dtype).unsqueeze(-1) * error
     for direction, activity in enumerate(level.layers):
         learn(first + direction, activity, flip_time(grad, direction))

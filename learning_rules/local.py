@@ -6,7 +6,7 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
     E_t = a_t E_{t-1} + m_t outer u_t
 
-    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.nn.top_down`
+    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        with top-down prediction, `pcrnn.nn.top_down`
 
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
@@ -17,21 +17,23 @@ Locality: what the update of layer l reads, besides its own activity, message an
 
     layer       its own prediction error e[l]
     top         e[L], one broadcast D-vector a step
-    neighbour   e[L], and from layer l + 1 what that layer's own learning signal says about its message (one hop)
-    hops = n    as neighbour, from up to n layers above, handed from layer to layer; n = 0 is top, n = L - 1 is
+    neighbour   e[L], and from layer l + 1 the gradient of that layer's own signal in its message (one hop)
+    hops = n    as neighbour, from up to n layers above, layer by layer; n = 0 is top, n = L - 1 is
                 backpropagation through the whole stack inside the chunk
-    hierarchy   e[L], and errors handed down the whole stack at the same time step, not through upper layers' memory
-    cascade     the default: as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the
-                chunk before it is handed down, and on from there at the same time step: one more scan, no more traffic
+    hierarchy   e[L], and errors sent down the whole stack at the same time step, not through upper layers' memory
+    cascade     the default: as hierarchy, but the gradient of e[L] in a layer goes through that layer's memory inside
+                the chunk before it is sent down, and on from there at the same time step: one more scan, no more
+                traffic
 
-What `cascade` hands down, of g[l]_t, which e[L] says of r[l]_t through P, and h[l]_t, which layer l was handed:
+What `cascade` sends down, of g[l]_t, the gradient of e[L] in r[l]_t through P, and h[l]_t, what was sent to layer l:
 
     lambda[l]_t = g[l]_t dr/ds + a_{t+1} lambda[l]_{t+1}        d[l]_t = m_t (lambda[l]_t + h[l]_t dr/ds)
     h[l-1]_t    = sum_k W_k' d[l]_{t+k}, on through the errors in u_t to r[l-1]_t
 
 With inference steps Q reads r*_{t-1}, `pcrnn.nn.state_inference`: an input, held constant.
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
-With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.nn.connections`.
+With skip connections "layer l + 1" is every layer that receives from layer l, and a hop is an edge of
+`pcrnn.nn.connections`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -86,7 +88,7 @@ class Local(LocalOptions):
     """The local rule; what its options mean is at the top of this module and in `LocalOptions`."""
 
     def init(self, model: Model, batch_size: int) -> LocalCarry:
-        """Zero traces and, if asked for, the random feedback matrices."""
+        """Zero traces and, with random feedback, the matrices."""
         stack, _ = wrap_as_stack(model, None)
         if self.gate_coordination:
             check_gates(stack, "gate_coordination")
@@ -119,7 +121,7 @@ class Local(LocalOptions):
         if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
             result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
             return result, unwrap_state(model, after), carry
-        activity, after = stack.observe(chunk.observations, stack_state)
+        activity, after = stack.observe_chunk(chunk, stack_state)
         scores = stack.score_targets(activity, chunk)
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
@@ -128,7 +130,7 @@ class Local(LocalOptions):
         return result, unwrap_state(model, after), carry
 
     def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
-        """A group a layer, since no layer knows another's gradient; the base rates are the last."""
+        """A group a layer, since no layer reads another's gradient; the base rates are the last."""
         stack, _ = wrap_as_stack(model, None)
         groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
         inside = {id(p) for group in groups.values() for p in group}
@@ -150,32 +152,32 @@ class Local(LocalOptions):
         learn_base_rate(stack.base.eta, weight * scores.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        inbox, (seen, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
+        from_above, (observed, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
         for level in reversed(range(depth)):
             broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
-            told = {n: said.split_directions(directions) for n, said in inbox.pop(level).items()}
+            feedback = {n: grad.split_directions(directions) for n, grad in from_above.pop(level).items()}
             for direction in range(directions):
                 index = level * directions + direction
                 backward = LayerBackward(
                     stack.layers[index],
                     activity.layers[index],
                     carry.feedback[index] if carry.feedback else stack.layers[index].readout,
-                    observed=seen if stack.prior is None else None,
+                    observed=observed if stack.prior is None else None,
                 )
                 own = flip_time(broadcast_error, direction)
                 signals = {
-                    n: backward.signal(own, told[n][direction] if n in told else None)
+                    n: backward.signal(own, feedback[n][direction] if n in feedback else None)
                     for n in signal_hops(self._reach(depth), level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
                 if self.gate_coordination:
                     coordinate_(stack, activity, index, self.gate_coordination)
                 on_grad_ready(stack.layers[index])
-                heard = stack.connections[level]
-                for n, listeners in feedback_routes(self._reach(depth), level, source_levels(heard), depth).items():
-                    said = backward.input_grads(signals[n], credit(n), heard)
-                    for below, theirs in listeners:
-                        inbox.add(below - 1, theirs, said[below].flip_time(direction))
+                blocks, reach = stack.connections[level], self._reach(depth)
+                for n, receivers in feedback_routes(reach, level, source_levels(blocks), depth).items():
+                    grads = backward.input_grads(signals[n], credit(n), blocks)
+                    for below, theirs in receivers:
+                        from_above.add(below - 1, theirs, grads[below].flip_time(direction))
 
     def _learn_layer(
         self,
@@ -185,7 +187,7 @@ class Local(LocalOptions):
         carry: LocalCarry,
         index: int,
     ) -> Callable[[int], GateCredit]:
-        """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
+        """Layer `index` learns from the first of its signals; returns the credit by which each of them is sent down."""
         own = next(iter(signals))
         learns_through_time = self.trace != "none"
         at_once = self.hops is None and self.credit in ("hierarchy", "cascade")
@@ -204,7 +206,7 @@ class Local(LocalOptions):
         return passed
 
     def _reach(self, depth: int) -> int:
-        """How many layers above, at most, a layer hears from."""
+        """From how many layers above, at most, a layer learns."""
         if self.hops is not None:
             return self.hops
         return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit, depth - 1)
@@ -238,10 +240,8 @@ class Local(LocalOptions):
     ) -> tuple[Result, StackState]:
         """Credit `layer`: every level learns as soon as it has run, and its activity is dropped."""
         stack.check(chunk.observations, state)
-        if stack.prior is None:
-            stack.check_shifted(chunk)
         state = stack.initial_state(len(chunk.observations)) if state is None else state
-        base, chunk = stack.observe_base(chunk.observations), stack.without_covariates(chunk)
+        base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
         surprises, state_surprises, states = [base_update(stack, base, chunk)], [], []
         output = base.expectation  # of the levels, the last one's stays
 

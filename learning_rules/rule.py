@@ -17,7 +17,7 @@ Hook = Callable[[PredictiveLayer], None]
 
 
 def no_op(layer: PredictiveLayer) -> None:
-    """The hook of who does not want to know when a layer's gradient is complete."""
+    """Default hook: does nothing."""
 
 
 class Result(NamedTuple):
@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 
 class Rule(Protocol):
-    """A learning rule. It knows stacks and layers, never data, files or flags."""
+    """A learning rule. It reads stacks and layers, never data, files or flags."""
 
     def init(self, model: Model, batch_size: int) -> Any:
         """What the rule carries between chunks (eligibility traces; nothing for BPTT)."""

@@ -1,13 +1,19 @@
-"""One thread, double precision, a small text, a small run of it, and the program called in this process."""
+"""How the tests are run: in how many processes and threads, in which order. And what they share: double precision, a
+small text, a small run of it, the program called in this process."""
 
+import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
 
+from pcrnn.cli import train as cli_train
 from pcrnn.cli.main import main
+from pcrnn.cli.sample import show_sample
+from tests.reliability import table
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
 """Flags of a run that takes no time."""
@@ -32,6 +38,25 @@ def refused(called: Called, code: int, *words: str) -> None:
     assert "Traceback" not in called.err
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start; `one_thread` is for this one
+    config.pluginmanager.register(table)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One process for files named on the command line, which would wait longer for torch than for their tests; at most
+    eight for folders, since no file is shared out."""
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folder with the longest files first, so that at the end no process waits long for another."""
+    items.sort(key=lambda item: "reliability" not in item.path.parts)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Bitwise equality holds for as many threads; and small sizes are fastest on one."""
@@ -49,6 +74,12 @@ def float64() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train` ends with a sample of 60 characters instead of 300, which would take longer than most runs here."""
+    monkeypatch.setattr(cli_train, "show_sample", partial(show_sample, length=60))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Data sets: what a stack watches, split by position, and the lanes that feed it in chunks.
+"""Data sets: the sequences a stack observes, split by position, and the lanes that feed it in chunks.
 
 Example:
     >>> source = open_source("pydoc")

@@ -87,11 +87,11 @@ class Source(ABC):
         return None
 
     def raw(self, split: Split) -> Tensor:
-        """The steps of one split as they are kept, in time order: a view, as narrow as they allow."""
+        """The steps of one split as they are stored, in time order: a view, of a dtype as narrow as they allow."""
         return self._raw[self.bounds(split)]
 
     def to_observations(self, raw: Tensor) -> Tensor:
-        """Steps as a stack observes them, from steps as they are kept: int64 [...] or float32 [..., D + C]."""
+        """Steps as a stack observes them, from steps as they are stored: int64 [...] or float32 [..., D + C]."""
         return raw
 
     def iter_observations(self, first: int, size: int) -> Iterator[Tensor]:
@@ -100,7 +100,7 @@ class Source(ABC):
             yield self.to_observations(piece)
 
     def sequence(self, split: Split) -> Tensor:
-        """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where kept narrower."""
+        """The steps of one split, in time order: int64 [T] or float32 [T, D + C]; a copy where stored narrower."""
         return self.to_observations(self.raw(split))
 
     def lanes(self, batch: int, chunk: int) -> ChunkReader:
@@ -137,7 +137,7 @@ class Source(ABC):
         return self.to_observations(self.warmup_raw(steps))
 
     def warmup_raw(self, steps: int) -> Tensor:
-        """The same steps as they are kept."""
+        """The same steps as they are stored."""
         return self.raw("all")[max(0, self.split_point - steps) : self.split_point]
 
     # What a stack is evaluated on

@@ -1,7 +1,7 @@
 """A stack that reads a whole sequence in both directions, to label every place of it in the context of both sides.
 
 Every level has two predictive layers, of the same class as everywhere: one reads forward, one backward, and each
-predicts its own next state in its own direction. Both errors go up, at the place where they were made; both readouts
+predicts its own next state in its own direction. Both errors are sent up, in forward time; both readouts
 correct the level's expectation of the target y_t.
 
     u[l+1]_t = concat(eps_forward[l]_t, eps_backward[l]_t)

@@ -1,4 +1,4 @@
-"""Recurrent cells, and what the local rule needs to know of them.
+"""Recurrent cells, and what the local rule needs of them.
 
 A cell turns preactivations k_t (one block of N per gate; W [u_t, ...] + b, made by the layer) and its previous state
 into a state and an output q_t. Its contract with the local rule is an elementwise memory, s_t = decay_t s_{t-1} + ...:

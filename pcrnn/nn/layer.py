@@ -62,6 +62,7 @@ class Saved(NamedTuple):
     predicted: Tensor  # r_hat_t, [B, T, N]
     error_scale: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
     mixed: ops.Mixed | None = None  # of r_t, where the layer mixes its units
+    scores: tuple[Tensor, Tensor] | None = None  # error and surprise of eta_t against x_{t+1}, where that was given
     dropout_mask: Tensor | None = None  # what dropout multiplied the message with, [B, T, M]
     previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that predicts this one, [B, T, N above]
     inferred_output: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
@@ -89,7 +90,7 @@ class LayerActivity(NamedTuple):
 
     @property
     def message(self) -> Message:
-        """What goes up: the two prediction errors."""
+        """What is sent up: the two prediction errors."""
         return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)
 
     @property
@@ -115,7 +116,7 @@ class PredictiveLayer(nn.Module):
         num_taps: length K of the delay line: how many of the last messages the gates see.
         max_time_constant: longest initial time constant, in steps; decays are spread between 1 and this.
         dropout: probability with which a number of the message is zeroed, in training mode.
-        mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
+        mixing: let the units meet within a step, through a gated linear unit on the output of the cell; the memory
             stays elementwise, so traces stay exact.
         normalize_errors: send errors e_t up in units of their running root mean square; see `ErrorNorm`.
         top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
@@ -218,7 +219,8 @@ class PredictiveLayer(nn.Module):
         Args:
             message: incoming message u, [B, T, M].
             state: state before the chunk; zeros when None.
-            observed: x, to be compared with what the layer expected one step before.
+            observed: x_1 .. x_T, to be compared with what the layer expected one step before; or x_1 .. x_{T+1}, and
+                what it expects now is compared, too.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
             top_down: what the message lacks until this layer has predicted the one below.
             inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
@@ -241,13 +243,17 @@ class PredictiveLayer(nn.Module):
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = inferred_output = None
+        error = surprise = scores = inferred_output = None
         if observed is not None:
-            expected = ops.shifted(state.expectation, expectation)
-            error, surprise = self.observation.prediction_error(expected, observed)
+            formed = torch.cat([state.expectation.unsqueeze(1), expectation], 1)[:, : observed.shape[1]]
+            error, surprise = self.observation.prediction_error(formed, observed)
+            steps = message.shape[1]
+            if observed.shape[1] > steps:
+                scores = error[:, 1:], surprise[:, 1:]
+                error, surprise = error[:, :steps], surprise[:, :steps]
             if inference is not None:
-                belief = Belief(previous_output, self.state_variance, expected, self.readout)
-                inferred_output = inference.refine(belief, self.observation, observed)
+                belief = Belief(previous_output, self.state_variance, formed[:, :steps], self.readout)
+                inferred_output = inference.refine(belief, self.observation, observed[:, :steps])
         predicted = self.predict(previous_output if inferred_output is None else inferred_output)
         residual, state_error, inverse_rms = prediction_residual(output, predicted)
         saved = Saved(
@@ -259,6 +265,7 @@ class PredictiveLayer(nn.Module):
             predicted=predicted,
             error_scale=self.observation.scale_error(self.error_norm.value).to(dtype),
             mixed=mixed,
+            scores=scores,
             dropout_mask=dropout_mask,
             inferred_output=inferred_output,
         )
@@ -353,9 +360,10 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        weighs = ", normalize_errors=True" if self.error_norm.rate else ""
+        normalized = ", normalize_errors=True" if self.error_norm.rate else ""
         top_down_size = "" if self.top_down_weight is None else f", top_down_size={self.top_down_weight.shape[1]}"
-        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{dropped}{mixes}{weighs}{top_down_size}"
+        options = f"{dropped}{mixes}{normalized}{top_down_size}"
+        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{options}"
 
 
 def prediction_residual(output: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,15 +12,16 @@ learns a label or a regression target at every step instead.
 With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.nn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.nn.connections`.
 With covariates what is known of the next step beforehand stands in u[1]_t beside pi[0] e[0]_t; it is never expected.
-With inference steps x_t corrects r[l]_{t-1} before the next state is foretold from it, see `pcrnn.nn.state_inference`.
+With inference steps x_t refines r[l]_{t-1} before the next state is predicted from it, see `pcrnn.nn.state_inference`.
 
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.running_variance`; or 1 where errors are not
 normalised.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,11 +77,12 @@ class StackState(NamedTuple):
 class BaseActivity(NamedTuple):
     """What level 0 did over one chunk."""
 
-    observed: Tensor  # x_t without covariates
+    observed: Tensor  # x_t without covariates; with x_{T+1} where that was given
     expectation: Tensor  # eta[0], where the stack's expectation starts, [B, T, D]
     error: Tensor  # e[0]_t of the observations
     surprise: Tensor  # nats, [B, T]
     message: Message
+    scores: tuple[Tensor, Tensor] | None  # error and surprise of x_2 .. x_{T+1}, where that was given
 
 
 class LevelActivity(NamedTuple):
@@ -109,6 +111,7 @@ class StackActivity(NamedTuple):
     base_expectation: Tensor  # eta[0], [B, T, D]
     base_error: Tensor  # e[0]_t of the observations
     base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
+    base_scores: tuple[Tensor, Tensor] | None = None  # error and surprise of the targets, of `observe_chunk`
 
     @property
     def expectations(self) -> tuple[Tensor, ...]:
@@ -171,12 +174,12 @@ class BaseRate(nn.Module):
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
 
     def message(self, error: Tensor) -> Tensor:
-        """What goes up of errors: pi e, [B, T, D]."""
+        """Errors as they are sent up: pi e, [B, T, D]."""
         return self.observation.scale_error(self.error_norm.value).to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
-    """Level 0 of a single layer inside somebody else's model: the message is what came in."""
+    """Level 0 of a single layer inside another model: the message is the input."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -187,7 +190,7 @@ class PassThrough(nn.Module):
         return x, x.new_zeros(x.shape[:2])
 
     def message(self, error: Tensor) -> Tensor:
-        """What came in."""
+        """The input itself."""
         return error
 
 
@@ -202,7 +205,7 @@ class Layers(nn.ModuleList):
 
 
 class PredictiveStack(nn.Module):
-    """L predictive layers over a sensory level; only prediction errors go up.
+    """L predictive layers over a sensory level; only prediction errors are sent up.
 
     Args:
         observation: family of what is observed.
@@ -212,13 +215,13 @@ class PredictiveStack(nn.Module):
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
         num_taps: length of every layer's delay line.
         max_time_constant: longest initial time constant, in steps.
-        dropout: share of every message that the layer above does not hear, in training mode.
+        dropout: probability with which a number of a message is zeroed, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
         normalize_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
-        skip: what a layer hears besides the errors of the level right below it; see `pcrnn.nn.connections`.
+        skip: what a layer receives besides the errors of the level right below it; see `pcrnn.nn.connections`.
         top_down: send up only what the layer above did not expect; see `pcrnn.nn.top_down`.
-        inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
-            see `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
+        inference_steps: how often x_t refines every r_{t-1} before the next state is predicted from it; see
+            `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
         covariates: the number C of covariates: a step of x is then [D + C], and its last C numbers, which must be
             finite, are inputs of layer 1 beside the sensory error, but never predicted, scored or learned from. At step
             t they hold what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
@@ -267,7 +270,7 @@ class PredictiveStack(nn.Module):
         self.covariates = covariates
         self.sensory = BaseRate(observation, normalize_errors)
         self.prior = None if target is None else BaseRate(target)
-        sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
+        sizes = [self.directions * size for size in hidden_sizes]  # of the state errors
         self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
         self._lowest_source = lowest_sources(self.connections)
         self.top_down = top_down
@@ -341,25 +344,48 @@ class PredictiveStack(nn.Module):
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
         self.check(x, state)
-        base = self.observe_base(x)
+        return self._observe(self.observe_base(x), x, state)
+
+    def observe_chunk(self, chunk: Chunk, state: StackState | None = None) -> tuple[StackActivity, StackState]:
+        """As `observe`, of a chunk that is learned from: its next-step targets are compared in the same pass."""
+        self.check(chunk.observations, state)
+        return self._observe(self.observe_base_of(chunk), chunk.observations, state)
+
+    def _observe(self, base: BaseActivity, x: Tensor, state: StackState | None) -> tuple[StackActivity, StackState]:
         levels = list(self.observe_levels(base, self.initial_state(x.shape[0]) if state is None else state))
         layers = tuple(layer for level in levels for layer in level.layers)
-        activity = self.activity_type(layers, base.expectation, base.error, base.surprise)
+        activity = self.activity_type(layers, base.expectation, base.error, base.surprise, base.scores)
         return activity, StackState(tuple(part for level in levels for part in level.state))
 
-    def observe_base(self, x: Tensor) -> BaseActivity:
-        """Level 0 over observations x [B, T] or [B, T, D (+ C)]."""
-        observed, covariates = self.split_covariates(x)
+    def observe_base(self, x: Tensor, following: Tensor | None = None) -> BaseActivity:
+        """Level 0 over observations x [B, T] or [B, T, D (+ C)].
+
+        Args:
+            following: x_{T+1} without covariates, [B, 1] or [B, 1, D], to be compared with what is expected now.
+        """
+        (observed, covariates), steps, scores = self.split_covariates(x), x.shape[1], None
+        if following is not None:
+            observed = torch.cat([observed, following], 1)
         error, surprise = self.sensory(observed)
-        expectation = self.base.eta.expand(*x.shape[:2], -1)
+        if following is not None:
+            scores = error[:, 1:], surprise[:, 1:]
+            error, surprise = error[:, :steps], surprise[:, :steps]
+        expectation = self.base.eta.expand(x.shape[0], steps, -1)
         message = Message(self.sensory.message(error), None, covariates)
-        return BaseActivity(observed, expectation, error, surprise, message)
+        return BaseActivity(observed, expectation, error, surprise, message, scores)
+
+    def observe_base_of(self, chunk: Chunk) -> BaseActivity:
+        """Level 0 over a chunk that is learned from; ValueError where its next-step targets are none."""
+        if self.prior is not None:
+            return self.observe_base(chunk.observations)
+        self.check_shifted(chunk)
+        return self.observe_base(chunk.observations, self.split_covariates(chunk.targets[:, -1:])[0])
 
     def observe_levels(self, base: BaseActivity, state: StackState) -> Iterator[LevelActivity]:
         """Run the levels over one chunk, bottom up; each comes as soon as nothing above it can change it.
 
-        Whoever is done with a level may let go of its activity before asking for the next: the memory of a pass is
-        then that of a level or two, not of the stack.
+        A caller that drops a level's activity before it asks for the next keeps the memory of a pass to that of a level
+        or two.
         """
         yield from self.observe_layers(
             range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation
@@ -435,36 +461,44 @@ class PredictiveStack(nn.Module):
     def score_targets(self, activity: StackActivity, chunk: Chunk) -> TargetScores:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
         chunk = self.without_covariates(chunk)
-        if self.prior is None:
-            self.check_shifted(chunk)
         tops = activity.layers[self.directions - 1 :: self.directions]  # each level's last layer
-        errors = [(activity.base_error, activity.base_surprise), *((top.error, top.surprise) for top in tops)]
-        scores = [
-            self.score_level(level, eta, chunk, *error_and_surprise)
-            for level, eta, error_and_surprise in zip(self.levels, activity.expectations, errors, strict=True)
+        if self.prior is not None:
+            scores: Iterable[Any] = [None] * len(self.levels)
+        elif activity.base_scores is None:  # the pass did not know x_{T+1}
+            self.check_shifted(chunk)
+            observed = (activity.base_error, activity.base_surprise), *(top.error_and_surprise for top in tops)
+            scores = map(partial(self._score_last, chunk), self.levels, activity.expectations, observed)
+        else:
+            scores = activity.base_scores, *(top.saved.scores for top in tops)
+        pairs = [
+            self.score_level(level, eta, chunk, known)
+            for level, eta, known in zip(self.levels, activity.expectations, scores, strict=True)
         ]
-        return TargetScores(tuple(error for error, _ in scores), torch.stack([surprise for _, surprise in scores]))
+        return TargetScores(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
 
     def score_level(
         self,
         level: BaseRate | PredictiveLayer,
         expectation: Tensor,
         chunk: Chunk,
-        error: Tensor | None,
-        surprise: Tensor | None,
+        scores: tuple[Tensor, Tensor] | None,
     ) -> tuple[Tensor, Tensor]:
         """Error [B, T, D] and surprise [B, T] of one level's eta[l]_t [B, T, D] against the chunk's targets.
 
         Args:
             chunk: without covariates.
-            error, surprise: of the chunk's observations, which are the targets but for the last; None with a target.
+            scores: what the pass found of next-step targets; None with labels.
         """
-        if self.prior is not None:
-            return level.observation.prediction_error(expectation, chunk.targets)
-        if error is None or surprise is None:
-            raise ValueError("score_level: expected the error and surprise of the observations, got None")
+        return level.observation.prediction_error(expectation, chunk.targets) if scores is None else scores
+
+    @staticmethod
+    def _score_last(
+        chunk: Chunk, level: BaseRate | PredictiveLayer, expectation: Tensor, observed: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Error and surprise of the targets: those of the observations, which all but the last of them were."""
         last = level.observation.prediction_error(expectation[:, -1:], chunk.targets[:, -1:])
-        return torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1)
+        error, surprise = (torch.cat([before[:, 1:], after], 1) for before, after in zip(observed, last, strict=True))
+        return error, surprise
 
     @torch.no_grad()
     def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:
@@ -487,7 +521,7 @@ class PredictiveStack(nn.Module):
 
     @torch.no_grad()
     def adapt_sensory(self, error: Tensor, chunk: Chunk) -> None:
-        """With a target, which is not seen: the running variance of the only errors that go up, the sensory level's."""
+        """With labels, which are not observed: the running variance of the sensory errors, the only ones sent up."""
         known = self.observation.known(chunk.observations)
         self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
 
@@ -515,8 +549,8 @@ class PredictiveStack(nn.Module):
         """Raise ValueError where a next-step chunk's targets are not its observations one step later."""
         if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
             return
-        met, seen = chunk.targets[:, :-1], chunk.observations[:, 1:]
-        if met.shape != seen.shape or not ((met == seen) | ((met != met) & (seen != seen))).all():  # NaN is missing
+        x, y = chunk.targets[:, :-1], chunk.observations[:, 1:]
+        if x.shape != y.shape or not ((x == y) | ((x != x) & (y != y))).all():  # NaN is missing
             raise ValueError(
                 "PredictiveStack: expected targets to be the observations one step later, got others; "
                 "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"

@@ -170,7 +170,7 @@ class ErrorMoments(NamedTuple):
         return ErrorMoments(*(mean.lerp(new, rate) for mean, new in zip(self, of_step, strict=True)))
 
     def covariances(self, transition: Tensor, readout: Tensor) -> Covariances:
-        """Those with which no error would foretell the next."""
+        """Those with which no error would predict the next."""
         missing = torch.linalg.pinv(readout @ transition) @ self.predicted
         state = _positive((self.moved + missing) @ torch.linalg.pinv(readout).T)
         return Covariances(state, _positive(self.size - readout @ state @ readout.T))

@@ -2,11 +2,11 @@
 
     r_hat[l]_t = Q r[l]_{t-1} + D r[l+1]_{t-1},        eps[l]_t = rms_norm(r[l]_t - r_hat[l]_t)
 
-Only what neither predicts goes up. The message of layer l + 1 at step t therefore depends on its own output at t - 1:
-the layer can only be run step by step, while layer l, whose input does not depend on it, has already run over the whole
-chunk. A step computes no more than that loop needs: eps_t, its share of the preactivations, the cell. Products with all
-other parts of the message are taken for the whole chunk before the loop, and everything outside the loop after it, from
-the completed messages.
+Only what neither predicts is sent up. The message of layer l + 1 at step t therefore depends on its own output at
+t - 1: the layer can only be run step by step, while layer l, whose input does not depend on it, has already run over
+the whole chunk. A step computes no more than that loop needs: eps_t, its share of the preactivations, the cell.
+Products with all other parts of the message are taken for the whole chunk before the loop, and everything outside the
+loop after it, from the completed messages.
 
 Shapes: B batch, T time, M message width, K delay line, N units, N' units of the layer below.
 """

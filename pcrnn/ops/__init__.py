@@ -1,7 +1,7 @@
 """Custom torch ops of pcrnn, namespace `pcrnn::`. This is the only file that touches `torch.library`.
 
 On the CPU an op runs its reference in plain torch (`pcrnn.ops.reference`, which states its equation and shapes); on
-CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says
+CUDA it runs a Triton kernel where Triton and a C compiler are installed, else the reference. `backend()` tells
 which and why.
 
     scan                  elementwise first-order recurrence over time                 differentiable, also twice
@@ -82,7 +82,7 @@ def _contiguous(implementation: Any) -> Any:
 
 
 def _without_gradient(name: str) -> Any:
-    """Refuses where a gradient is asked for: torch would differentiate whatever the implementation happens to do."""
+    """Refuse where a gradient is required: torch would differentiate whatever the implementation happens to do."""
     op = getattr(torch.ops.pcrnn, name).default
 
     def run(keys: torch.DispatchKeySet, *arguments: Any) -> Any:
@@ -144,7 +144,7 @@ def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
 def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Decay, candidate, state and output, each [B, T, N], of the gated cell for preactivations [B, T, 3 N].
 
-    Fused where no gradient is asked for; under autograd the same equations over `scan`.
+    Fused where no gradient is required; under autograd the same equations over `scan`.
     """
     if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
         return reference.gated_cell(preactivation, initial)
@@ -174,7 +174,7 @@ def eligibility_update_(
     """Three-factor update of the traced gate blocks over one chunk; equations in `reference.eligibility_update_`.
 
     Adds to `gradient` and `bias_gradient`, advances `trace` and `bias_trace` in place, returns the credit of the
-    traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is asked for.
+    traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is required.
     """
     return torch.ops.pcrnn.eligibility_update_(
         gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal

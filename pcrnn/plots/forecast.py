@@ -36,12 +36,14 @@ def forecast_bands(
 
     Args:
         stem: path without suffix.
-        median, lower, upper: [H, D] in the units of the data.
+        median: median of the samples, [H, D], in the units of the data.
+        lower: lower end of the interval, [H, D].
+        upper: upper end of the interval, [H, D].
         truth: observed values of the first H' steps, [H', D]; may be empty.
         before: the steps before the forecast, [P, D].
         start: number of the forecast's first step.
         names: names of the D channels.
-        interval: share of the samples between lower and upper.
+        interval: nominal coverage of the interval from lower to upper.
         times: times of the preceding and the forecast steps, datetime64 [P + H], shown in place of step numbers.
 
     Returns:
@@ -62,7 +64,7 @@ def forecast_bands(
     past_steps, steps = all_steps[: len(past)], all_steps[len(past) :]
     boundary = start - 0.5 if times is None else steps[0]
     with canvas.canvas(8.5, 1.15 + 1.35 * shown) as figure:
-        how = f"line: median of the samples; band: central {interval:.0%} of the samples; black: observed"
+        how = f"line: median of the samples; band: {interval:.0%} interval; black: observed"
         canvas.heading(figure, f"Forecast of {len(middle)} steps", how, info)
         panels = figure.subplots(shown, 1, squeeze=False, sharex=True)[:, 0]
         for channel, axes in enumerate(panels):

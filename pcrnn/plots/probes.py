@@ -194,7 +194,7 @@ def time_constants(
     layers = len(of_decay)
     colours, names = canvas.layer_colours(layers)[1:], canvas.level_names(layers)[1:]
     with canvas.canvas(10.6, 4.7) as figure:
-        how = "left: one dot per unit, filled: by decay, open: by autocorrelation; right: median and quartiles of each layer"
+        how = "left: one dot per unit, by decay (filled) and by autocorrelation (open); right: median and quartiles"
         canvas.heading(figure, "Time constants of each layer", how, info)
         left, right = figure.add_axes((0.13, 0.13, 0.37, 0.68)), figure.add_axes((0.585, 0.13, 0.395, 0.68))
         ticks = []

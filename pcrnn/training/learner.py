@@ -8,7 +8,9 @@
 Shapes: B batch, T time, D natural parameters, C covariates, L layers.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -187,9 +189,11 @@ class Learner:
         self._finish(self._accumulate(chunk), chunk)
 
     def _accumulate(self, chunk: Chunk) -> Result:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        half = self.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             result, state, carry = self.rule.accumulate(self.model, chunk, self.state, self.carry, self.team.grad_hook)
-        trees.copy_into(self.state, state)
+        if getattr(self.model, "directions", 1) == 1:  # a stack of two directions reads whole sequences
+            trees.copy_into(self.state, state)
         if carry is not self.carry:
             trees.copy_into(self.carry, carry)
         return result
@@ -203,7 +207,7 @@ class Learner:
         if self.check.deferred:
             assert reading is not None
             self.check.watch(reading, norms)
-        elif not (result.loss.isfinite() & norms.isfinite().all() & (reading is None or reading.isfinite().all())):
+        elif not math.isfinite(result.loss + norms.sum()) or not (reading is None or reading.isfinite().all()):
             self.check.watch(self._read(result, chunk) if reading is None else reading, norms)
             self.check.check(self.updates + 1)
         if reading is not None:

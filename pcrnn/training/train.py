@@ -65,7 +65,7 @@ class TrainResult(NamedTuple):
 
 
 class Callback:
-    """Hears what happens in a run and may ask it to stop; this one does neither."""
+    """Follows a run and may ask it to stop; this one does neither."""
 
     def on_start(self, start: TrainInfo) -> None:
         """The first update comes next."""
@@ -82,7 +82,7 @@ class Callback:
 
 
 class SilentCallback(Callback):
-    """Hears for a process that does not lead: what the leader's reporter says is enough for a person."""
+    """The callback of a process other than the main one: it only asks whether to stop."""
 
     def __init__(self, callback: Callback) -> None:
         self.should_stop = callback.should_stop
@@ -368,8 +368,10 @@ class Trainer:
         total = self.team.total(self.window)[: len(self.names)]
         if self.source.target() is None:
             return (total / self.window_steps).tolist()
-        met = [name == "loss" or name.startswith("surprise") for name in self.names]
-        updates = torch.where(torch.tensor(met, device=total.device), self.window[-1].clamp_min(1), self.window_steps)
+        of_targets = [name == "loss" or name.startswith("surprise") for name in self.names]
+        updates = torch.where(
+            torch.tensor(of_targets, device=total.device), self.window[-1].clamp_min(1), self.window_steps
+        )
         return (total / updates).tolist()
 
     def _memory(self) -> dict[str, Tensor]:

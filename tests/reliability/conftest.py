@@ -1,8 +1,8 @@
 """The faults of the reliability table: how many are injected, and the line that says so at the end.
 
 A test belongs to a row of the table by `@pytest.mark.row(number)`. It stands for one injected case, unless it
-says through the fixture `injected` how many it has injected. Counts are small by default and whole with
-`pytest -m full`.
+says through the fixture `injected` how many it has injected; `table.py` counts them. Counts are small by default and
+whole with `pytest -m full`.
 """
 
 import os
@@ -17,8 +17,6 @@ import pytest
 import torch
 
 from pcrnn.cli.main import main
-
-ROWS = 20  # of the table
 
 
 @dataclass(frozen=True)
@@ -65,29 +63,6 @@ def short_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def injected(record_property: Callable[[str, Any], None]) -> Callable[[int], None]:
     """Tell how many cases this test has injected."""
     return lambda cases: record_property("injected", cases)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "row(number): the row of the reliability table that a test stands for")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if (row := item.get_closest_marker("row")) is not None:
-            item.user_properties.append(("row", row.args[0]))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    passed, failed = (
-        [found for report in terminalreporter.stats.get(what, []) if "row" in (found := dict(report.user_properties))]
-        for what in ("passed", "failed")
-    )
-    if passed or failed:
-        rows = {found["row"] for found in passed}
-        cases = sum(found.get("injected", 1) for found in passed)
-        terminalreporter.write_line(
-            f"reliability: {len(rows)} of {ROWS} fault classes, {cases} injected cases survived, {len(failed)} failed"
-        )
 
 
 _forkserver = get_context("forkserver")

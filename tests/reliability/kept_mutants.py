@@ -144,8 +144,8 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        "n: backward.signal(own, told[n][direction] if n in told else None)",
-        "n: backward.signal(own, told[n + 1][direction] if n + 1 in told else None)",
+        "n: backward.signal(own, feedback[n][direction] if n in feedback else None)",
+        "n: backward.signal(own, feedback[n + 1][direction] if n + 1 in feedback else None)",
     ),
     (
         "learning_rules/local.py",

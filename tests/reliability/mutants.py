@@ -116,7 +116,8 @@ def _run_tests(mutant: Mutant) -> int:
     os.dup2(quiet, 1), os.dup2(quiet, 2)
     os.environ["CI"] = "1"  # hypothesis then draws the same examples each time and has no deadline
     sys.meta_path.insert(0, Finder(mutant))  # type: ignore[arg-type]
-    return pytest.main(["-x", "-q", "-p", "no:cacheprovider", *TESTS[mutant.path]])
+    # In this process, which has the hook: `-n0`.
+    return pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *TESTS[mutant.path]])
 
 
 def prepare() -> None:

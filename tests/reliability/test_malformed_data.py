@@ -1,4 +1,4 @@
-"""Row 13: files that cannot be learned from: each gives one message with the place, what was expected, what was found."""
+"""Row 13: files that cannot be learned from: one message each, with the place, what was expected and what was found."""
 
 import io
 import os

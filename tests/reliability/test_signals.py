@@ -56,7 +56,7 @@ def test_a_signal_at_a_random_update_leaves_a_checkpoint_to_resume_from(text, tm
 
 def test_a_second_signal_does_not_wait_for_the_update():
     script = (
-        "import os, signal; from pcrnn.cli.main import _stop_signals\n"
+        "import os, signal; from pcrnn.cli.train import _stop_signals\n"
         "with _stop_signals() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM); print(stop.signal, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('still here')"

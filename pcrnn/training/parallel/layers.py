@@ -1,6 +1,6 @@
 """Layer parallel: every rank holds a contiguous share of the layers and learns from all lanes.
 
-With spatial credit `layer` nothing comes down, so a rank hears from the rank below what rises from its layers, errors
+With spatial credit `layer` nothing is sent down, so a rank receives what the layers of the rank below send up, errors
 and expectations, and sends on what rises from its own. It never waits for a rank above: while that one is at work on
 chunk k, this one is at k + 1 (a pipeline without a backward lock). Only where the leader must know (a row of metrics,
 an evaluation, a checkpoint) do all meet.
@@ -69,13 +69,13 @@ class LayerTeam(Ranks):
             )
         if config.skip != "none":
             raise UsageError(
-                "skip: expected none with parallel layers, whose ranks hear the level right below only, got "
+                "skip: expected none with parallel layers, whose ranks receive from the level right below only, got "
                 f"{config.skip}; leave it out, or take --parallel data"
             )
         if config.top_down:
             raise UsageError(
-                "top_down: expected false with parallel layers, whose ranks hear nothing from above, got true; leave "
-                "it out, or take --parallel data"
+                "top_down: expected false with parallel layers, whose ranks receive nothing from above, got true; "
+                "leave it out, or take --parallel data"
             )
         self.shares: list[range] = []
         self.waiting: deque[tuple[dist.Work, Tensor]] = deque()  # what the rank above has not taken yet
@@ -88,7 +88,7 @@ class LayerTeam(Ranks):
     def shard_model(self, stack: PredictiveStack, rule: Rule) -> Rule:
         if not isinstance(rule, Local) or not _fits(rule, stack):
             raise UsageError(
-                "parallel: expected, with layers, a rule by which nothing comes down: --rule local --credit layer, "
+                "parallel: expected, with layers, a rule that sends nothing down: --rule local --credit layer, "
                 f"feedback symmetric and trace exact or chunk, on gated cells; got {rule} on "
                 f"{type(stack.layers[0].cell).__name__}; choose those, or --parallel data"
             )
@@ -100,7 +100,7 @@ class LayerTeam(Ranks):
         return LayerShare(rule, self)
 
     def sync_should_stop(self, asked: bool) -> bool:
-        """As the leader was asked: the word goes up with the chunk, so that nobody waits for those above."""
+        """As the main rank was asked: passed up with the chunk, so that no rank waits for those above."""
         return bool(self.passed_up(torch.tensor([float(asked)])))
 
     def on_restart(self, stack: PredictiveStack) -> None:
@@ -135,7 +135,7 @@ class LayerTeam(Ranks):
         return mine
 
     def receives(self, *shapes: Sequence[int], like: Tensor) -> list[Tensor]:
-        """Tensors of these shapes from the rank below, that came in one piece."""
+        """Tensors of these shapes from the rank below, received in one piece."""
         sizes = [torch.Size(shape).numel() for shape in shapes]
         packed = like.new_empty(sum(sizes))
         with talking():
@@ -175,7 +175,7 @@ def _fits(rule: Local, stack: PredictiveStack) -> bool:
 
 
 class LayerShare:
-    """The local rule on one rank's layers; what it says of other layers is zero."""
+    """The local rule on one rank's layers; its results for other layers are zero."""
 
     def __init__(self, rule: Local, team: LayerTeam) -> None:
         self.rule, self.team, self.indices = rule, team, team.shares[team.rank]
@@ -205,8 +205,7 @@ class LayerShare:
         lanes, size = chunk.targets.shape[:2], model.observation.size
         if team.is_main:
             model.check(chunk.observations, state)
-            model.check_shifted(chunk)
-            base = model.observe_base(chunk.observations)
+            base = model.observe_base_of(chunk)
             chunk = model.without_covariates(chunk)
             observed, message, expectation = base.observed, base.message, base.expectation
             below = base_update(model, base, chunk)
@@ -214,8 +213,9 @@ class LayerShare:
             chunk = model.without_covariates(chunk)
             units, like = model.layers[own.start - 1].hidden_size, model.layers[own.start].weight
             error, state_error, expectation = team.receives((*lanes, size), (*lanes, units), (*lanes, size), like=like)
-            observed, message = chunk.observations, Message(error, state_error)
-            # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
+            observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)
+            message = Message(error, state_error)
+            # Zero, or not finite where the input is not: the finite check then blames no layer of this rank.
             below = (0 * (error.sum() + state_error.sum())).expand(lanes)
         nothing = torch.zeros_like(below)
         surprise, state_surprise, states = [nothing] * (depth + 1), [nothing] * depth, list(state.layers)
