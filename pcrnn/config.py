@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pcrnn.errors import CheckpointError, UsageError, nearest
-from pcrnn.nn import connections
 from pcrnn.tables import CELLS, RULES, options_of
-from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SEED, OneOf, Range, as_flag, check, checked, field_types
+from pcrnn.validation import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    SEED,
+    OneOf,
+    Range,
+    as_flag,
+    check,
+    check_widths,
+    checked,
+    field_types,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -254,10 +264,7 @@ def _refuse_option(name: str, rule: str) -> None:
 
 
 def _check_stack(config: TrainConfig) -> None:
-    try:
-        connections.check(config.skip, config.hidden)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    check_widths(config.skip, config.hidden)
     if config.top_down and len(config.hidden) < 2:
         raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
 

@@ -14,7 +14,7 @@ import math
 import sys
 import textwrap
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
@@ -141,6 +141,15 @@ def _typed_tuple(name: str, arguments: tuple[Any, ...], value: Any) -> tuple[Any
         raise UsageError(f"{name}: expected {expected}, got {value!r}")
     kinds = [arguments[0]] * len(value) if any_length else arguments
     return tuple(checked(name, kind, item) for kind, item in zip(kinds, value, strict=True))
+
+
+def check_widths(skip: str, hidden_sizes: Sequence[int]) -> None:
+    """UsageError for residual layers of unequal width: asked of settings, and of a stack that is built without them."""
+    if skip == "residual" and len(set(hidden_sizes)) > 1:
+        raise UsageError(
+            "hidden: expected layers of one size with skip residual, whose state errors add, got "
+            f"{as_flag(tuple(hidden_sizes))}; make them equal, or take skip dense"
+        )
 
 
 def as_flag(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
+from pcrnn import extensions
 from pcrnn.cli.evaluate import print_accuracy, print_levels
 from pcrnn.cli.sample import print_sample
 from pcrnn.cli.settings import Base, chosen, with_settings
@@ -66,7 +67,8 @@ class Train:
         if not result.is_main:
             return 0 if stop.signal is None else 128 + stop.signal
         if stop.signal is not None or not result.finished:
-            print(f"stopped after update {result.step}; go on with: pcrnn train --resume {out}", flush=True)
+            flags = "".join(f"--import {module} " for module in extensions.loaded())
+            print(f"stopped after update {result.step}; go on with: pcrnn {flags}train --resume {out}", flush=True)
             return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have got it
         self._print_result(config, result)
         return 0

@@ -89,7 +89,11 @@ def test_a_run_of_a_users_parts_is_used_by_every_command(program, mine, trained,
 def test_without_the_import_the_error_names_the_part_and_the_module(program, mine, trained, tmp_path, command):
     more = (tmp_path / "model",) if command == "export" else ()
     called = program(*command.split(), trained, *more)
-    refused(called, 4, "rule: expected one of local, bptt, got 'damped'", f"made with `pcrnn --import {mine} ...`: pass --import again")
+    words = (
+        "rule: expected one of local, bptt, got 'damped'",
+        f"made with `pcrnn --import {mine} ...`: pass --import again",
+    )
+    refused(called, 4, *words)
 
 
 def test_an_export_is_loaded_by_whoever_has_imported_the_module(program, mine, trained, tmp_path, forget):
