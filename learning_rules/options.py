@@ -1,8 +1,8 @@
 """The options of the built-in rules: fields, defaults, help and ranges, without torch.
 
 A rule is a frozen dataclass whose fields are its options; each becomes a setting and a flag of `pcrnn train` by its
-name, with the string below it as help. A field named like another setting (`seed`) takes that setting's value. What a
-rule may tell of itself, besides:
+name, with the string below it as help. A field named like another setting (`seed`) takes that setting's value. A rule
+may have, besides:
 
     label         what pictures call its variant
     calibrated    whether every level learns to predict the next observation itself, and not only the top

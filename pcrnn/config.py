@@ -328,6 +328,6 @@ def resolve_device(name: str) -> "torch.device":
         raise UsageError(f"device: expected auto, cpu, cuda or cuda:N, got '{name}'")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = "is built without CUDA" if torch.version.cuda is None else f"finds {count} CUDA devices"
-        raise UsageError(f"device: expected {name} to exist, but this torch {found}; use auto or cpu")
+        state = "is built without CUDA" if torch.version.cuda is None else f"finds {count} CUDA devices"
+        raise UsageError(f"device: expected {name} to exist, but this torch {state}; use auto or cpu")
     return device

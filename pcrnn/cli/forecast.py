@@ -39,7 +39,7 @@ class Forecast(DeviceArgs):
     """Seed of the draws."""
 
     def run(self) -> int:
-        """Draw, write RUN/forecast.csv and the picture, say how good it was; returns the exit code."""
+        """Draw, write RUN/forecast.csv and the picture, print the errors; returns the exit code."""
         from pcrnn import plots
         from pcrnn.analysis.generate import forecast_series
         from pcrnn.data import open_source

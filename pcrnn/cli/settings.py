@@ -1,7 +1,7 @@
 """Flags of the settings of a run: one box of help a group of `pcrnn.config`, with every registered rule's options.
 
 They are built when the program starts, since the tables of cells and rules may have been added to. A rule's option
-that is not given stays None: then the rule's own default holds, and the rule of another option is not asked for it.
+that is not given stays None, so that each rule keeps its own default and an option given to the wrong rule is refused.
 """
 
 import dataclasses

@@ -36,7 +36,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     observation, target = _observation(config, source), source.target()
     if target is not None and config.inference_steps:
         raise UsageError(
-            f"inference_steps: expected 0 for {source.name}, whose labels are not seen when they are asked for, got "
+            f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
             f"{config.inference_steps}; leave it out"
         )
     numbers = count_weights(config, observation.size, None if target is None else target.size, source.covariates)

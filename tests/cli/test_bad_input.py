@@ -102,6 +102,32 @@ def test_a_passage_that_cannot_be_drawn_exits_2(program, run):
     refused(program("plot", "surprise", run, "--smooth", 0), 2, "smooth: expected at least 1")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sample", "RUN", "--temperature", "nan"), "temperature: expected a finite number of at least 0, got nan"),
+        (("sample", "RUN", "--temperature", "inf"), "temperature: expected a finite number of at least 0, got inf"),
+        (("sample", "RUN", "--length", -1), "length: expected at least 0, got -1"),
+        (("sample", "RUN", "--seed", 2**63), f"seed: expected at least 0 and at most {2**63 - 1}, got {2**63}"),
+        (("forecast", "RUN", "--horizon", 0), "horizon: expected at least 1, got 0"),
+        (("forecast", "RUN", "--samples", 0), "samples: expected at least 1, got 0"),
+        (("forecast", "RUN", "--start", 0), "start: expected at least 1, got 0"),
+        (("forecast", "RUN", "--interval", 1), "interval: expected above 0 and below 1, got 1.0"),
+        (("forecast", "RUN", "--seed", -1), "seed: expected at least 0, got -1"),
+        (("detect", "RUN", "--quantile", 0), "quantile: expected above 0 and below 1, got 0.0"),
+        (("detect", "RUN", "--window", 0), "window: expected at least 1, got 0"),
+        (("detect", "RUN", "--regimes", -1), "regimes: expected at least 0, got -1"),
+        (("plot", "surprise", "RUN", "--start", -1), "start: expected at least 0, got -1"),
+        (("plot", "surprise", "RUN", "--length", 2**64), f"length: expected at least 1 and at most {2**63 - 1}, got"),
+        (("probe", "euler", "RUN", "--span", "inf"), "span: expected above 0 and at most"),
+        (("probe", "lags", "RUN", "--seed", -1), "seed: expected at least 0, got -1"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_read(program, tmp_path, arguments, message):
+    given = [tmp_path / "nowhere" if part == "RUN" else part for part in arguments]
+    refused(program(*given), 2, message)
+
+
 def test_a_name_that_is_no_text_is_shown_all_the_same(run, tmp_path, monkeypatch):
     copy, screen = tmp_path / "run-\udcff", io.BytesIO()
     shutil.copytree(run, copy)

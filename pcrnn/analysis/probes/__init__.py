@@ -1,4 +1,4 @@
-"""Instruments that look inside a stack, trained or not: `pcrnn probe KIND RUN`.
+"""Probes: measurements inside a stack, trained or not: `pcrnn probe NAME RUN`.
 
 Each takes a stack and, where it needs one, a passage, changes neither, and returns a NamedTuple of tensors whose
 `table()` and `summary()` say what it means. Probes compute in double precision on the CPU. Each file also has the
@@ -13,7 +13,7 @@ probe's flags, as a dataclass that `pcrnn.tables.PROBES` names; `pcrnn.analysis.
     lags         how far back in time every layer's gradient reaches, under every rule
     gates        how much of a signal passes both gates between two stacked LSTM layers
 
-`gradient_paths` counts the ways by which a gradient comes down.
+`gradient_paths` counts the paths of a gradient from the top layer to the bottom one.
 """
 
 from pcrnn.analysis.probes.drive import noise as noise

@@ -139,8 +139,8 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
     assert stack.prior is not None
     observed = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
     sent, losses, weight = {0: Message(observed, None)}, [], chunk.weights(observed.dtype)
-    for layer, heard in zip(stack.layers, stack.connections, strict=True):
-        activity, _ = layer.observe(assemble_message(heard, sent))
+    for layer, message in zip(stack.layers, stack.connections, strict=True):
+        activity, _ = layer.observe(assemble_message(message, sent))
         sent[len(sent)] = Message(None, activity.output)
         _, surprise = layer.observation.prediction_error(activity.expectation, chunk.targets)
         losses.append((surprise * weight).sum())
@@ -149,12 +149,12 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
 
 def _double(chunk: Chunk) -> Chunk:
     """Real values in double precision; symbols as they are."""
-    seen, targets = (x.double() if x.is_floating_point() else x for x in chunk[:2])
-    return chunk._replace(observations=seen, targets=targets)
+    observations, targets = (x.double() if x.is_floating_point() else x for x in chunk[:2])
+    return chunk._replace(observations=observations, targets=targets)
 
 
 def weight_gradients(stack: PredictiveStack) -> list[Tensor]:
-    """Of W, of every layer; zero where none came."""
+    """Of W, of every layer; zero where it has none."""
     return [layer.weight.new_zeros(()) if layer.weight.grad is None else layer.weight.grad for layer in stack.layers]
 
 

@@ -2,7 +2,7 @@
 
 At one step T(x_t) + A d takes the place of T(x_t), see `probes.drive`; the response is the difference of every
 unit's memory to the run without the impulse, divided by A. A leaky integrator with decay a answers with (1 - a) a^t
-times what it hears, whose half-life is log 2 / -log a.
+times its input, whose half-life is log 2 / -log a.
 
 Without recurrence every decay and every recurrent matrix is zero; what then still outlasts the impulse are delay lines
 and errors, which compare one step with the next.
@@ -96,7 +96,7 @@ def impulse(
     life = half_life(size)
     keeps = ~(life[0] < life[1] + 1) & (
         size[0].amax(-1) > 0
-    )  # one that never falls keeps it, one that is deaf does not
+    )  # a response that never falls keeps it, one of zero does not
     return ImpulseResponse(response, size, life, keeps)
 
 

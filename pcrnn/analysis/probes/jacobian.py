@@ -1,4 +1,4 @@
-"""The stack as a dynamical system: the Jacobian of one whole update, its eigenvalues, and what they say.
+"""The stack as a dynamical system: the Jacobian of one whole update, its eigenvalues, and what they mean.
 
 With the input held at a constant statistic T a stack is a map of its whole state z (every layer's memory, output,
 delay line and expectation), z_t = F(z_{t-1}). Near a fixed point z* = F(z*) a perturbation d obeys d_t = J d_{t-1},
@@ -67,7 +67,7 @@ class Linearised(NamedTuple):
 
 
 _FIXED = 1e-9  # root mean square of F(z) - z in float64 below which a point counts as fixed
-_NOTHING = 1e-12  # eigenvalues below this are zeros of the delay line, met by rounding
+_NOTHING = 1e-12  # eigenvalues below this are zeros of the delay line, but for rounding
 
 
 def jacobian(
@@ -158,9 +158,9 @@ def fixed_point(system: System, z: Tensor, *, relax: int = 256, rounds: int = 10
             step = torch.linalg.lstsq(slope, missing.unsqueeze(1)).solution.squeeze(1)
             tried = (z + step / 2**halvings for halvings in range(12))
             better = (y for y in tried if (system.run(y, 1) - y).norm() < missing.norm())
-            if (found := next(better, None)) is None:
+            if (lower := next(better, None)) is None:
                 break
-            z = found
+            z = lower
     return z
 
 
@@ -169,11 +169,11 @@ def _eigenvalues(matrix: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     by_block = all(not matrix[:start, start:].any() for start in starts[1:])
     blocks = [matrix] if not by_block else [matrix[a : a + n, a : a + n] for a, n in zip(starts, sizes, strict=True)]
-    found = [torch.linalg.eigvals(block) for block in blocks]
-    names = [torch.full((len(each),), i if by_block else 0) for i, each in enumerate(found, 1)]
-    values, layer = torch.cat(found), torch.cat(names)
-    order = values.abs().argsort(descending=True, stable=True)
-    return values[order], layer[order]
+    values = [torch.linalg.eigvals(block) for block in blocks]
+    names = [torch.full((len(each),), i if by_block else 0) for i, each in enumerate(values, 1)]
+    joined, layer = torch.cat(values), torch.cat(names)
+    order = joined.abs().argsort(descending=True, stable=True)
+    return joined[order], layer[order]
 
 
 def _mode(value: complex) -> dict[str, float]:

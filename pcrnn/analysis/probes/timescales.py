@@ -1,7 +1,7 @@
 """How long every unit remembers: by its decays, and by how its memory resembles itself later.
 
 Over a passage a unit forgets by the product of its decays, so its time constant is -1 / mean log a_t. What it then
-holds also depends on what it hears: the second time constant is the lag at which the autocorrelation of s_t has
+holds also depends on its input: the second time constant is the lag at which the autocorrelation of s_t has
 fallen to 1 / e. For a leaky integrator in white noise both are -1 / log a.
 
 Shapes: B lanes, T time, L layers, N units of a layer.
@@ -62,11 +62,11 @@ class Timescales(NamedTuple):
 
 @torch.no_grad()
 def timescales(stack: PredictiveStack, x: Tensor, *, lags: int | None = None, warm_up: float = 0.125) -> Timescales:
-    """Measure the time constants of every unit while the stack watches x [B, T] or [B, T, D].
+    """Measure the time constants of every unit while the stack observes x [B, T] or [B, T, D].
 
     Args:
         stack: any stack; it is copied and not changed.
-        x: what it watches.
+        x: observations.
         lags: how many lags of the autocorrelation, 0 among them; by default half of the measured steps.
         warm_up: share of the steps that pass before anything is measured.
 
@@ -80,13 +80,13 @@ def timescales(stack: PredictiveStack, x: Tensor, *, lags: int | None = None, wa
         raise UsageError(f"timescales: expected 2 to {steps} lags in at least 4 measured steps, got {lags}; give more")
     _, state = copy.observe(background[:, :start]) if start else (None, None)
     activity, _ = copy.observe(background[:, start:], state)
-    found = [autocorrelation(each, lags) for each in states(copy, activity)]
+    curves = [autocorrelation(each, lags) for each in states(copy, activity)]
     level = torch.tensor(math.exp(-1), dtype=torch.float64)
     lag = torch.arange(lags, dtype=torch.float64)
     return Timescales(
         of_decay=tuple(-1 / decay.log() + 0.0 for decay in decays(copy, activity)),
-        of_states=tuple(falls(lag, each, level.expand(each.shape[1]), first=True) for each in found),
-        autocorrelation=tuple(found),
+        of_states=tuple(falls(lag, each, level.expand(each.shape[1]), first=True) for each in curves),
+        autocorrelation=tuple(curves),
     )
 
 
