@@ -7,6 +7,7 @@ others: `--credit top`, `credit = "top"`.
 """
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ class RuleConfig:
 class OptimiserConfig:
     """How gradients become updates: AdamW, a linear warm-up and a cosine, clipping."""
 
-    lr: Annotated[float, Range(above=0, words="a number above 0")] = 3e-3
+    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 3e-3
     """Learning rate after the warm-up; it then falls along a cosine to 5 %."""
     weight_decay: Annotated[float, AT_LEAST_0] = 0.01
     """Decay of the weight matrices (AdamW); biases and scales never decay."""

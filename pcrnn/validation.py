@@ -25,7 +25,7 @@ from pcrnn.errors import UsageError, nearest
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Range:
-    """Where a number, or every number of a tuple, may lie. Numbers beyond 64 bits, infinity and NaN never do.
+    """Where a number, or every number of a tuple, may lie: never at infinity or NaN, nor by default beyond 64 bits.
 
     Args:
         words: what is expected, where the limits alone do not say it well.
@@ -74,7 +74,7 @@ AT_LEAST_0 = Range(at_least=0)
 AT_LEAST_1 = Range(at_least=1)
 SEED = Range(at_least=0)
 SHARE = Range(above=0, below=1)
-AMPLITUDE = Range(above=0, words="a finite number above 0")
+POSITIVE = Range(above=0, at_most=math.inf, words="a finite number above 0")
 TEMPERATURE = Range(at_least=0, words="a finite number of at least 0")
 
 

@@ -24,7 +24,7 @@ from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import probes as pictures
-from pcrnn.validation import AMPLITUDE, AT_LEAST_1
+from pcrnn.validation import AT_LEAST_1, POSITIVE
 
 
 class FrequencyResponse(NamedTuple):
@@ -174,7 +174,7 @@ class Frequency:
 
     frequencies: Annotated[int, AT_LEAST_1] = 20
     """How many, from one period in the fitted half of the steps to 3 radians a step."""
-    amplitude: Annotated[float, AMPLITUDE] = 1e-3
+    amplitude: Annotated[float, POSITIVE] = 1e-3
     """Of the sine; small, so that the response is linear."""
     steps: Annotated[int, AT_LEAST_1] = 2048
     """Of every passage; the first half is warm-up."""

@@ -25,7 +25,7 @@ from pcrnn.errors import UsageError
 from pcrnn.nn.cells import LeakyCell, RNNCell
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import probes as pictures
-from pcrnn.validation import AMPLITUDE, AT_LEAST_1
+from pcrnn.validation import AT_LEAST_1, POSITIVE
 
 
 class ImpulseResponse(NamedTuple):
@@ -132,7 +132,7 @@ def without_recurrence(stack: PredictiveStack) -> PredictiveStack:
 class Impulse:
     """How long every layer keeps an impulse, with recurrence and without: accumulating or denoising."""
 
-    amplitude: Annotated[float, AMPLITUDE] = 1.0
+    amplitude: Annotated[float, POSITIVE] = 1.0
     """Of the impulse."""
     steps: Annotated[int, AT_LEAST_1] = 512
     """Of every passage; the impulse comes in the middle."""
