@@ -1,10 +1,10 @@
 """The tables of named parts that anyone may add to: cells, learning rules, likelihoods, readers of data, probes.
 
     CELLS      name of --cell      -> a Cell class                       pcrnn.nn.cells
-    FAMILIES   Observation.family  -> an Observation class               pcrnn.nn.observations
-    RULES      name of --rule      -> a dataclass of options, a Rule     learning_rules
+    FAMILIES   family in an export -> an Observation class               pcrnn.nn.observations
+    RULES      name of --rule      -> a Rule, a dataclass of its options learning_rules
     READERS    kind of --data      -> a Reader class                     pcrnn.data
-    PROBES     name of a probe     -> a dataclass of flags, a Probe      pcrnn.analysis.probes
+    PROBES     name of a probe     -> a Probe, a dataclass of its flags  pcrnn.analysis.probes
 
 A part is added by registering it, which `pcrnn --import MODULE ...` does before the flags are read:
 

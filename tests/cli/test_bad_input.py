@@ -71,6 +71,18 @@ def test_resuming_with_another_architecture_exits_4_and_lists_all_differences(pr
     refused(called, 4, "hidden: the run has 8 8, asked for 8 8 8", "chunk: the run has 8, asked for 4")
 
 
+def test_resuming_with_another_rule_or_option_exits_4(program, run):
+    other_rule = program("train", "--resume", run, "--rule", "bptt")
+    refused(other_rule, 4, "rule: the run has local, asked for bptt", "credit: the run has cascade, asked for None")
+    refused(program("train", "--resume", run, "--credit", "top"), 4, "credit: the run has cascade, asked for top")
+
+
+def test_an_option_in_a_file_is_refused_with_a_rule_on_the_command_line_that_lacks_it(program, tmp_path):
+    (tmp_path / "s.toml").write_text('credit = "top"\n')
+    called = program("train", "--config", tmp_path / "s.toml", "--rule", "bptt")
+    refused(called, 2, "credit: expected only with rule local, got rule bptt; leave it out")
+
+
 def test_resuming_to_fewer_updates_than_were_done_is_refused(program, run):
     refused(program("train", "--resume", run, "--steps", 3), 2, "steps: expected at least the 4 already done")
 
