@@ -93,7 +93,7 @@ class ScalingSetup:
         """The run that is timed, but for its number of updates."""
         return TrainConfig(
             rule=way.rule,
-            credit="layer" if way.rule == "local" else TrainConfig.credit,  # BPTT has none to choose
+            rule_options={"credit": "layer"} if way.rule == "local" else {},
             hidden=(self.units,) * self.layers,
             batch=self.batch,
             chunk=self.chunk,

@@ -45,7 +45,7 @@ class Contender:
 
     def settings(self, base: TrainConfig) -> TrainConfig:
         """The settings of this contender, everything else as in `base`."""
-        return replace(base, **self.options)
+        return base.updated(**self.options)
 
     def rule(self, base: TrainConfig | None = None) -> Rule:
         """A new rule, with the contender's options; everything else as in `base`."""
@@ -54,7 +54,7 @@ class Contender:
         if self.clip_by_layer:
             return BpttClippedByLayer()
         config = self.settings(base or TrainConfig())
-        return learning_rules.make(config.rule, **config.rule_options())
+        return learning_rules.make(config.rule, **config.rule_arguments())
 
 
 class BpttClippedByLayer(BpttRule):
