@@ -7,6 +7,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pcrnn.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from pcrnn.nn.bidirectional import BidirectionalStack as BidirectionalStack
     from pcrnn.nn.layer import LayerActivity as LayerActivity
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from pcrnn.nn.stack import StackState as StackState
     from pcrnn.runs.export import load as load
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "nn.bidirectional": ("BidirectionalStack",),

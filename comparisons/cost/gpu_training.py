@@ -96,7 +96,7 @@ def train_in(place: str, folder: Path, settings: dict[str, Any], device: str) ->
     schedule: dict[str, Any] = {"steps": STEPS, "warmup": 4, "log_every": 1}
     schedule |= {"evaluate_every": 0, "checkpoint_every": SAVED_AT}
     with ops_backend("reference" if place == "reference" else None):
-        return _trained(TrainConfig(**schedule, **settings, **placed), folder)
+        return _trained(TrainConfig.from_mapping({**schedule, **settings, **placed}), folder)
 
 
 def resumed(whole: Trained, folder: Path) -> Trained:
@@ -195,6 +195,6 @@ def tokens_per_second(folder: Path, settings: dict[str, Any]) -> Result:
     """Median over a run's rows but the first two, in which kernels are compiled and the graph is captured."""
     every = max(1, settings["steps"] // 6)
     quiet: dict[str, Any] = {"log_every": every, "evaluate_every": 0, "checkpoint_every": 0}
-    run = _trained(TrainConfig(**quiet, **settings), folder)
+    run = _trained(TrainConfig.from_mapping({**quiet, **settings}), folder)
     rates = [row["tokens_per_second"] for row in run.rows[2:]]
     return {"tokens_per_second": statistics.median(rates), "warnings": run.warnings}

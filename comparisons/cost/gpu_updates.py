@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pcrnn import Categorical, Chunk, PredictiveStack, trees
 from pcrnn.training.cuda_graph import WARM_UP, GraphedUpdate
+from pcrnn.training.learner import Learner
 
 from ..quality.contenders import make_rule
 from ..quality.networks import equal_width, planned_size
@@ -38,7 +39,7 @@ WIDTH_MULTIPLE = 64
 TOP_KERNELS = 30  # of a profile
 
 Way = Literal["graph", "eager"]
-Update = Callable[[Tensor], None]
+Update = Callable[[Tensor], Any]
 
 
 def updates(context: Context) -> None:
@@ -91,18 +92,17 @@ def rule_update(label: str, setting: speed.StackSetup, device: str, dtype: torch
     """One whole update of a fresh stack under a rule of the table of contenders; half precision by autocast."""
     torch.manual_seed(0)
     stack = PredictiveStack(Categorical(setting.symbols), setting.hidden, num_taps=setting.delay).to(device)
-    rule = make_rule(label)
-    optimiser = _adamw(stack, device)
-    state, carry = stack.initial_state(setting.batch), rule.init(stack, setting.batch)
-
-    def update(x: Tensor) -> None:
-        optimiser.zero_grad(set_to_none=False)
-        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
-            _, after, _ = rule.accumulate(stack, Chunk.of_stream(x), state, carry)
-        trees.copy_into(state, after)
-        optimiser.step()
-
-    return _run(update, way)
+    learner = Learner(
+        stack,
+        make_rule(label),
+        _adamw(stack, device),
+        batch=setting.batch,
+        clip=0,
+        precision="bf16" if dtype == torch.bfloat16 else "fp32",
+        cuda_graph=way == "graph",
+        warn=_refuse,
+    )
+    return lambda x: learner.step(Chunk.of_stream(x))
 
 
 class LSTM(nn.Module):

@@ -4,7 +4,7 @@ Shapes: B batch, T time, L layers, D natural parameters.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 

@@ -16,10 +16,11 @@ from typing import Annotated, Any, Union
 import tyro
 from tyro.conf import subcommand
 
-from pcrnn import __version__, extensions
+from pcrnn import extensions
 from pcrnn.errors import PcrnnError, UsageError
 from pcrnn.tables import Table
 from pcrnn.validation import check
+from pcrnn.version import __version__
 
 # Everything that needs torch is imported by the command that needs it: --help must not wait for it.
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 import learning_rules
-import pcrnn
 from pcrnn import extensions, trees
 from pcrnn.analysis.evaluate import evaluate
 from pcrnn.config import TrainConfig, check_resumable
@@ -37,6 +36,7 @@ from pcrnn.training import parallel
 from pcrnn.training.learner import Learner
 from pcrnn.training.optimiser import learning_rate
 from pcrnn.training.parallel import Team
+from pcrnn.version import __version__
 
 
 class TrainInfo(NamedTuple):
@@ -333,7 +333,7 @@ class Trainer:
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
         settings = json.dumps(self.config.as_mapping() | {"data": ""}, sort_keys=True)  # files may lie elsewhere
-        common = (settings, self.step, pcrnn.__version__, torch.__version__, self.source.fingerprint())
+        common = (settings, self.step, __version__, torch.__version__, self.source.fingerprint())
         return hashlib.sha256(repr(common).encode()).hexdigest()
 
     def documents(self) -> dict[str, Any]:
@@ -401,7 +401,7 @@ def _parts(x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def versions() -> dict[str, str]:
     """What a result may depend on besides the settings."""
     return {
-        "pcrnn": pcrnn.__version__,
+        "pcrnn": __version__,
         "torch": torch.__version__,
         "numpy": importlib.metadata.version("numpy"),
         "python": platform.python_version(),

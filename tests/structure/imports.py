@@ -33,6 +33,7 @@ ROOMS = {
         "pcrnn.extensions",
         "pcrnn.memory",
         "pcrnn.trees",
+        "pcrnn.version",
     ),
 }
 """Rooms from top to bottom, and the packages and modules in each. Arrows point down this list, or stay in a room."""
