@@ -22,7 +22,7 @@ class GraphedUpdate:
         warn: called, with one line, where the update cannot be captured; it then goes on without a graph.
     """
 
-    def __init__(self, update: Callable[..., Any], warn: Callable[[str], None]) -> None:
+    def __init__(self, update: Callable[..., object], warn: Callable[[str], None]) -> None:
         self.update, self.warn = update, warn
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
