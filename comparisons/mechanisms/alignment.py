@@ -32,8 +32,8 @@ from torch import Tensor
 from learning_rules import Rule
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
-from pcrnn.data import Lanes, TextSource, open_source
-from pcrnn.errors import DataError, DivergedError
+from pcrnn.data import Lanes, TextSource, open_as
+from pcrnn.errors import DivergedError
 from pcrnn.plots.canvas import EndLabel, label_ends
 
 from .. import record
@@ -159,7 +159,7 @@ def trained(
         device="cpu",
     )
     config = CONTENDERS[contender].settings(base)
-    training = Training(Stream(_text(setup.data), config), CONTENDERS[contender], config)
+    training = Training(Stream(open_as(TextSource, setup.data), config), CONTENDERS[contender], config)
     stack = cast(PredictiveStack, training.model)
     yield 0, stack
     for update in range(1, config.steps + 1):
@@ -250,7 +250,7 @@ def _scored(row: Row) -> str:
 
 def held_out(setup: AlignmentSetup, steps: int) -> Tensor:
     """A passage of the validation split, [B, steps + 1]."""
-    x, _ = Lanes(_text(setup.data).sequence("valid"), setup.batch, steps).read(0)
+    x, _ = Lanes(open_as(TextSource, setup.data).sequence("valid"), setup.batch, steps).read(0)
     return x
 
 
@@ -330,13 +330,6 @@ def credit_per_lag(
         sums = [blocks[layer]["gates"] for blocks in up_to]
         per_layer.append([sums[0], *(after - before for before, after in pairwise(sums))])
     return per_layer
-
-
-def _text(spec: str) -> TextSource:
-    source = open_source(spec)
-    if not isinstance(source, TextSource):
-        raise DataError(f"{source.name}: expected a text, got a {source.kind}; give another --data")
-    return source
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

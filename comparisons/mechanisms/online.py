@@ -34,7 +34,7 @@ from torch import Tensor
 
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveStack
 from pcrnn.config import OptimiserConfig
-from pcrnn.data import TextSource, open_source
+from pcrnn.data import TextSource, open_as
 from pcrnn.errors import DivergedError
 from pcrnn.nn.observations import Observation
 from pcrnn.training.learner import Learner
@@ -122,8 +122,7 @@ def run(request: Request) -> list[Path]:
 
 def switching_text(setup: OnlineSetup, half: int, data: Path | None) -> Stream:
     """Python's documentation, then its source code, or the text of a file; `half` steps of each."""
-    pydoc = open_source("pydoc")
-    assert isinstance(pydoc, TextSource)
+    pydoc = open_as(TextSource, "pydoc")
     first = "".join(pydoc.decode(pydoc.sequence("train")))
     second = _source_code() if data is None else data.read_text(encoding="utf-8")
     halves = [_lanes_of(text, setup.batch, steps) for text, steps in ((first, half + 1), (second, half))]

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Literal
 
 from pcrnn.config import TrainConfig
-from pcrnn.data import SeriesSource
-from pcrnn.errors import DataError
 
 from .. import record
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
@@ -62,10 +60,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {  # the first one says who wins
 
 def open_forecasts(config: TrainConfig, data: Path | None, limit: int | None) -> Forecasts:
     """The weather, or a table of real values, that is forecast, too."""
-    source = tasks.weather(data)
-    if not isinstance(source, SeriesSource):
-        raise DataError(f"{data}: expected a table of real values (.csv, .npy), got {source.kind}")
-    return Forecasts(source, config, limit, samples=100 if limit is None else 5)
+    return Forecasts(tasks.weather(data), config, limit, samples=100 if limit is None else 5)
 
 
 STUDIES: dict[str, Study] = {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pcrnn import Categorical, Chunk
 from pcrnn.config import TrainConfig
-from pcrnn.data import TextSource, open_source
+from pcrnn.data import TextSource, open_as
 from pcrnn.errors import DataError
 
 from .. import record
@@ -117,9 +117,7 @@ def marked(text: str) -> str:
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     setup = QUICK if request.quick else FULL
-    source = open_source(str(request.data or "pydoc"))
-    if not isinstance(source, TextSource) or source.vocabulary is None:
-        raise DataError(f"{source.name}: expected a text of characters, got a {source.kind}; give another --data")
+    source = open_as(TextSource, str(request.data or "pydoc"))
     task, trainer = Vowels(source, setup), Trainer.of(request, "tagging")
     rows = []
     for name, tagger in TAGGERS.items():

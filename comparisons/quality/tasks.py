@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
 from pcrnn.analysis.evaluate import WARM_UP
 from pcrnn.config import TrainConfig
-from pcrnn.data import Lanes, SeriesSource, Source, open_source
+from pcrnn.data import Lanes, SeriesSource, Source, open_as, open_source
 from pcrnn.data.baselines import SMOOTHING
 from pcrnn.data.formats.mat_file import read_mat
 from pcrnn.errors import DataError
@@ -236,10 +236,10 @@ def open_weather(config: TrainConfig, data: Path | None, limit: int | None) -> T
     return Stream(weather(data), config, limit)
 
 
-def weather(data: Path | None) -> Source:
+def weather(data: Path | None) -> SeriesSource:
     """The series that `open_weather` learns."""
     if data is not None:
-        return open_source(str(_existing(data)))
+        return open_as(SeriesSource, str(_existing(data)))
     with _in_package("pvlib", "data/723170TYA.CSV").open(encoding="utf-8-sig", newline="") as file:
         next(file)  # the station
         values = [[float(row[name]) for name in WEATHER] for row in csv.DictReader(file)]

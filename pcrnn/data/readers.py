@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pcrnn.data.source import Reader, Source
 from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
 from pcrnn.tables import READERS
+
+S = TypeVar("S", bound=Source)
 
 DEFAULT = "text"
 """Kind of a file whose ending no reader claims."""
@@ -53,6 +55,23 @@ def open_source(
     _check_options(options, reader.options, kind, location)
     source = reader().open(location, {"tokens": tokens} | options if reader.takes_tokens else options, state)
     source.kind = kind
+    return source
+
+
+def open_as(kind: type[S], spec: str | os.PathLike[str]) -> S:
+    """Open a data set that must be of one kind, such as a `TextSource`.
+
+    Raises:
+        DataError: it is of another kind; and what `open_source` raises.
+
+    Example:
+        >>> from pcrnn.data import TextSource
+        >>> open_as(TextSource, "pydoc").unit
+        'bits/char'
+    """
+    source = open_source(spec)
+    if not isinstance(source, kind):
+        raise DataError(f"{source.name}: expected {kind.kind} data, got {source.kind} data; give another file")
     return source
 
 

@@ -53,7 +53,7 @@ class GraphedUpdate:
             self.warn(f"no CUDA graph, going on without: {first.splitlines()[0]}")
 
 
-def _captured(update: Callable[..., None], x: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
+def _captured(update: Callable[..., object], x: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
     """A graph of `update(*x)`, which is recorded, not run.
 
     Where that fails the process is left as it was: `torch.cuda.graph` itself stays on its capture stream when ending

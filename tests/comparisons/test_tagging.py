@@ -66,7 +66,7 @@ def test_the_suite_writes_a_row_for_every_learner(tmp_path):
 
 def test_a_table_is_refused(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n3,4\n" * 200)
-    with pytest.raises(DataError, match="expected a text of characters, got a series"):
+    with pytest.raises(DataError, match="expected text data, got series data"):
         tagging.run(Request(quick=True, out=tmp_path, data=tmp_path / "x.csv"))
 
 

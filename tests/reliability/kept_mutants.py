@@ -278,6 +278,11 @@ _LINES = [
         "draw = torch.rand(layer.readout.shape, generator=generator) * 2 + 1",
     ),
     (
+        "pcrnn/data/formats/times.py",
+        "return float((minutes * 60 + time.second) * 1_000_000 + time.microsecond)",
+        "return float((minutes * 60 - time.second) * 1_000_000 + time.microsecond)",
+    ),
+    (
         "learning_rules/options.py",
         'if self.hops is not None and self.credit in ("layer", "hierarchy"):',
         'if self.hops is not None or self.credit in ("layer", "hierarchy"):',
