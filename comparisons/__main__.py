@@ -1,7 +1,7 @@
-"""`python -m comparisons SUITE`, which is also `pcrnn compare SUITE`.
+"""`pcrnn compare SUITE`.
 
-python -m comparisons quality --quick
-python -m comparisons report            one page of all that has been measured, and the README's table
+pcrnn compare quality --quick
+pcrnn compare report            one page of all that has been measured, and the README's table
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """All results on one self-contained page, the README's table and docs/results.md; every number is of a suite's JSON.
 
-    python -m comparisons report [--out DIR]
+    pcrnn compare report [--out DIR]
 
 The page begins with verdicts: where local learning wins, where it is level, where it loses, and what it costs; see
 `page`. Tables of the README are made by the parts below, from the records alone.

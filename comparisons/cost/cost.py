@@ -1,6 +1,6 @@
 """What a step costs under every rule: multiply-adds of its matrix products, and numbers that come down between layers.
 
-    python -m comparisons cost [--quick]
+    pcrnn compare cost [--quick]
 
 Counted while one chunk is learned from, not timed, so every machine finds the same. Products inside an op of pcrnn are
 those of its reference arithmetic. What comes down is what a layer hands back to those below it, the mean over the

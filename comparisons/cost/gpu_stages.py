@@ -1,6 +1,6 @@
 """The stages of the suite `gpu` in the order of their worth, and the program that runs one of them.
 
-python -m comparisons.cost.gpu_stages NAME SECONDS DEVICE RECORD.json [tiny]
+python -m pcrnn.comparisons.cost.gpu_stages NAME SECONDS DEVICE RECORD.json [tiny]
 """
 
 import importlib.metadata

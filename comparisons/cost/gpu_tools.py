@@ -1,6 +1,6 @@
 """Stages of the suite `gpu` that run other programs: the op tests, compute-sanitizer's tools, Nsight Compute.
 
-python -m comparisons.cost.gpu_tools [cpu]      every op once at small odd shapes, which is what those tools watch
+python -m pcrnn.comparisons.cost.gpu_tools [cpu]      every op once at small odd shapes, which is what those tools watch
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """What a gradient costs by iterated inference and by local credit: cosine with backpropagation, and CPU time over it.
 
-    python -m comparisons inference_cost [--quick] [--seeds 3]
+    pcrnn compare inference_cost [--quick] [--seeds 3]
 
 Two networks of equal parameter count read the same symbols. On the unrolled recurrent network of Millidge et al.
 (2020), fixed-prediction predictive coding is compared with autograd on that network; on predictive stacks, the local

@@ -1,6 +1,6 @@
 """Peak memory and speed against the length of the sequence: the local rule at a fixed chunk, BPTT over all of it.
 
-    python -m comparisons memory [--quick]
+    pcrnn compare memory [--quick]
 
 Each number is of a fresh process: the growth of its peak resident set over that of just before it began to learn, so
 that what torch itself takes is left out, and the tokens it learned from in a second. Short sequences are learned one

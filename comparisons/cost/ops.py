@@ -1,6 +1,6 @@
 """Time of every op against its naive form, time and memory of a whole update against BPTT. Red tests give no numbers.
 
-    python -m comparisons ops [--quick]
+    pcrnn compare ops [--quick]
 
 Runs `tests/ops` first and refuses to measure when they fail. Sections of the record:
 

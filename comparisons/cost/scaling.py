@@ -1,6 +1,6 @@
 """Tokens a second and bytes sent of one process and of several, by data and by layers, and a model of many nodes.
 
-    python -m comparisons scaling [--quick]
+    pcrnn compare scaling [--quick]
 
 Sections of the record:
 

@@ -1,6 +1,6 @@
 """Tokens a second of every learner on the same chunks, and the latency of learning from one symbol.
 
-    python -m comparisons speed [--quick]
+    pcrnn compare speed [--quick]
 
 Sections of the record:
 

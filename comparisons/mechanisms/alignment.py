@@ -1,6 +1,6 @@
 """How far each rule's gradient points where BPTT's does: per layer, per moment of training, and per lag.
 
-    python -m comparisons alignment [--quick] [--seeds 3] [--data FILE]
+    pcrnn compare alignment [--quick] [--seeds 3] [--data FILE]
 
 The stack is trained by BPTT, and at some moments its weights are frozen and every rule goes over the same passage of
 held-out text, cut into chunks. The reference is BPTT over the whole passage at once, so a rule is charged both for

@@ -1,6 +1,6 @@
 """How well a layer knows what comes: the same stacks plain, with top-down expectations, with inference steps.
 
-    python -m comparisons foretold [--quick] [--seeds 3] [--only local] [--data FILE]
+    pcrnn compare foretold [--quick] [--seeds 3] [--only local] [--data FILE]
 
 On held-out text, of every layer: its state surprise, and the share of its output that nobody expected,
 mean |r_t - r_hat_t|^2 / mean |r_t|^2, which does not depend on how large outputs are; of the stack, bits a character.

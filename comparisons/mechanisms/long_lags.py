@@ -1,6 +1,6 @@
 """What exact traces buy: tasks whose lag is many chunks long, learned chunk by chunk and by whole sequences.
 
-    python -m comparisons long_lags [--quick] [--seeds 3]
+    pcrnn compare long_lags [--quick] [--seeds 3]
 
 The same stack, with the same initial weights, learns the same sequences by
 

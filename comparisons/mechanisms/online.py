@@ -1,6 +1,6 @@
 """A stream that changes: surprise over time while learning from it, and how soon a change is made up for.
 
-    python -m comparisons online [--quick] [--seeds 3] [--data FILE]
+    pcrnn compare online [--quick] [--seeds 3] [--data FILE]
 
 Two streams change in the middle, for good: text from Python's documentation to its source code (or to the text of
 --data), and a series whose second channel echoes the first after 3 steps, then after 5. A stack learns from what it

@@ -1,6 +1,6 @@
 """Iterative inference against the Kalman filter: error of a tracked state over the number of inference steps.
 
-    python -m comparisons tracking [--quick] [--seeds 3]
+    pcrnn compare tracking [--quick] [--seeds 3]
 
 A body with position, velocity and acceleration is pushed about at random and observed through a random matrix, in
 noise; its motion and the matrix are known, the size of neither noise is. Every way of weighing the two errors infers

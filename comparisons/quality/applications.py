@@ -1,6 +1,6 @@
 """What a stack is worth on music, a genome, the weather and handwriting, by a local rule and by BPTT.
 
-    python -m comparisons applications [--quick] [--seeds 3] [--only genome] [--data FILE]
+    pcrnn compare applications [--quick] [--seeds 3] [--only genome] [--data FILE]
 
 Every contender of an application takes the same data in the same order, at its own best learning rate from the same
 search on the first seed, as in `quality`; beside them stands what needs no learning and, for the chorales, what others

@@ -1,7 +1,7 @@
 """How the distance to BPTT changes along one axis: the depth of the stack, or the length of the chunk.
 
-    python -m comparisons depth [--quick] [--seeds 3] [--only pydoc] [--data FILE]
-    python -m comparisons chunks [--quick] [--seeds 3] [--only pydoc] [--data FILE]
+    pcrnn compare depth [--quick] [--seeds 3] [--only pydoc] [--data FILE]
+    pcrnn compare chunks [--quick] [--seeds 3] [--only pydoc] [--data FILE]
 
 As in `quality`, every rule has its own best learning rate at every place of the axis, from the same search on the first
 seed, and finished trainings are lines of OUT/SUITE.cells.jsonl that are never computed again.

@@ -1,6 +1,6 @@
 """Held-out score along training, against updates and time, and in the time that BPTT takes for its updates.
 
-    python -m comparisons curves [--quick] [--seeds 3]
+    pcrnn compare curves [--quick] [--seeds 3]
 
 Sections of the record:
 

@@ -1,6 +1,6 @@
 """Held-out score of every contender on the same data: what local learning costs, or gains, against BPTT.
 
-    python -m comparisons quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
+    pcrnn compare quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
 
 A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
 learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with

@@ -1,6 +1,6 @@
 """Context on both sides: vowels deleted from a text, restored by stacks that read forward only or in both directions.
 
-    python -m comparisons tagging [--quick] [--seeds 3] [--data FILE]
+    pcrnn compare tagging [--quick] [--seeds 3] [--data FILE]
 
 In windows of the text (by default Python's language reference) every lower-case vowel is replaced by one mark; the
 target is which vowel it was. All stacks have about as many parameters. As in `quality`, every contender has its own

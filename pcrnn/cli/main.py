@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv == ["--version"]:
             print(f"pcrnn {__version__}")
             return 0
-        if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
-            return importlib.import_module("comparisons.__main__").main(argv[1:])
+        if argv[:1] == ["compare"]:
+            return _comparisons().main(argv[1:])
         command = _parse(argv)
         check(command)
         return command.run()
@@ -81,6 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # on the CPU torch has no type for it
         print(f"pcrnn: error: out of memory; lower --batch, --chunk or --hidden: {error}", file=sys.stderr)
         return UsageError.exit_code
+
+
+def _comparisons() -> Any:
+    """The comparisons, which stand above the program: it knows them by name only."""
+    try:
+        return importlib.import_module("pcrnn.comparisons.__main__")
+    except ModuleNotFoundError as error:
+        if error.name != "pcrnn.comparisons":
+            raise
+        return importlib.import_module("comparisons.__main__")  # of a checkout that is not installed
 
 
 def _import_modules(argv: list[str]) -> list[str]:

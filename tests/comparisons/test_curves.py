@@ -4,11 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-
-from comparisons.quality import contenders, curves, tasks
-from comparisons.quality.contenders import BPTT
-from comparisons.quality.tasks import Absent
-from comparisons.suite import Request
+from pcrnn.comparisons.quality import contenders, curves, tasks
+from pcrnn.comparisons.quality.contenders import BPTT
+from pcrnn.comparisons.quality.tasks import Absent
+from pcrnn.comparisons.suite import Request
 
 
 def test_the_suite_follows_every_rule_along_its_updates(tmp_path):

@@ -2,8 +2,8 @@
 
 import json
 
-from comparisons.mechanisms import foretold
-from comparisons.suite import Request
+from pcrnn.comparisons.mechanisms import foretold
+from pcrnn.comparisons.suite import Request
 
 
 def test_the_suite_tells_what_nobody_expected_of_every_layer(tmp_path):

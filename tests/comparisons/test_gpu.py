@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from pcrnn.comparisons import record
+from pcrnn.comparisons.cost import gpu, gpu_kernels, gpu_record, gpu_report, gpu_stages, gpu_tools, gpu_updates, speed
+from pcrnn.comparisons.cost.gpu_record import DONE, FAILED, INCOMPLETE, NO_TIME, SKIPPED, Context
+from pcrnn.comparisons.cost.gpu_stages import STAGES
+from pcrnn.comparisons.quality.contenders import CONTENDERS
+from pcrnn.comparisons.quality.networks import size_of
+from pcrnn.comparisons.suite import Request
 
-from comparisons import record
-from comparisons.cost import gpu, gpu_kernels, gpu_record, gpu_report, gpu_stages, gpu_tools, gpu_updates, speed
-from comparisons.cost.gpu_record import DONE, FAILED, INCOMPLETE, NO_TIME, SKIPPED, Context
-from comparisons.cost.gpu_stages import STAGES
-from comparisons.quality.contenders import CONTENDERS
-from comparisons.quality.networks import size_of
-from comparisons.suite import Request
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.cli.main import main as pcrnn
 from pcrnn.errors import PcrnnError, UsageError

@@ -4,11 +4,10 @@ import json
 
 import pytest
 import torch
+from pcrnn.comparisons.cost import inference_cost
+from pcrnn.comparisons.cost.fixed_prediction import Weights, at_once, in_turn, learn, loss
+from pcrnn.comparisons.suite import Request
 from torch import Tensor
-
-from comparisons.cost import inference_cost
-from comparisons.cost.fixed_prediction import Weights, at_once, in_turn, learn, loss
-from comparisons.suite import Request
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from pcrnn.comparisons.gradients import split_chunk
+from pcrnn.comparisons.mechanisms import long_lags
+from pcrnn.comparisons.mechanisms.memory_tasks import Adding, CopyMemory
+from pcrnn.comparisons.suite import Request
 
-from comparisons.gradients import split_chunk
-from comparisons.mechanisms import long_lags
-from comparisons.mechanisms.memory_tasks import Adding, CopyMemory
-from comparisons.suite import Request
 from pcrnn import Chunk
 
 LADDER = long_lags.Ladder(

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-
-from comparisons.mechanisms import online
-from comparisons.suite import Request
+from pcrnn.comparisons.mechanisms import online
+from pcrnn.comparisons.suite import Request
 
 SPANS = (online.Span(interval=1, half=24, rates=(3e-3,)), online.Span(interval=8, half=48, rates=(3e-3, 1e-2)))
 TINY = replace(online.QUICK, spans=SPANS, batch=2, hidden=(4, 3), lags=(3, 5), points=3)

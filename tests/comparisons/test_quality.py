@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pcrnn.comparisons.__main__ import main
+from pcrnn.comparisons.quality import quality, study, tasks
+from pcrnn.comparisons.quality.contenders import CONTENDERS, Fit, Score, Training, fit_contender, new_model
+from pcrnn.comparisons.quality.networks import size_of
+from pcrnn.comparisons.search import Cells
+from pcrnn.comparisons.suite import Request
 
-from comparisons.__main__ import main
-from comparisons.quality import quality, study, tasks
-from comparisons.quality.contenders import CONTENDERS, Fit, Score, Training, fit_contender, new_model
-from comparisons.quality.networks import size_of
-from comparisons.search import Cells
-from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, TextSource
 from pcrnn.training.train import train

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pcrnn.comparisons import page, record, report, suite
+from pcrnn.comparisons.__main__ import main as compare
+from pcrnn.comparisons.mechanisms import online
+from pcrnn.comparisons.quality import quality
+from pcrnn.comparisons.suite import SUITES, Request
 
-import comparisons
-from comparisons import page, record, report, suite
-from comparisons.__main__ import main as compare
-from comparisons.mechanisms import online
-from comparisons.quality import quality
-from comparisons.suite import SUITES, Request
+from pcrnn import comparisons
 from pcrnn.cli.main import main as pcrnn
 
 ROOT = Path(comparisons.__file__).parents[1]
@@ -284,7 +284,7 @@ def test_flags_become_a_request_and_paths_are_printed(program, monkeypatch, caps
             request.tell("half way")
             return [request.out / "quality.json"]
 
-    monkeypatch.setattr("comparisons.__main__.load", lambda name: Fake)
+    monkeypatch.setattr("pcrnn.comparisons.__main__.load", lambda name: Fake)
     assert program(["quality", "--quick", "--seeds", "2", "--out", str(tmp_path), "--data", "a.txt"]) == 0
     (request,) = asked
     assert (request.quick, request.seeds, request.out, request.data) == (True, 2, tmp_path, Path("a.txt"))

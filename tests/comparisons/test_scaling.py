@@ -4,11 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-
-from comparisons.cost import scaling
-from comparisons.cost.scaling import LINKS, QUICK, WAYS, Link, Way, data_parallel_seconds
-from comparisons.report import scaling_part
-from comparisons.suite import Request
+from pcrnn.comparisons.cost import scaling
+from pcrnn.comparisons.cost.scaling import LINKS, QUICK, WAYS, Link, Way, data_parallel_seconds
+from pcrnn.comparisons.report import scaling_part
+from pcrnn.comparisons.suite import Request
 
 PARAMETERS = [100, 300, 300]
 ENDLESS = Link(name="endless", bytes_per_second=float("inf"), latency=0.0)

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-
-from comparisons.search import Cells, mean_and_spread, search_rate
+from pcrnn.comparisons.search import Cells, mean_and_spread, search_rate
 
 
 def test_other_seeds_train_at_the_rate_that_was_best_on_the_first():

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pcrnn.comparisons import record
+from pcrnn.comparisons.cost import memory, naive, ops, speed
+from pcrnn.comparisons.suite import Request
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
-
-from comparisons import record
-from comparisons.cost import memory, naive, ops, speed
-from comparisons.suite import Request
 
 STACK = speed.StackSetup(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
 GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
@@ -173,7 +172,7 @@ def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
 
 def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
     code = (
-        "import sys\nfrom comparisons.cost import ops\nfrom comparisons.__main__ import main\n"
+        "import sys\nfrom pcrnn.comparisons.cost import ops\nfrom pcrnn.comparisons.__main__ import main\n"
         f"ops.TESTS = {RED!r}\nsys.exit(main(['ops', '--quick']))"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}

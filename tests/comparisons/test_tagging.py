@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
+from pcrnn.comparisons.quality import tagging
+from pcrnn.comparisons.quality.contenders import bidirectional_for, stack_for
+from pcrnn.comparisons.quality.networks import size_of
+from pcrnn.comparisons.quality.tagging import MARK, VOWELS, TaggingSetup, Vowels
+from pcrnn.comparisons.suite import Request
 
-from comparisons.quality import tagging
-from comparisons.quality.contenders import bidirectional_for, stack_for
-from comparisons.quality.networks import size_of
-from comparisons.quality.tagging import MARK, VOWELS, TaggingSetup, Vowels
-from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource
 from pcrnn.errors import DataError

@@ -3,10 +3,9 @@
 import json
 
 import torch
-
-from comparisons.mechanisms import tracking
-from comparisons.mechanisms.tracking import Scene, TrackingSetup, kalman, scene
-from comparisons.suite import Request
+from pcrnn.comparisons.mechanisms import tracking
+from pcrnn.comparisons.mechanisms.tracking import Scene, TrackingSetup, kalman, scene
+from pcrnn.comparisons.suite import Request
 
 
 def test_the_kalman_filter_is_least_squares_over_everything_seen():

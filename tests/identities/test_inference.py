@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from pcrnn.comparisons.mechanisms.tracking import TrackingSetup, kalman, scene
 
-from comparisons.mechanisms.tracking import TrackingSetup, kalman, scene
 from pcrnn.nn.state_inference import Covariances, energy, relax, track
 
 pytestmark = pytest.mark.usefixtures("float64")

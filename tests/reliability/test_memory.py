@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from pcrnn.comparisons.cost.memory import MemorySetup, measure
+from pcrnn.comparisons.record import peak_mib
 
-from comparisons.cost.memory import MemorySetup, measure
-from comparisons.record import peak_mib
 from pcrnn.data import open_source
 from pcrnn.training.train import Trainer
 from tests.reliability.tiny import config

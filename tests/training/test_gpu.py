@@ -8,10 +8,10 @@ from copy import deepcopy
 
 import pytest
 import torch
+from pcrnn.comparisons.cost import gpu_training
+from pcrnn.comparisons.cost.gpu_training import RULES, SIZE, TINY_SIZE, UNCAPTURED, in_every_place, written_text
 
 import learning_rules
-from comparisons.cost import gpu_training
-from comparisons.cost.gpu_training import RULES, SIZE, TINY_SIZE, UNCAPTURED, in_every_place, written_text
 from pcrnn import Categorical, Chunk, PredictiveStack, trees
 from pcrnn.training.cuda_graph import WARM_UP, GraphedUpdate
 
