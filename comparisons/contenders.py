@@ -21,7 +21,7 @@ from comparisons.tasks import Piece, Split, Task
 from pcrnn import BidirectionalStack, Chunk, PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, learning_rate, set_rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +217,7 @@ class Training:
 
     def update(self) -> bool:
         """One whole update on what comes next; False, and nothing learned, where something is not finite."""
-        set_rates(self.optimiser, self.config, self.step)
+        set_rate(self.optimiser, learning_rate(self.config, self.step))
         self.optimiser.zero_grad(set_to_none=False)
         loss = self.contender.learn(*_moved(self.task.read(self.step), self.device))
         if not (math.isfinite(loss) and _clip(self.groups, self.config.clip)):

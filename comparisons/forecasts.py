@@ -20,7 +20,7 @@ from torch import nn
 
 from comparisons.tasks import Stream
 from pcrnn import PredictiveStack
-from pcrnn.analysis.generate import forecast
+from pcrnn.analysis.generate import forecast_series
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
 
@@ -66,7 +66,7 @@ class Forecasts(Stream):
         mean, scale = self.series.standardisation
 
         def drawn(start: int) -> Expected:
-            found = forecast(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            found = forecast_series(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
             return Expected(*((steps - mean) / scale for steps in (found.median, found.lower, found.upper)))
 
         return self._mean(drawn)

@@ -10,7 +10,7 @@ from pcrnn import Chunk, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.nn.running_variance import RunningVariance
 from pcrnn.nn.stack import StackState
-from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, learning_rate, set_rate
 
 
 class Learner:
@@ -51,7 +51,7 @@ class Learner:
             for gradient in (p.grad for p in parameters if p.grad is not None):
                 gradient /= counting
             clip_grad_norm_(parameters, self.config.clip)
-        set_rates(self.optimiser, self.config, self.updates)
+        set_rate(self.optimiser, learning_rate(self.config, self.updates))
         self.optimiser.step()
         self.updates += 1
         return result

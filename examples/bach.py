@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from pcrnn.analysis.generate import sample_music
+from pcrnn.analysis.generate import sample
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import MusicSource
@@ -89,7 +89,7 @@ def main(
         done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert isinstance(done.source, MusicSource) and done.valid is not None
     if out is not None:
-        write_midi(out, sample_music(done.stack, done.source, 64 * PER_BEAT), PER_BEAT)
+        write_midi(out, sample(done.stack, done.source.opening().steps, 64 * PER_BEAT).numpy(), PER_BEAT)
     return {f"{rule}, nats/frame": done.valid[-1]} | done.source.baselines()
 
 

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 import tyro
 
-from pcrnn.analysis.generate import forecast
+from pcrnn.analysis.generate import forecast_series
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
@@ -72,7 +72,7 @@ def main(data: str | None = None, rule: Literal["local", "bptt"] = "local", quic
     starts = range(source.split_point, source.length - HORIZON, HORIZON)[: 2 if quick else None]
     errors, covered = [], []
     for start in starts:
-        seen = forecast(done.stack, source, HORIZON, start=start, samples=20 if quick else 100)
+        seen = forecast_series(done.stack, source, HORIZON, start=start, samples=20 if quick else 100)
         yesterday = np.tile(seen.before[-DAY:], (HORIZON // DAY, 1))
         expected = {f"{rule}, error": seen.median, "copy-last": seen.copy_last, "seasonal-naive": yesterday}
         scale = source.standardisation.scale

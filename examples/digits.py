@@ -16,11 +16,11 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from pcrnn.analysis.evaluate import evaluate_labels
+from pcrnn.analysis.evaluate import evaluate
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource
-from pcrnn.training.optimiser import adamw, set_rates
+from pcrnn.training.optimiser import adamw, learning_rate, set_rate
 from pcrnn.training.train import train
 
 FULL = {"hidden": (64, 64), "steps": 600, "lr": 5e-3, "log_every": 100}
@@ -54,7 +54,7 @@ def learn_lstm(source: LabelledSource, config: TrainConfig) -> Reader:
     optimiser = adamw(reader, config)
     for step in range(config.steps):
         (pixels, labels, counts), _ = lanes.read(step)
-        set_rates(optimiser, config, step)
+        set_rate(optimiser, learning_rate(config, step))
         optimiser.zero_grad()
         nn.functional.cross_entropy(reader(pixels)[counts], labels[counts]).backward()
         optimiser.step()
@@ -79,7 +79,7 @@ def main(rule: Literal["local", "bptt"] = "local", quick: bool = False) -> dict[
     with torch.no_grad():
         likeliest = reader(pixels)[counts].argmax(-1)
     return {
-        f"{rule}, accuracy": evaluate_labels(done.stack, source).accuracy,
+        f"{rule}, accuracy": evaluate(done.stack, source).accuracy or 0.0,
         "nn.LSTM, accuracy": (likeliest == labels[counts]).float().mean().item(),
     }
 

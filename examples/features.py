@@ -19,8 +19,8 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
+from pcrnn.training.learner import Learner
 
 ROWS, PIXELS, BATCH = 8, 8, 32
 
@@ -28,13 +28,11 @@ ROWS, PIXELS, BATCH = 8, 8, 32
 def learn(rows: Tensor, epochs: int) -> PredictiveStack:
     """A stack that expects the next row, by the local rule, without labels."""
     stack = PredictiveStack(Gaussian(PIXELS), (64, 64))
-    rule = learning_rules.make("local")
-    optimiser = torch.optim.AdamW(stack.parameters(), 3e-3)
+    learner = Learner(stack, "local", torch.optim.AdamW(stack.parameters(), 3e-3), batch=BATCH, clip=0)
     for _ in range(epochs):
-        for chosen in torch.randperm(len(rows)).split(BATCH):
-            optimiser.zero_grad()
-            rule.accumulate(stack, Chunk.of_stream(rows[chosen]), None, rule.init(stack, len(chosen)))
-            optimiser.step()
+        for chosen in torch.randperm(len(rows))[: len(rows) // BATCH * BATCH].split(BATCH):
+            learner.reset()  # every digit is a sequence of its own
+            learner.step(Chunk.of_stream(rows[chosen]))
     return stack.eval()
 
 

@@ -1,10 +1,10 @@
-"""A stack as a LightningModule: the rule fills in the gradients, Lightning does the rest.
+"""A stack as a LightningModule: the learner makes the updates, Lightning does the rest.
 
     pip install lightning && python examples/lightning_module.py
 
-Lightning must not call `backward`: `automatic_optimization` is off, and a training step is the rule's `accumulate` and
-the optimiser's step. A data loader hands out the chunks of the lanes in order; state and traces live on the module
-between steps and begin anew with every epoch.
+Lightning must not call `backward`: `automatic_optimization` is off, and a training step is the learner's, with
+Lightning's optimiser. A data loader gives the chunks of the lanes in order; state and traces live in the learner and
+are reset with every epoch.
 
 Bits a character on the last 10 % of Python's language reference (2 x 128 units, 400 updates, no warm-up):
 
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 import learning_rules
 from pcrnn import Chunk, PredictiveStack
 from pcrnn.data import Lanes, Source, open_source
+from pcrnn.training.learner import Learner
 
 try:
     from lightning import LightningModule, Trainer
@@ -47,21 +48,18 @@ class PredictiveModule(LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.stack = PredictiveStack(source.observation(), (128, 128))
-        self.rule = learning_rules.make("local", credit="neighbour")
         self.unit, self.nats_per_unit = source.unit, source.nats_per_unit
         self.state: Any = None
-        self.carry: Any = None
+
+    def on_train_start(self) -> None:
+        rule = learning_rules.make("local", credit="neighbour")
+        self.learner = Learner(self.stack, rule, self.optimizers(), batch=BATCH, clip=0)
 
     def on_train_epoch_start(self) -> None:
-        self.state = self.carry = None
+        self.learner.reset()
 
     def training_step(self, x: Tensor, index: int) -> None:
-        optimiser = self.optimizers()
-        assert not isinstance(optimiser, list)
-        optimiser.zero_grad()
-        self.carry = self.rule.init(self.stack, len(x)) if self.carry is None else self.carry
-        result, self.state, self.carry = self.rule.accumulate(self.stack, Chunk.of_stream(x), self.state, self.carry)
-        optimiser.step()
+        result = self.learner.step(Chunk.of_stream(x))
         self.log("surprise", result.loss / self.nats_per_unit, prog_bar=True)
 
     def on_validation_epoch_start(self) -> None:

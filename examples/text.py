@@ -16,7 +16,7 @@ from typing import Literal
 
 import tyro
 
-from pcrnn.analysis.generate import sample_text
+from pcrnn.analysis.generate import sample
 from pcrnn.cli.progress import PlainReporter
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource
@@ -38,8 +38,8 @@ def main(data: str = "pydoc", rule: Literal["local", "bptt"] = "local", quick: b
     with TemporaryDirectory() as folder:
         done = train(config, Path(folder) / "run", callback=PlainReporter(lambda: False))
     assert isinstance(done.source, TextSource) and done.valid is not None
-    opening = done.source.decode(done.source.sequence("valid")[:40])
-    print(sample_text(done.stack, done.source, opening, 40 if quick else 300, temperature=0.7))
+    opening = done.source.sequence("valid")[:40]
+    print(done.source.decode(sample(done.stack, opening, 40 if quick else 300, temperature=0.7)))
     return {f"{rule}, bits/char": done.valid[-1] / done.source.nats_per_unit} | done.source.baselines()
 
 

@@ -13,12 +13,9 @@ from learning_rules.local import Local as Local
 from learning_rules.local import LocalCarry as LocalCarry
 from learning_rules.rule import Result as Result
 from learning_rules.rule import Rule as Rule
-
-RULES: dict[str, type[Local] | type[BPTT]] = {"local": Local, "bptt": BPTT}
+from pcrnn.tables import RULES as RULES
 
 
 def make(name: str, **options: Any) -> Rule:
     """The rule of that name with these options; ValueError for a name or an option it does not have."""
-    if name not in RULES:
-        raise ValueError(f"rule must be one of {', '.join(RULES)}; got {name!r}")
     return RULES[name](**options)

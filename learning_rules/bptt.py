@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from learning_rules.gates import penalty
-from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
+from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import PredictiveLayer
 from pcrnn.nn.stack import Chunk, PredictiveStack
@@ -36,23 +36,23 @@ class BPTT:
     auxiliary: float = 0.0
     gate_coordination: float = 0.0
 
-    def init(self, learner: Learner, batch_size: int) -> tuple[()]:
+    def init(self, model: Model, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""
         if self.gate_coordination:
-            check_gates(wrap_as_stack(learner, None)[0], "gate_coordination")
+            check_gates(wrap_as_stack(model, None)[0], "gate_coordination")
         return ()
 
     @torch.enable_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: tuple[()],
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, tuple[()]]:
+    ) -> tuple[Result, ModelState, tuple[()]]:
         """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
-        stack, stack_state = wrap_as_stack(learner, state)
+        stack, stack_state = wrap_as_stack(model, state)
         activity, after = stack.observe(chunk.observations, stack_state)
         scores = stack.score_targets(activity, chunk)
         per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
@@ -60,19 +60,19 @@ class BPTT:
         if self.gate_coordination:
             loss = loss + self.gate_coordination * penalty(activity)
         for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            above = None if seen.previous_above is None else seen.previous_above.detach()
-            predicted = layer.predict(seen.predictor_input.detach(), above)
+            above = None if seen.saved.previous_above is None else seen.saved.previous_above.detach()
+            predicted = layer.predict(seen.saved.predictor_input.detach(), above)
             loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
         with _telling(stack, on_grad_ready):
             loss.backward()
         stack.adapt(activity, scores, chunk)
         surprise, output = scores.surprise.detach(), activity.output.detach()
         result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)
-        return result, unwrap_state(learner, after.detach()), carry
+        return result, unwrap_state(model, after.detach()), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """One group: BPTT's gradient is one vector."""
-        return {"stack": list(learner.parameters())}
+        return {"stack": list(model.parameters())}
 
 
 @contextmanager

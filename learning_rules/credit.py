@@ -1,4 +1,4 @@
-"""One layer's share of the local rule: turn errors into learning signals, learn, and hand signals one layer down.
+"""One layer's share of the local rule: turn errors into learning signals, learn, and send signals one layer down.
 
 Sign: every quantity here is a gradient of the mean loss (minus the error), so `.grad` can be handed to an optimiser.
 Shapes: B batch, T time, N hidden units, D natural parameters, M message width, K delay line, G traced gate blocks.
@@ -11,22 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
-from pcrnn.nn.bidirectional import flip_time
 from pcrnn.nn.connections import Block, source_levels
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
-from pcrnn.ops.local import LayerTensors, UpdateInputs, for_products, learn_
+from pcrnn.nn.stack import flip_time
+from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
 from pcrnn.ops.reference import add_product_
 
 
 class FeedbackGrad(NamedTuple):
-    """What a layer tells one below that it hears, computed from one learning signal of its own."""
+    """Gradients in what a layer receives from one level below, computed from one of its learning signals."""
 
     expectation: Tensor | None = None  # gradient in eta of the layer right below, beyond the broadcast error, [B, T, D]
     error: Tensor | None = None  # gradient in the message's pi e_t, [B, T, D]
     state_error: Tensor | None = None  # gradient in the message's eps_t, [B, T, N below]
 
     def __add__(self, other: "FeedbackGrad") -> "FeedbackGrad":  # type: ignore[override]
-        """What two layers say together."""
+        """The sum of what two layers send down."""
         pairs = zip(self, other, strict=True)
         return FeedbackGrad(*(b if a is None else a if b is None else a + b for a, b in pairs))
 
@@ -39,7 +39,7 @@ class FeedbackGrad(NamedTuple):
         )
 
     def split_directions(self, directions: int) -> tuple["FeedbackGrad", ...]:
-        """What it says to each of a level's layers, in its own time; two send state errors alone."""
+        """The part of each of a level's layers, in its own time; two layers send up state errors alone."""
         if directions == 1 or self.state_error is None:
             return (self,) * directions
         parts = self.state_error.chunk(directions, -1)
@@ -47,24 +47,24 @@ class FeedbackGrad(NamedTuple):
 
 
 class GradAccumulator:
-    """What the layers above have handed down to every level, added up for each of its signals."""
+    """What the layers above have sent down to every level, added up for each of its signals."""
 
     def __init__(self, depth: int) -> None:
         self.feedback: list[dict[int, FeedbackGrad]] = [{} for _ in range(depth)]
 
-    def add(self, index: int, signal: int, said: FeedbackGrad) -> None:
-        """Hand down to level `index` (0 = bottom), for that signal of its own."""
+    def add(self, index: int, signal: int, grad: FeedbackGrad) -> None:
+        """Send down to level `index` (0 = bottom), for that signal of its own."""
         before = self.feedback[index].get(signal)
-        self.feedback[index][signal] = said if before is None else before + said
+        self.feedback[index][signal] = grad if before is None else before + grad
 
     def pop(self, index: int) -> dict[int, FeedbackGrad]:
-        """All that level `index` was told, by signal; it is kept no longer."""
-        found, self.feedback[index] = self.feedback[index], {}
-        return found
+        """All that was sent down to level `index`, by signal; it is not kept."""
+        feedback, self.feedback[index] = self.feedback[index], {}
+        return feedback
 
 
 class Signal(NamedTuple):
-    """A learning signal: gradients of the loss in what the layer put out."""
+    """A learning signal: gradients of the loss in what a layer computed."""
 
     expectation: Tensor  # in eta_t through every path counted, [B, T, D]
     feedback_part: Tensor | None  # the part of it that is not the broadcast error
@@ -99,17 +99,17 @@ class Credit(NamedTuple):
 def signal_hops(reach: int, index: int, depth: int) -> list[int]:
     """How far up the signals see that layer `index` (0 = bottom) of `depth` computes; the one it learns from first.
 
-    A layer learns from paths along at most `reach` edges of the stack's wiring. What it hands down may go along one
-    fewer, and what a layer below hands on one fewer again; no path has more edges than there are layers above.
+    A layer learns from paths along at most `reach` edges of the stack's connections. What it sends down may go along
+    one fewer, and what a layer below sends on one fewer again; no path has more edges than there are layers above.
     """
     above = depth - 1 - index
     return sorted({min(n, above) for n in range(max(reach - index, 0), reach + 1)}, reverse=True)
 
 
-def feedback_routes(reach: int, index: int, heard: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
-    """Which signals of layer `index` are handed down, and for which signals n of the layers it hears, (level, n)."""
+def feedback_routes(reach: int, index: int, sources: Sequence[int], depth: int) -> dict[int, list[tuple[int, int]]]:
+    """Which signals of layer `index` are sent down, and for which signals n of which source levels, (level, n)."""
     above, found = depth - 1 - index, {}
-    for level in filter(None, heard):  # level 0 has no layer
+    for level in filter(None, sources):  # level 0 has no layer
         for n in filter(None, signal_hops(reach, level - 1, depth)):
             found.setdefault(min(n - 1, above), []).append((level, n))
     return found
@@ -151,10 +151,10 @@ class LayerBackward:
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
         self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        self.immediate = layer.cell.immediate(activity.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
+        self.immediate = layer.cell.immediate(activity.saved.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
 
     def signal(self, broadcast_error: Tensor, feedback: FeedbackGrad | None) -> Signal:
-        """Learning signal from the broadcast (or own) error and what layers above handed down, if anything."""
+        """Learning signal from the broadcast (or own) error and what layers above sent down, if anything."""
         if feedback is None:
             return Signal(broadcast_error, None, None, _product(broadcast_error, self.feedback))
         feedback_part = feedback.expectation
@@ -165,41 +165,41 @@ class LayerBackward:
         if feedback.state_error is None:
             return Signal(expectation, feedback_part, None, output)
         state_residual = ops.state_error_backward(
-            feedback.state_error, self.activity.state_error, self.activity.inverse_rms
+            feedback.state_error, self.activity.state_error, self.activity.saved.inverse_rms
         )
         output += state_residual
-        if self.activity.inferred_output is None:  # else what Q reads is held constant
+        if self.activity.saved.inferred_output is None:  # else what Q reads is held constant
             output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)
         return Signal(expectation, feedback_part, state_residual, output)
 
     def learn(self, signal: Signal, trace: Trace | None, through_time: bool, recurrent: Trace | None = None) -> Credit:
         """Add the layer's gradients for its learning signal, advance its trace; returns the credit of its gates."""
         layer, activity = self.layer, self.activity
-        grad_residual = activity.state_residual / activity.output.numel()
+        grad_residual = activity.saved.state_residual / activity.output.numel()
         if signal.state_residual is not None:
             grad_residual += signal.state_residual
         grad_mixing, grad_gated = self._through_mixing(signal.output)
-        grad_state, grad_gate = layer.cell.output_credit(activity.cell, grad_gated)
+        grad_state, grad_gate = layer.cell.output_credit(activity.saved.cell, grad_gated)
         step = UpdateInputs(
-            window=activity.window,
+            window=activity.saved.window,
             output=activity.output,
-            previous_output=activity.predictor_input,
+            predictor_input=activity.saved.predictor_input,
             decay=self._decay(through_time),
             immediate=self.immediate,
             grad_expectation=signal.expectation,
             grad_residual=grad_residual,
             grad_state=grad_state,
             grad_gate=grad_gate,
-            gated=activity.cell.output,
+            gated=activity.saved.cell.output,
             grad_mixing=grad_mixing,
         )
         weight_trace, bias_trace = self._components(trace)
-        traced = learn_(gradients_of(layer), weight_trace, bias_trace, step)
+        traced = layer_update_(gradients_of(layer), weight_trace, bias_trace, step)
         top_down_weight = gradient_of(layer.top_down_weight)
-        if top_down_weight is not None and activity.previous_above is not None:
-            add_product_(top_down_weight, grad_residual, for_products(activity.previous_above), sign=-1)
-        if activity.cell.hidden is not None:
-            self._learn_recurrent(activity.cell.hidden, recurrent, step)
+        if top_down_weight is not None and activity.saved.previous_above is not None:
+            add_product_(top_down_weight, grad_residual, for_products(activity.saved.previous_above), sign=-1)
+        if activity.saved.cell.hidden is not None:
+            self._learn_recurrent(activity.saved.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):
             if part is not None:
                 layer.cell.rotate_trace_(part, activity.output.shape[1])
@@ -218,8 +218,8 @@ class LayerBackward:
         at_once = ops.credit(self._decay(False), self.immediate, grad_state - through)
         return Credit(self._joined(remembered + at_once), grad_gate)
 
-    def input_grads(self, signal: Signal, credit: Credit, heard: Sequence[Block]) -> dict[int, FeedbackGrad]:
-        """What a signal says, to every level that the message came from, of it and of the expectation beside it."""
+    def input_grads(self, signal: Signal, credit: Credit, blocks: Sequence[Block]) -> dict[int, FeedbackGrad]:
+        """Gradients, under one signal, in the message and in the expectation from below, by their level."""
         layer = self.layer
         rows = layer.cell.traced_blocks * layer.hidden_size
         window = _product(credit.traced, layer.weight[:rows])
@@ -227,16 +227,16 @@ class LayerBackward:
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
             message[:, :-steps] += late[:, steps:]
-        if self.activity.dropout_mask is not None:
-            message *= self.activity.dropout_mask
-        feedback: dict[int, FeedbackGrad] = {max(source_levels(heard)): FeedbackGrad(expectation=signal.feedback_part)}
-        for block, gradient in zip(heard, message.split([block.width for block in heard], -1), strict=True):
+        if self.activity.saved.dropout_mask is not None:
+            message *= self.activity.saved.dropout_mask
+        feedback: dict[int, FeedbackGrad] = {max(source_levels(blocks)): FeedbackGrad(expectation=signal.feedback_part)}
+        for block, gradient in zip(blocks, message.split([block.width for block in blocks], -1), strict=True):
             for level in filter(None, block.levels):  # level 0 has no layer
                 feedback[level] = feedback.get(level, FeedbackGrad()).__add__(FeedbackGrad(**{block.part: gradient}))
         return feedback
 
     def _learn_recurrent(self, hidden: Tensor, trace: Trace | None, step: UpdateInputs) -> None:
-        """Add the gradients of R and of its bias, h_{t-1} held constant: as another delay line that hears h."""
+        """Add the gradients of R and of its bias, h_{t-1} held constant: as of another delay line, of h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
         matrix, bias = (gradient_of(p) for p in (cell.recurrent, cell.recurrent_bias))
@@ -250,7 +250,7 @@ class LayerBackward:
             bias[:rows],
             *(trace or (None, None)),
             step.decay,
-            cell.recurrent_immediate(self.activity.cell, self.immediate),
+            cell.recurrent_immediate(self.activity.saved.cell, self.immediate),
             presynaptic,
             step.grad_state,
         )
@@ -273,23 +273,23 @@ class LayerBackward:
         assert self.observed is not None and error is not None
         mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
         feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
-        sent, known = self.activity.error_norm * gradient[:, 1:], observation.known(self.observed[:, 1:])
+        sent, known = self.activity.saved.error_scale * gradient[:, 1:], observation.known(self.observed[:, 1:])
         feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
         return feedback_part
 
     def _through_mixing(self, grad_output: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Gradients in the mixing's products and in what the cell put out, of a gradient in r_t."""
-        mixed = self.activity.mixed
+        """Gradients in the mixing's products and in the output of the cell, from a gradient in r_t."""
+        mixed = self.activity.saved.mixed
         return (None, grad_output) if mixed is None else ops.mixing_credit(mixed, grad_output)
 
     def _in_cell(self, signal: Signal) -> tuple[Tensor, Tensor]:
         """Gradients in the cell's state s_t and in its output gate, at their own step."""
         _, grad_gated = self._through_mixing(signal.output)
-        return self.layer.cell.output_credit(self.activity.cell, grad_gated)
+        return self.layer.cell.output_credit(self.activity.saved.cell, grad_gated)
 
     def _decay(self, through_time: bool) -> Tensor:
         """The cell's decays; zeros, so that credit stays at its own step, without memory."""
-        decay = self.activity.cell.decay
+        decay = self.activity.saved.cell.decay
         return decay if through_time else decay.new_zeros(()).expand_as(decay)
 
 

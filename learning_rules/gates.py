@@ -1,13 +1,13 @@
 """Gate coordination for stacked LSTMs: neighbouring layers learn not to attenuate a signal twice.
 
-What layer l puts out passes two gates on its way into the memory of layer l + 1: o[l] of the sender and i[l+1] of the
+The output of layer l passes two gates on its way into the memory of layer l + 1: o[l] of the sender and i[l+1] of the
 receiver. Where both are half open only a quarter passes. The penalty asks that one of them opens as the other closes:
 
     s_t = max(0, 1 - o[l]_t - i[l+1]_t),        penalty = mean over B, T and units of s_t^2, summed over neighbours
 
-Which gates are compared, `pcrnn.nn.gate_pairs` says; with skip connections too, only layers right above each other
-coordinate. Every gate reads its own step alone, so with what the layer hears and remembers held constant (e-prop) the
-gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
+`pcrnn.nn.gate_pairs` chooses which gates are compared; with skip connections, too, only layers right above each other
+coordinate. Every gate reads its own step alone, so with the input and the memory of the layer held constant (e-prop)
+the gradient in a layer's own gates needs no trace, and no more traffic than its neighbours' gate values.
 
 Shapes: B batch, T time, N hidden units.
 """
@@ -20,7 +20,7 @@ from pcrnn.nn.cells import LSTMCell
 from pcrnn.nn.gate_pairs import gate_pairs
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.nn.stack import PredictiveStack, StackActivity
-from pcrnn.ops.local import for_products
+from pcrnn.ops.layer_update import for_products
 from pcrnn.ops.reference import add_product_
 
 
@@ -31,7 +31,7 @@ def penalty(activity: StackActivity) -> Tensor:
 
 def coordinate_(stack: PredictiveStack, activity: StackActivity, index: int, weight: float) -> None:
     """Add to `.grad` of layer `index` (0 = bottom) the gradient of weight * penalty in the layer's own gates."""
-    layer, pairs, gates = stack.layers[index], gate_pairs(activity), activity.layers[index].cell.gates
+    layer, pairs, gates = stack.layers[index], gate_pairs(activity), activity.layers[index].saved.cell.gates
     if index < len(pairs):
         _learn(layer, activity.layers[index], LSTMCell.output_block, gates.output_gate, pairs[index], weight)
     if index > 0:
@@ -56,8 +56,8 @@ def _learn(
     credit = grad_gate * gate * (1 - gate)
     rows = slice(block * layer.hidden_size, (block + 1) * layer.hidden_size)
     gradients = gradients_of(layer)
-    add_product_(gradients.weight[rows], credit, for_products(activity.window))
+    add_product_(gradients.weight[rows], credit, for_products(activity.saved.window))
     gradients.bias[rows].add_(credit.sum((0, 1)))
     matrix = gradient_of(layer.cell.recurrent)
-    assert matrix is not None and activity.cell.hidden is not None
-    add_product_(matrix[rows], credit, for_products(activity.cell.hidden))
+    assert matrix is not None and activity.saved.cell.hidden is not None
+    add_product_(matrix[rows], credit, for_products(activity.saved.cell.hidden))

@@ -1,4 +1,4 @@
-"""Predictive layers that learn by their own rule inside somebody else's model, while the rest uses backprop."""
+"""Predictive layers that learn by their own rule inside another model, whose other parts use backprop."""
 
 from typing import Any, NamedTuple
 

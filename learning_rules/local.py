@@ -6,7 +6,7 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     dW = sum_t L_t E_t               L_t = dlog p/dr_t * dr_t/ds_t                      (learning signal x trace)
     E_t = a_t E_{t-1} + m_t outer u_t
 
-    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        where the layer above says what it expects: `pcrnn.nn.top_down`
+    dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        with top-down prediction, `pcrnn.nn.top_down`
 
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
@@ -17,21 +17,23 @@ Locality: what the update of layer l reads, besides its own activity, message an
 
     layer       its own prediction error e[l]
     top         e[L], one broadcast D-vector a step
-    neighbour   e[L], and from layer l + 1 what that layer's own learning signal says about its message (one hop)
-    hops = n    as neighbour, from up to n layers above, handed from layer to layer; n = 0 is top, n = L - 1 is
+    neighbour   e[L], and from layer l + 1 the gradient of that layer's own signal in its message (one hop)
+    hops = n    as neighbour, from up to n layers above, layer by layer; n = 0 is top, n = L - 1 is
                 backpropagation through the whole stack inside the chunk
-    hierarchy   e[L], and errors handed down the whole stack at the same time step, not through upper layers' memory
-    cascade     the default: as hierarchy, but what e[L] says to a layer goes through that layer's memory inside the
-                chunk before it is handed down, and on from there at the same time step: one more scan, no more traffic
+    hierarchy   e[L], and errors sent down the whole stack at the same time step, not through upper layers' memory
+    cascade     the default: as hierarchy, but the gradient of e[L] in a layer goes through that layer's memory inside
+                the chunk before it is sent down, and on from there at the same time step: one more scan, no more
+                traffic
 
-What `cascade` hands down, of g[l]_t, which e[L] says of r[l]_t through P, and h[l]_t, which layer l was handed:
+What `cascade` sends down, of g[l]_t, the gradient of e[L] in r[l]_t through P, and h[l]_t, what was sent to layer l:
 
     lambda[l]_t = g[l]_t dr/ds + a_{t+1} lambda[l]_{t+1}        d[l]_t = m_t (lambda[l]_t + h[l]_t dr/ds)
     h[l-1]_t    = sum_k W_k' d[l]_{t+k}, on through the errors in u_t to r[l-1]_t
 
 With inference steps Q reads r*_{t-1}, `pcrnn.nn.state_inference`: an input, held constant.
 With top-down expectations every layer also reads r[l+1]_{t-1}, as an input like any other: held constant.
-With skip connections "layer l + 1" is every layer that hears layer l, and a hop is an edge of `pcrnn.nn.connections`.
+With skip connections "layer l + 1" is every layer that receives from layer l, and a hop is an edge of
+`pcrnn.nn.connections`.
 The base rate (level 0) always learns from its own error. Sources: Zucchet et al., "Online learning of long-range
 dependencies" (2023) and Irie et al. (2023) for exact traces of elementwise recurrences; Bellec et al. (2020) for
 learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback.
@@ -55,13 +57,21 @@ from learning_rules.credit import (
     signal_hops,
 )
 from learning_rules.gates import coordinate_
-from learning_rules.layerwise import sweep
-from learning_rules.rule import Hook, Learner, LearnerState, Result, no_op, unwrap_state, wrap_as_stack
-from pcrnn.nn.bidirectional import flip_time
-from pcrnn.nn.cells import CELLS, Cell, GatedCell
+from learning_rules.layerwise import base_update, level_update
+from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
-from pcrnn.nn.stack import BaseRate, Chunk, PredictiveStack, StackActivity, TargetScores
+from pcrnn.nn.layer import LayerActivity
+from pcrnn.nn.stack import (
+    BaseRate,
+    Chunk,
+    PredictiveStack,
+    StackActivity,
+    StackState,
+    TargetScores,
+    flip_time,
+)
 
 Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
 TraceKind = Literal["exact", "chunk", "none"]
@@ -82,7 +92,7 @@ class Local:
 
     Args:
         credit: where the learning signal of a layer comes from.
-        hops: how many layers above a layer hears from, in place of `credit`, which `layer` and `hierarchy` rule out.
+        hops: from how many layers above a layer learns, in place of `credit`, which `layer` and `hierarchy` rule out.
         trace: `exact` carries eligibility traces across chunks, `chunk` drops them at chunk borders (credit limited
             to the chunk), `none` gives credit to the present step only.
         feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
@@ -110,9 +120,9 @@ class Local:
                 f"credit={self.credit!r}; leave credit out"
             )
 
-    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
-        """Zero traces and, if asked for, the random feedback matrices."""
-        stack, _ = wrap_as_stack(learner, None)
+    def init(self, model: Model, batch_size: int) -> LocalCarry:
+        """Zero traces and, with random feedback, the matrices."""
+        stack, _ = wrap_as_stack(model, None)
         if self.gate_coordination:
             check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
@@ -133,33 +143,31 @@ class Local:
     @torch.no_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, LocalCarry]:
+    ) -> tuple[Result, ModelState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
-        stack, stack_state = wrap_as_stack(learner, state)
-        if self.in_one_sweep(stack):
-            swept = sweep(stack, chunk, stack_state, carry.traces, on_grad_ready)
-            loss = (swept.surprise[-1] * chunk.weights(swept.surprise.dtype)).sum()
-            result = Result(loss, swept.surprise, swept.state_surprise, swept.output)
-            return result, unwrap_state(learner, swept.state), carry
-        activity, after = stack.observe(chunk.observations, stack_state)
+        stack, stack_state = wrap_as_stack(model, state)
+        if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
+            result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
+            return result, unwrap_state(model, after), carry
+        activity, after = stack.observe_chunk(chunk, stack_state)
         scores = stack.score_targets(activity, chunk)
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
         result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
-        return result, unwrap_state(learner, after), carry
+        return result, unwrap_state(model, after), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
-        """A group a layer, since no layer knows another's gradient; the base rates are the last."""
-        stack, _ = wrap_as_stack(learner, None)
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
+        """A group a layer, since no layer reads another's gradient; the base rates are the last."""
+        stack, _ = wrap_as_stack(model, None)
         groups = {f"layer {i}": list(layer.parameters()) for i, layer in enumerate(stack.layers, 1)}
         inside = {id(p) for group in groups.values() for p in group}
-        base = [p for p in learner.parameters() if id(p) not in inside]
+        base = [p for p in model.parameters() if id(p) not in inside]
         return groups | ({"base rate": base} if base else {})
 
     def learn(
@@ -177,32 +185,32 @@ class Local:
         learn_base_rate(stack.base.eta, weight * scores.error[0])
         if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
             learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
-        inbox, (seen, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
+        from_above, (observed, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
         for level in reversed(range(depth)):
             broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
-            told = {n: said.split_directions(directions) for n, said in inbox.pop(level).items()}
+            feedback = {n: grad.split_directions(directions) for n, grad in from_above.pop(level).items()}
             for direction in range(directions):
                 index = level * directions + direction
                 backward = LayerBackward(
                     stack.layers[index],
                     activity.layers[index],
                     carry.feedback[index] if carry.feedback else stack.layers[index].readout,
-                    observed=seen if stack.prior is None else None,
+                    observed=observed if stack.prior is None else None,
                 )
                 own = flip_time(broadcast_error, direction)
                 signals = {
-                    n: backward.signal(own, told[n][direction] if n in told else None)
+                    n: backward.signal(own, feedback[n][direction] if n in feedback else None)
                     for n in signal_hops(self._reach(depth), level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
                 if self.gate_coordination:
                     coordinate_(stack, activity, index, self.gate_coordination)
                 on_grad_ready(stack.layers[index])
-                heard = stack.connections[level]
-                for n, listeners in feedback_routes(self._reach(depth), level, source_levels(heard), depth).items():
-                    said = backward.input_grads(signals[n], credit(n), heard)
-                    for below, theirs in listeners:
-                        inbox.add(below - 1, theirs, said[below].flip_time(direction))
+                blocks, reach = stack.connections[level], self._reach(depth)
+                for n, receivers in feedback_routes(reach, level, source_levels(blocks), depth).items():
+                    grads = backward.input_grads(signals[n], credit(n), blocks)
+                    for below, theirs in receivers:
+                        from_above.add(below - 1, theirs, grads[below].flip_time(direction))
 
     def _learn_layer(
         self,
@@ -212,7 +220,7 @@ class Local:
         carry: LocalCarry,
         index: int,
     ) -> Callable[[int], GateCredit]:
-        """Layer `index` learns from the first of its signals; what gives the credit by which each is handed down."""
+        """Layer `index` learns from the first of its signals; returns the credit by which each of them is sent down."""
         own = next(iter(signals))
         learns_through_time = self.trace != "none"
         at_once = self.hops is None and self.credit in ("hierarchy", "cascade")
@@ -231,7 +239,7 @@ class Local:
         return passed
 
     def _reach(self, depth: int) -> int:
-        """How many layers above, at most, a layer hears from."""
+        """From how many layers above, at most, a layer learns."""
         if self.hops is not None:
             return self.hops
         return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit, depth - 1)
@@ -241,15 +249,44 @@ class Local:
         kind = CELLS[cell] if isinstance(cell, str) else cell
         return self.trace == "exact" and kind.exact
 
-    def in_one_sweep(self, stack: PredictiveStack) -> bool:
-        """Whether a layer needs nothing from above, so that its whole chunk is one call."""
-        alone = self.credit == "layer" and self.feedback == "symmetric" and self.trace != "none"
-        adjacent = all(len(source_levels(heard)) == 1 for heard in stack.connections)
-        return (
-            alone
-            and adjacent
-            and not stack.top_down
-            and not stack.inference_steps
-            and stack.prior is None
-            and all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
-        )
+    def learns_alone(self, stack: PredictiveStack) -> bool:
+        """Whether a layer needs nothing from the layers above it, neither to run nor to learn."""
+        return self.credit == "layer" and not self.gate_coordination and not stack.top_down
+
+    def learn_layer(
+        self,
+        stack: PredictiveStack,
+        index: int,
+        activity: LayerActivity,
+        grad: Tensor,
+        carry: LocalCarry,
+        on_grad_ready: Hook = no_op,
+    ) -> None:
+        """Layer `index` (0 = bottom) learns from the gradient of its own loss in eta_t alone, [B, T, D]."""
+        layer = stack.layers[index]
+        backward = LayerBackward(layer, activity, carry.feedback[index] if carry.feedback else layer.readout, None)
+        self._learn_layer(backward, grad, {0: backward.signal(grad, None)}, carry, index)
+        on_grad_ready(layer)
+
+    def _layerwise(
+        self, stack: PredictiveStack, chunk: Chunk, state: StackState | None, carry: LocalCarry, on_grad_ready: Hook
+    ) -> tuple[Result, StackState]:
+        """Credit `layer`: every level learns as soon as it has run, and its activity is dropped."""
+        stack.check(chunk.observations, state)
+        state = stack.initial_state(len(chunk.observations)) if state is None else state
+        base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
+        surprises, state_surprises, states = [base_update(stack, base, chunk)], [], []
+        output = base.expectation  # of the levels, the last one's stays
+
+        def learn(index: int, activity: LayerActivity, grad: Tensor) -> None:
+            self.learn_layer(stack, index, activity, grad, carry, on_grad_ready)
+
+        for level in stack.observe_levels(base, state):
+            surprises.append(level_update(stack, len(surprises), level, chunk, learn))
+            state_surprises += level.state_surprises
+            states += level.state
+            output = level.output
+            del level  # so that nothing here keeps it while the next one runs
+        loss = (surprises[-1] * chunk.weights(surprises[-1].dtype)).sum()
+        result = Result(loss, torch.stack(surprises), torch.stack(state_surprises), output)
+        return result, StackState(tuple(states))

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from pcrnn.nn.layer import LayerState, PredictiveLayer
 from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
 
-Learner = PredictiveStack | PredictiveLayer
-LearnerState = StackState | LayerState
+Model = PredictiveStack | PredictiveLayer
+ModelState = StackState | LayerState
 Hook = Callable[[PredictiveLayer], None]
 
 
 def no_op(layer: PredictiveLayer) -> None:
-    """The hook of who does not want to know when a layer's gradient is complete."""
+    """Default hook: does nothing."""
 
 
 class Result(NamedTuple):
@@ -30,16 +30,16 @@ class Result(NamedTuple):
 
 
 class Rule(Protocol):
-    """A learning rule. It knows stacks and layers, never data, files or flags."""
+    """A learning rule. It reads stacks and layers, never data, files or flags."""
 
-    def init(self, learner: Learner, batch_size: int) -> Any:
+    def init(self, model: Model, batch_size: int) -> Any:
         """What the rule carries between chunks (eligibility traces; nothing for BPTT)."""
         ...
 
     def accumulate(
-        self, learner: Learner, chunk: Chunk, state: LearnerState | None, carry: Any, on_grad_ready: Hook = no_op
-    ) -> tuple[Result, LearnerState, Any]:
-        """Add the gradient of the mean loss over one chunk to `.grad` of the learner's parameters.
+        self, model: Model, chunk: Chunk, state: ModelState | None, carry: Any, on_grad_ready: Hook = no_op
+    ) -> tuple[Result, ModelState, Any]:
+        """Add the gradient of the mean loss over one chunk to `.grad` of the model's parameters.
 
         `learned` is called with each layer as soon as its gradient is complete, while others are still at work.
         Returns the result, the state after the chunk and the carry after it, which may be the one passed in,
@@ -47,24 +47,24 @@ class Rule(Protocol):
         """
         ...
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """Parameters whose gradients are clipped together, by name."""
         ...
 
 
-def wrap_as_stack(learner: Learner, state: LearnerState | None) -> tuple[PredictiveStack, StackState | None]:
+def wrap_as_stack(model: Model, state: ModelState | None) -> tuple[PredictiveStack, StackState | None]:
     """See a single layer, and its state, as a stack of one."""
-    if isinstance(learner, PredictiveStack) and not isinstance(state, LayerState):
-        return learner, state
-    if isinstance(learner, PredictiveLayer) and not isinstance(state, StackState):
-        return PredictiveStack.of_layer(learner), None if state is None else StackState((state,))
+    if isinstance(model, PredictiveStack) and not isinstance(state, LayerState):
+        return model, state
+    if isinstance(model, PredictiveLayer) and not isinstance(state, StackState):
+        return PredictiveStack.of_layer(model), None if state is None else StackState((state,))
     raise TypeError(
         "expected a PredictiveStack with its StackState or a PredictiveLayer with its LayerState, got "
-        f"{type(learner).__name__} with {type(state).__name__}; for layers inside another model use "
+        f"{type(model).__name__} with {type(state).__name__}; for layers inside another model use "
         "learning_rules.learns_locally(model)"
     )
 
 
-def unwrap_state(learner: Learner, state: StackState) -> LearnerState:
-    """The state of a stack of one as the state of its layer, where the learner is a layer."""
-    return state.layers[0] if isinstance(learner, PredictiveLayer) else state
+def unwrap_state(model: Model, state: StackState) -> ModelState:
+    """The state of a stack of one as the state of its layer, where the model is a layer."""
+    return state.layers[0] if isinstance(model, PredictiveLayer) else state

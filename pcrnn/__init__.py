@@ -36,7 +36,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: the program's `--help` does not wait for torch."""
+    """Import a name when it is first used, so that `pcrnn --help` does not wait for torch."""
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"pcrnn.{module}"), name)

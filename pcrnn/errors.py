@@ -1,4 +1,4 @@
-"""Errors a person can act on. Each says what was expected, what came and how to mend it.
+"""Errors that a person can act on: each states what was expected, what was got, and the fix.
 
 The command line turns `exit_code` into the exit status and prints the message without a traceback.
 """

@@ -47,7 +47,7 @@ def _device_memory(device: torch.device) -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc's allocator to keep freed memory; False, and nothing is changed, where there is no glibc."""
+    """Make glibc's allocator keep freed memory; False, and nothing is changed, where there is no glibc."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -3,7 +3,7 @@
     CELLS      name of --cell      -> a Cell class                       pcrnn.nn.cells
     FAMILIES   Observation.family  -> an Observation class               pcrnn.nn.observations
     RULES      name of --rule      -> a dataclass of options, a Rule     learning_rules
-    READERS    kind of --data      -> a Reader                           pcrnn.data
+    READERS    kind of --data      -> a Reader class                     pcrnn.data
     PROBES     name of a probe     -> a dataclass of flags, a Probe      pcrnn.analysis.probes
 
 A part is added by registering it, which `pcrnn --import MODULE ...` does before the flags are read:
@@ -112,6 +112,17 @@ FAMILIES = Table(
         "bernoulli": "pcrnn.nn.observations:Bernoulli",
         "gaussian": "pcrnn.nn.observations:Gaussian",
         "poisson": "pcrnn.nn.observations:Poisson",
+    },
+)
+READERS = Table(
+    "kind",
+    {
+        "text": "pcrnn.data.text:TextReader",
+        "series": "pcrnn.data.series_reader:SeriesReader",
+        "fasta": "pcrnn.data.genome:GenomeReader",
+        "music": "pcrnn.data.music:MusicReader",
+        "labelled": "pcrnn.data.labelled:LabelledReader",
+        "video": "pcrnn.data.video:VideoReader",
     },
 )
 RULES = Table("rule", {"local": "learning_rules.local:Local", "bptt": "learning_rules.bptt:BPTT"})

@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Surprise of every layer, on your own text
 #
-# A stack watches a text, character by character. Every layer corrects what the layers below expect of the next one, so
-# for every character there is a surprise per layer, in nats: where does a text surprise the lower layers and not the
-# upper ones? Put a file of your own in place of `pydoc`, the language reference that comes with Python. Everything here
-# runs on a CPU in less than a minute.
+# A stack processes a text character by character. Every layer corrects the expectation that the layers below have of
+# the next character, so every character has a surprise (negative log probability) per layer, in nats. Where does a text
+# surprise the lower layers but not the upper ones? Replace `pydoc`, the language reference that ships with Python, by a
+# file of your own. Everything here runs on a CPU in less than a minute.
 
 # %%
 from pathlib import Path
@@ -30,10 +30,10 @@ TEXT = "pydoc"  # or "book.txt"
 folder = Path(mkdtemp())
 
 # %% [markdown]
-# ## Learn
+# ## Training
 #
 # With `credit="layer"` every layer learns from its own error alone, so that every level is a predictor in its own right
-# and the difference between two of them is what the upper one explains.
+# and the difference between two levels is what the upper one explains.
 
 # %%
 config = TrainConfig(
@@ -42,52 +42,52 @@ config = TrainConfig(
 run = train(config, folder / "run")
 stack, source = run.stack, run.source
 bits, baselines = [nats / source.nats_per_unit for nats in run.valid], source.baselines()
-for name, figure in {**{f"level {level}": x for level, x in enumerate(bits)}, **baselines}.items():
-    print(f"{figure:6.3f} {source.unit}  {name}")
+for name, score in {**{f"level {level}": x for level, x in enumerate(bits)}, **baselines}.items():
+    print(f"{score:6.3f} {source.unit}  {name}")
 
 # %% [markdown]
-# Level 0 is the base rate, the top level is what the stack is worth. The other figures need no learning.
+# Level 0 is the base rate, the top level is the prediction of the whole stack. The other scores are baselines.
 #
-# ## Look
+# ## Surprise over a held-out passage
 #
-# A passage that the stack has never seen: on top the surprise of the top level, below it that of every level, and how
-# much each layer is surprised at its own next state.
+# At the top the surprise of the top level, below it that of every level, and the surprise of each layer at its own next
+# state.
 
 # %%
 info = plots.RunInfo(unit=source.unit, nats_per_unit=source.nats_per_unit, about=config.rule_in_words)
 
 
 def picture(files):
-    """The first of the files that a plot has written."""
+    """The PNG that a plot function has written."""
     with Image.open(files[0]) as image:
         return image.copy()
 
 
 def characters(steps):
-    """A text's steps, one character each."""
+    """The characters of a text, one per step."""
     return [source.decode(step) for step in steps.split(1)]
 
 
 def passage(steps, surprise, state_surprise):
-    """A text and both surprises of every layer."""
+    """Plot a text with both surprises of every layer."""
     surprises = surprise.numpy(), state_surprise.numpy()
     return picture(plots.surprise_over_time(folder / "passage", *surprises, symbols=characters(steps), info=info))
 
 
-START = source.split_point + 3000  # beyond what was learned
-seen = record_surprise(stack, source, START, length=192)
-passage(seen.steps, seen.surprise, seen.state_surprise)
+START = source.split_point + 3000  # in the validation split
+held_out = record_surprise(stack, source, START, length=192)
+passage(held_out.steps, held_out.surprise, held_out.state_surprise)
 
 # %% [markdown]
-# Words begin with a surprise and end without one. What does each layer explain?
+# Surprise is high at the beginning of words and low at their end. How much does each layer explain?
 
 # %%
 picture(plots.nats_explained(folder / "explained", run.valid, info=info))
 
 # %% [markdown]
-# ## What surprised it most
+# ## The most surprising characters
 #
-# The ten most surprising characters of a longer passage, each between « » after what came before it.
+# The ten most surprising characters of a longer passage, each between « » after its context.
 
 # %%
 long = record_surprise(stack, source, source.split_point, length=4000)
@@ -96,10 +96,10 @@ for at in sorted(long.surprise[-1].topk(10).indices.tolist()):
     print(f"{long.surprise[-1, at]:5.1f} nats  {''.join(text[max(0, at - 30) : at])!r} «{text[at]!r}»")
 
 # %% [markdown]
-# ## Something is wrong here
+# ## Detecting damaged text
 #
-# The same passage, its middle third with the letters in another order. The counts of the letters are the same, so the
-# base rate cannot tell; the layers can.
+# The same passage with the characters of its middle third shuffled. The character counts are unchanged, so the base
+# rate cannot detect the damage, but the layers can.
 
 # %%
 LENGTH, CONTEXT = 96, 256
@@ -111,13 +111,13 @@ damaged[middle] = clean[middle][torch.randperm(third, generator=torch.Generator(
 
 with torch.no_grad():
     activity, _ = stack.eval().observe(torch.stack([clean, damaged]))
-of_clean, of_damaged = activity.surprise[:, :, middle].mean(-1).T.tolist()
-for level, (usual, unusual) in enumerate(zip(of_clean, of_damaged, strict=True)):
-    print(f"level {level}: {usual:.2f} nats as it stands, {unusual:.2f} with the middle in disorder")
+clean_surprise, damaged_surprise = activity.surprise[:, :, middle].mean(-1).T.tolist()
+for level, (original, shuffled) in enumerate(zip(clean_surprise, damaged_surprise, strict=True)):
+    print(f"level {level}: {original:.2f} nats for the original text, {shuffled:.2f} with the middle shuffled")
 
 # %%
 passage(damaged[CONTEXT:], activity.surprise[:, 1, CONTEXT:], activity.state_surprise[:, 1, CONTEXT:])
 
 # %% [markdown]
 # `pcrnn detect RUN --data FILE` does this for a whole file, with a threshold from the validation split, and
-# `pcrnn plot RUN` draws these pictures of any run.
+# `pcrnn plot all RUN` draws these plots for any run.

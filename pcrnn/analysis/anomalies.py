@@ -1,5 +1,5 @@
-"""Anomalies: steps of a data set that surprise a trained stack more than nearly all that it was validated on; and
-regimes: stretches whose mean surprise is another than before.
+"""Anomalies, steps that surprise a trained stack more than nearly all that it was validated on; and regimes,
+stretches whose mean surprise differs from that of their neighbours.
 
 Shapes: T steps, L layers.
 """
@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from pcrnn.analysis.evaluate import WARM_UP
-from pcrnn.analysis.surprise import iter_activity
+from pcrnn.analysis.surprise import PIECE, iter_activity
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
 
-SETTLING = 32  # first steps of a data set that are watched and not judged: a state that begins at zero surprises itself
-FEWEST_STRETCHES = 8  # of the validation split, from whose means the variance of a mean is estimated
+SETTLING = 32  # first steps of a data set, never anomalies: they are surprising because the state begins at zero
+FEWEST_STRETCHES = 8  # stretches of the validation split, from whose means the variance of a mean is estimated
 
 
 class Regime(NamedTuple):
@@ -29,7 +29,7 @@ class Regime(NamedTuple):
     mean: float  # surprise of the top level, nats
 
 
-class Detected(NamedTuple):
+class Anomalies(NamedTuple):
     """Where a data set surprised a stack."""
 
     surprise: NDArray[np.float64]  # of the top level, averaged over the last `window` steps, nats, [T]
@@ -38,20 +38,20 @@ class Detected(NamedTuple):
     regimes: list[Regime]  # where there is more than one
 
 
-def detect(
+def find_anomalies(
     stack: PredictiveStack,
     calibration: Source,
-    watched: Source,
+    source: Source,
     *,
     quantile: float = 0.999,
     window: int = 1,
     shortest: int = 0,
-) -> Detected:
-    """Steps of `watched` more surprising than the `quantile` of the validation split of `calibration`.
+) -> Anomalies:
+    """Steps of `source` more surprising than the `quantile` of the validation split of `calibration`.
 
     Args:
-        calibration: the data of the run; what is normal is how its validation split surprises the stack.
-        window: steps over which the surprise is averaged, so that what lasts is told from what is over at once.
+        calibration: the data of the run, whose validation split says which surprises are normal.
+        window: steps over which the surprise is averaged, so that what lasts stands out from single steps.
         shortest: fewest steps of a regime; 0 looks for none.
 
     Anomalous steps at most `window` apart are one anomaly; the first SETTLING steps are never one.
@@ -64,28 +64,28 @@ def detect(
         )
     normal = validation_surprises(stack, calibration)
     threshold = float(np.quantile(smoothed(normal, window), quantile))
-    every = surprises(stack, watched)
-    found = smoothed(every, window)
-    above = np.flatnonzero(found > threshold)
-    changed = regimes(every, normal, shortest, begin=SETTLING) if shortest else []
-    return Detected(found, threshold, spans(above[above >= SETTLING], window), changed)
+    surprise = surprises(stack, source)
+    averaged = smoothed(surprise, window)
+    above = np.flatnonzero(averaged > threshold)
+    stretches = regimes(surprise, normal, shortest, begin=SETTLING) if shortest else []
+    return Anomalies(averaged, threshold, spans(above[above >= SETTLING], window), stretches)
 
 
 def regimes(
-    watched: NDArray[np.float64], normal: NDArray[np.float64], shortest: int, *, begin: int = 0
+    surprise: NDArray[np.float64], normal: NDArray[np.float64], shortest: int, *, begin: int = 0
 ) -> list[Regime]:
-    """Stretches of at least `shortest` steps, each of another mean surprise than its neighbours; none if all are one.
+    """Stretches of at least `shortest` steps whose mean surprise differs from their neighbours'; none if there is one.
 
     Binary segmentation (Scott & Knott, 1974): a stretch is cut where that lowers its squared deviations most,
-    n m / (n + m) times the squared difference of the means of n steps before and m after; then each cut is made anew
-    between its neighbours (Bai, 1997), for a first cut is made where two may lie. A cut is one if it saves more than
-    4 log T times the variance of one step, which lets a series of T steps that is as the validation split was be
-    cut with a probability of about 1 / T. The variance is that of means of `shortest` steps, times `shortest`, over the
-    validation split: neighbouring steps are surprising together. What is more surprising than all but a hundredth of
-    the split counts as that much, so that single anomalies make no regime.
+    n m / (n + m) times the squared difference of the means of n steps before and m after; then each cut is refined
+    between its neighbours (Bai, 1997), because a first cut may have two changes on one side. A cut is kept if it saves
+    more than 4 log T times the variance of one step, so that T steps that resemble the validation split are cut with a
+    probability of about 1 / T. The variance is that of means of `shortest` steps, times `shortest`, over the validation
+    split, because the surprises of neighbouring steps are correlated. Surprises above the split's 0.99 quantile are
+    clipped there, so that single anomalies make no regime.
 
     Args:
-        watched: surprise of every step, [T].
+        surprise: of every step, [T].
         normal: surprise of every step of the validation split.
         begin: steps at the front that are in no regime.
 
@@ -99,9 +99,9 @@ def regimes(
         )
     most = np.quantile(normal, 0.99)
     means = np.minimum(normal, most)[: stretches * shortest].reshape(stretches, shortest).mean(1)
-    least = 4 * np.log(max(len(watched), 2)) * shortest * max(means.var(ddof=1), np.finfo(np.float64).tiny)
-    total = np.cumsum(np.concatenate([np.zeros(1), np.minimum(watched, most)]))
-    cuts, left = [], [(begin, len(watched))]
+    least = 4 * np.log(max(len(surprise), 2)) * shortest * max(means.var(ddof=1), np.finfo(np.float64).tiny)
+    total = np.cumsum(np.concatenate([np.zeros(1), np.minimum(surprise, most)]))
+    cuts, left = [], [(begin, len(surprise))]
     while left:
         first, end = left.pop()
         cut, gain = _best_cut(total, first, end, shortest)
@@ -109,11 +109,11 @@ def regimes(
             cuts.append(cut)
             left += [(first, cut), (cut, end)]
     borders = [begin]
-    for end in [*sorted(cuts)[1:], len(watched)] if cuts else []:
+    for end in [*sorted(cuts)[1:], len(surprise)] if cuts else []:
         cut, gain = _best_cut(total, borders[-1], end, shortest)
         borders += [cut] if gain > least else []
-    pairs = list(pairwise([*borders, len(watched)]))
-    return [Regime(first, end, float(watched[first:end].mean())) for first, end in pairs] if len(pairs) > 1 else []
+    pairs = list(pairwise([*borders, len(surprise)]))
+    return [Regime(first, end, float(surprise[first:end].mean())) for first, end in pairs] if len(pairs) > 1 else []
 
 
 def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -> tuple[int, float]:
@@ -128,15 +128,15 @@ def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -
 
 
 def validation_surprises(stack: PredictiveStack, source: Source) -> NDArray[np.float64]:
-    """Surprise of the top level at every step of the validation split, met in its context, nats, [T]."""
+    """Surprise of the top level at every step of the validation split, observed after what is before it, nats, [T]."""
     begin = max(0, source.split_point - WARM_UP)
     return surprises(stack, source, begin)[source.split_point - begin :]
 
 
 def surprises(stack: PredictiveStack, source: Source, begin: int = 0) -> NDArray[np.float64]:
-    """Surprise of the top level at every step from `begin` on, nats, [T]; the first is met at the base rate."""
-    seen = iter_activity(stack, source, begin, source.length)
-    return torch.cat([activity.layers[-1].error_and_surprise[1][0].double().cpu() for activity in seen]).numpy()
+    """Surprise of the top level at every step from `begin` on, nats, [T]; the first is expected at the base rate."""
+    activities = iter_activity(stack, source.iter_observations(begin, PIECE))
+    return torch.cat([each.layers[-1].error_and_surprise[1][0].double().cpu() for each in activities]).numpy()
 
 
 def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:

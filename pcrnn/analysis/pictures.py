@@ -1,7 +1,6 @@
 """All pictures of a run, from its metrics and its stack; pcrnn/plots, which draws them, knows only arrays."""
 
 import math
-import string
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,117 +10,107 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcrnn import plots
-from pcrnn.analysis.surprise import Passage, record_surprise
+from pcrnn.analysis.surprise import SurpriseRecord, record_surprise
 from pcrnn.config import TrainConfig
-from pcrnn.data import SeriesSource, Source, TextSource, VideoSource
-from pcrnn.data.series import filled
+from pcrnn.data import Source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import Row, read_metrics
 
-PASSAGE = 192
-"""Steps of the passage that is drawn where nobody says."""
+EXCERPT = 192
+"""Steps that are drawn by default."""
 
 
 def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: PredictiveStack) -> list[Path]:
-    """Write every picture of a run, of the validation split's first passage and of its training.
+    """Write every picture of a run, of the front of the validation split and of its training.
 
-    Returns the files, the picture of the passage first; raises CheckpointError for metrics that are missing.
+    Returns the files, the picture of the surprise over time first; raises CheckpointError where metrics are missing.
     """
     training = draw_training(folder, config, source)
     info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    passage = record_surprise(stack, source, source.split_point, PASSAGE)
-    return draw_surprise(folder.plots / "surprise_over_time", source, passage, info) + training
+    record = record_surprise(stack, source, source.split_point, EXCERPT)
+    return draw_surprise(folder.plots / "surprise_over_time", source, record, info) + training
 
 
 def draw_surprise(
     stem: str | PathLike[str],
     source: Source,
-    passage: Passage,
+    record: SurpriseRecord,
     info: plots.RunInfo,
     *,
     smooth: int | None = None,
     features: Sequence[plots.Feature] = (),
     changes: Sequence[int] = (),
 ) -> list[Path]:
-    """Draw how much every step of a passage surprises every level of a stack.
+    """Draw how much every step of an excerpt surprises every level of a stack.
 
     Args:
         stem: path without ending.
-        smooth: steps that are averaged over; by default each step of a passage that can be read by itself, else
-            about a hundredth of the passage.
-        features: what is known of parts of the data set; those of the passage are drawn.
-        changes: steps with which another regime begins.
+        smooth: steps that are averaged over; by default 1 where single steps can be read, else about a hundredth of
+            the excerpt.
+        features: annotated features of the data set; those in the excerpt are drawn.
+        changes: first steps of new regimes.
 
     Returns the PNG and the SVG; raises UsageError for steps to average over that leave more columns than a picture has.
     """
-    length = len(passage.steps)
+    length = len(record.steps)
     smooth = readable(length) if smooth is None else smooth
-    least = plots.least_smooth(length)
+    least = plots.min_smooth(length)
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
-    symbols = values = None
-    readable_letters = length <= plots.MAX_SYMBOLS and smooth == 1
-    if isinstance(source, TextSource):
-        symbols = [source.decode(symbol) for symbol in passage.steps.split(1)] if readable_letters else None
-    elif not passage.steps.is_floating_point():  # symbols of a labelled sequence
-        symbols = [_sign(symbol) for symbol in passage.steps.tolist()] if readable_letters else None
-    else:
-        values = filled(passage.steps.numpy())
+    track, readable_symbols = source.track(record.steps), length <= plots.MAX_SYMBOLS and smooth == 1
     return plots.surprise_over_time(
         stem,
-        passage.surprise.numpy(),
-        passage.state_surprise.numpy(),
-        symbols=symbols,
-        values=values,
-        names=source.channel_names if isinstance(source, SeriesSource) else (),
-        roll=source.kind == "music",
-        film=source.size if isinstance(source, VideoSource) else None,
+        record.surprise.numpy(),
+        record.state_surprise.numpy(),
+        symbols=track.symbols if readable_symbols else None,
+        values=track.values,
+        names=track.names,
+        roll=track.roll,
+        film=track.film,
         labelled=source.target() is not None,
-        features=within(features, passage),
+        features=within(features, record),
         changes=changes,
-        start=passage.start,
+        start=record.start,
         smooth=smooth,
         info=info,
     )
 
 
-def _sign(symbol: int) -> str:
-    """One character for a symbol: a digit, a letter, or a dot for all further ones."""
-    signs = string.digits + string.ascii_letters
-    return signs[symbol] if symbol < len(signs) else "·"
+def within(features: Sequence[plots.Feature], record: SurpriseRecord) -> list[plots.Feature]:
+    """The features that have at least one recorded step."""
+    end = record.start + len(record.steps)
+    return [feature for feature in features if feature.first < end and feature.end > record.start]
 
 
-def within(features: Sequence[plots.Feature], passage: Passage) -> list[plots.Feature]:
-    """The features of which at least one step lies in a passage."""
-    end = passage.start + len(passage.steps)
-    return [feature for feature in features if feature.first < end and feature.end > passage.start]
+def surprise_within(
+    features: Sequence[plots.Feature], record: SurpriseRecord, nats_per_unit: float
+) -> list[dict[str, Any]]:
+    """The top's mean surprise inside the features of each kind and outside, NaN where there are no such steps.
 
-
-def surprise_within(features: Sequence[plots.Feature], passage: Passage, nats_per_unit: float) -> list[dict[str, Any]]:
-    """Of each kind of features, how many there are, how many steps of a passage lie in one, and the top's mean surprise
-    at those and at all others, NaN where there are none; most steps first."""
-    top, rows = passage.surprise[-1].double().numpy() / nats_per_unit, []
-    found = within(features, passage)
-    for kind in dict.fromkeys(feature.kind for feature in found):
-        inside, mine = np.zeros(len(top), bool), [feature for feature in found if feature.kind == kind]
-        for feature in mine:
-            inside[max(0, feature.first - passage.start) : feature.end - passage.start] = True
+    Each row also counts the features and the recorded steps inside one; the kind with most steps comes first.
+    """
+    top, rows = record.surprise[-1].double().numpy() / nats_per_unit, []
+    recorded = within(features, record)
+    for kind in dict.fromkeys(feature.kind for feature in recorded):
+        inside, of_kind = np.zeros(len(top), bool), [feature for feature in recorded if feature.kind == kind]
+        for feature in of_kind:
+            inside[max(0, feature.first - record.start) : feature.end - record.start] = True
         means = [float(top[steps].mean()) if steps.any() else math.nan for steps in (inside, ~inside)]
-        row = {"kind": kind, "features": len(mine), "steps": int(inside.sum()), "inside": means[0], "outside": means[1]}
-        rows.append(row)
+        counts = {"features": len(of_kind), "steps": int(inside.sum())}
+        rows.append({"kind": kind} | counts | {"inside": means[0], "outside": means[1]})
     return sorted(rows, key=lambda row: -row["steps"])
 
 
 def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> list[Path]:
-    """Draw surprise and gradients over the updates of a run, and what each layer explains at its end.
+    """Draw surprise and gradients over the updates of a run, and how many nats each layer explains at its end.
 
-    Returns the files; raises CheckpointError for metrics that are missing.
+    Returns the files; raises CheckpointError where metrics are missing.
     """
     rows, layers = read_metrics(folder), len(config.hidden)
     if not rows:
-        raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, found none")
+        raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, got none")
     evaluated = [row for row in rows if "valid_metric" in row]
     info = run_info(config, source, int(rows[-1]["step"]))
     files = plots.surprise_over_training(
@@ -138,13 +127,13 @@ def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> lis
         info=info,
     )
     if evaluated:
-        worth = _curves(evaluated[-1:], "valid_surprise", range(layers + 1))[1][0]
-        files += plots.nats_explained(folder.plots / "nats_explained", worth, info=info)
+        levels = _curves(evaluated[-1:], "valid_surprise", range(layers + 1))[1][0]
+        files += plots.nats_explained(folder.plots / "nats_explained", levels, info=info)
     return files
 
 
 def run_info(config: TrainConfig, source: Source, updates: int) -> plots.RunInfo:
-    """What every picture says about a run after so many updates."""
+    """The heading of every picture of a run after so many updates."""
     return plots.RunInfo(
         unit=source.unit,
         nats_per_unit=source.nats_per_unit,
@@ -154,14 +143,14 @@ def run_info(config: TrainConfig, source: Source, updates: int) -> plots.RunInfo
 
 
 def is_calibrated(config: TrainConfig) -> bool:
-    """Whether every level learns to predict the next observation itself, and not only the top."""
+    """Whether every level, not only the top, learns to predict the next observation."""
     if config.rule == "bptt":
         return config.auxiliary > 0 or len(config.hidden) == 1
     return config.credit == "layer" or len(config.hidden) == 1
 
 
 def readable(length: int) -> int:
-    """Steps to average over so that a passage can be read: 1, or about a hundredth of it: 1, 2 or 5 times 10^n."""
+    """Steps to average over so that an excerpt can be read: 1, or about a hundredth of it: 1, 2 or 5 times 10^n."""
     if length <= plots.MAX_SYMBOLS:
         return 1
     tens = 10 ** math.floor(math.log10(length / 100))

@@ -10,7 +10,7 @@ from pcrnn.cli.args import DeviceArgs, warn, write_csv
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcrnn.analysis.anomalies import Detected
+    from pcrnn.analysis.anomalies import Anomalies
     from pcrnn.data import Source
 
 # Everything that needs torch is imported by the function that needs it, as in pcrnn/cli/main.py.
@@ -34,7 +34,7 @@ class Detect(DeviceArgs):
 
 def detect(command: Detect) -> int:
     """Watch, write the table, say how many anomalies and regimes there are; returns the exit code."""
-    from pcrnn.analysis import anomalies as watch
+    from pcrnn.analysis.anomalies import find_anomalies
     from pcrnn.data import open_source
     from pcrnn.runs.load import load_run
 
@@ -47,7 +47,7 @@ def detect(command: Detect) -> int:
         )
     watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
     options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
-    found = watch.detect(run.stack, run.source, watched, **options)
+    found = find_anomalies(run.stack, run.source, watched, **options)
     table = command.out or command.run / "anomalies.csv"
     write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], _rows(found, watched))
     print(watched.describe())
@@ -57,12 +57,12 @@ def detect(command: Detect) -> int:
         print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
     for first, end, mean in found.regimes:
         mean_in_units = f"{mean / watched.nats_per_unit:.4g} {watched.unit}"
-        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {_when(watched, first, end)}".rstrip())
+        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {watched.times_in_words(first, end)}".rstrip())
     print(table)
     return 0
 
 
-def _rows(found: "Detected", watched: "Source") -> list[list[object]]:
+def _rows(found: "Anomalies", watched: "Source") -> list[list[object]]:
     """A row an anomaly, then a row a regime; surprise and threshold in nats."""
 
     def peak(first: int, end: int) -> int:
@@ -71,28 +71,8 @@ def _rows(found: "Detected", watched: "Source") -> list[list[object]]:
     rows: list[list[object]] = []
     for first, end in found.spans:
         at = peak(first, end)
-        what = _what(watched, first, end)
+        what = watched.in_words(first, end)
         rows.append(["anomaly", first, end - 1, at, found.surprise[at], found.threshold, what])
     for first, end, mean in found.regimes:
-        rows.append(["regime", first, end - 1, peak(first, end), mean, "", _when(watched, first, end)])
+        rows.append(["regime", first, end - 1, peak(first, end), mean, "", watched.times_in_words(first, end)])
     return rows
-
-
-def _what(source: "Source", first: int, end: int) -> str:
-    """Steps from `first` to before `end` for a person: the words of a text, the times of a series, else nothing."""
-    from pcrnn.data import TextSource
-
-    if isinstance(source, TextSource):
-        return repr(source.decode(source.to_observations(source.raw("all")[first:end])))
-    return _when(source, first, end)
-
-
-def _when(source: "Source", first: int, end: int) -> str:
-    from pcrnn.data import SeriesSource
-    from pcrnn.data.calendar import shown
-
-    times = source.times_at(first, end - first) if isinstance(source, SeriesSource) else None
-    if times is None:
-        return ""
-    begin, last = map(shown, times[[0, -1]])
-    return begin if end - first == 1 else f"{begin} to {last}"

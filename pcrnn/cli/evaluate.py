@@ -10,7 +10,6 @@ from pcrnn.config import TrainConfig
 
 if TYPE_CHECKING:
     from pcrnn.data import Source
-    from pcrnn.nn.stack import PredictiveStack
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
@@ -30,9 +29,9 @@ def run_evaluate(command: Evaluate) -> int:
     run = load_run(command.run, data=command.data, device=command.device)
     warn(run.warnings)
     print(run.source.describe(), flush=True)
-    valid = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
-    show_figures(run.config, run.source, valid, f"validation split, after {run.step} updates")
-    show_accuracy(run.config, run.source, run.stack)
+    nats, accuracy = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
+    show_figures(run.config, run.source, nats, f"validation split, after {run.step} updates")
+    show_accuracy(run.source, accuracy)
     return 0
 
 
@@ -46,10 +45,9 @@ def show_figures(config: TrainConfig, source: "Source", nats: Sequence[float], t
     sys.stdout.flush()
 
 
-def show_accuracy(config: TrainConfig, source: "Source", stack: "PredictiveStack") -> None:
-    from pcrnn.analysis.evaluate import evaluate_labels
-    from pcrnn.data import LabelledSource
-
-    if isinstance(source, LabelledSource):
-        accuracy = evaluate_labels(stack, source, batch=config.batch, chunk=config.chunk).accuracy
-        print(f"accuracy {accuracy:.3f}; always the most frequent class {source.majority():.3f}", flush=True)
+def show_accuracy(source: "Source", accuracy: float | None) -> None:
+    """One line, beside the share of the most frequent class where the data tells; nothing without an accuracy."""
+    if accuracy is not None:
+        majority = source.majority_share()
+        beside = "" if majority is None else f"; always the most frequent class {majority:.3f}"
+        print(f"accuracy {accuracy:.3f}{beside}", flush=True)

@@ -10,8 +10,8 @@ from pcrnn.cli.args import DeviceArgs, warn, write_csv
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcrnn.analysis.generate import Forecast as Found
-    from pcrnn.data import SeriesSource
+    from pcrnn.analysis.generate import SeriesForecast
+    from pcrnn.data import Source
 
 # Everything that needs torch is imported by the function that needs it, as in pcrnn/cli/main.py.
 
@@ -41,18 +41,18 @@ class Forecast(DeviceArgs):
 def forecast(command: Forecast) -> int:
     """Draw, write RUN/forecast.csv and the picture, say how good it was; returns the exit code."""
     from pcrnn import plots
-    from pcrnn.analysis import generate
-    from pcrnn.data import SeriesSource, open_source
+    from pcrnn.analysis.generate import forecast_series
+    from pcrnn.data import open_source
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
     warn(run.warnings)
-    learned = run.source
-    if not isinstance(learned, SeriesSource):
-        raise UsageError(f"{command.run}: expected a run trained on a series, got one trained on {learned.kind} data")
-    source = learned if command.data is None else open_source(command.data, state=learned.state())
-    assert isinstance(source, SeriesSource)  # as its state says
-    found = generate.forecast(
+    if not run.source.is_series:
+        raise UsageError(
+            f"{command.run}: expected a run trained on a series, got one trained on {run.source.kind} data"
+        )
+    source = run.source if command.data is None else open_source(command.data, state=run.source.state())
+    found = forecast_series(
         run.stack,
         source,
         command.horizon,
@@ -60,16 +60,16 @@ def forecast(command: Forecast) -> int:
         samples=command.samples,
         interval=command.interval,
         calibrated=command.calibrate,
-        learned=learned,
+        trained_on=run.source,
         temperature=command.temperature,
         seed=command.seed,
     )
-    if found.held:
-        share = f"{found.held:.2%}" if found.held > 5e-5 else "less than 0.01%"
+    if found.clipped:
+        share = f"{found.clipped:.2%}" if found.clipped > 5e-5 else "less than 0.01%"
         warn([f"{share} of the drawn values left the range of the training part by far and were held"])
     table = command.run / "forecast.csv"
     write_csv(table, *_table(found, source))
-    pictures = plots.forecast(
+    pictures = plots.forecast_bands(
         run.folder.plots / "forecast",
         found.median,
         found.lower,
@@ -90,9 +90,9 @@ def forecast(command: Forecast) -> int:
     return 0
 
 
-def _table(found: "Found", source: "SeriesSource") -> tuple[list[str], list[list[object]]]:
+def _table(found: "SeriesForecast", source: "Source") -> tuple[list[str], list[list[object]]]:
     """Columns and rows of the table: a row a step, with its time where the data has times."""
-    from pcrnn.data.calendar import shown
+    from pcrnn.data.calendar import format_time
 
     names, steps = source.channel_names, len(found.median)
     times = source.times_at(found.start, steps)
@@ -103,12 +103,12 @@ def _table(found: "Found", source: "SeriesSource") -> tuple[list[str], list[list
         known = found.truth[at] if at < len(found.truth) else [math.nan] * len(names)
         truth = ["" if math.isnan(value) else value for value in known]
         values = zip(found.median[at], found.lower[at], found.upper[at], truth, strict=True)
-        time = [] if times is None else [shown(times[at])]
+        time = [] if times is None else [format_time(times[at])]
         rows.append([found.start + at, *time, *(value for of_channel in values for value in of_channel)])
     return columns, rows
 
 
-def _tell_errors(found: "Found", names: Sequence[str], interval: float) -> None:
+def _tell_errors(found: "SeriesForecast", names: Sequence[str], interval: float) -> None:
     width = max(map(len, names))
     print(f"mean absolute error over {len(found.truth)} known steps, of the median and of the last step repeated")
     for name, error, copying in zip(names, found.error(found.median), found.error(found.copy_last), strict=True):
@@ -116,10 +116,10 @@ def _tell_errors(found: "Found", names: Sequence[str], interval: float) -> None:
     print(f"{found.coverage:.0%} of the known values lie in the interval of {interval:.0%}")
 
 
-def _tell_calibration(found: "Found", *, asked: bool) -> None:
-    if found.widened is None:
+def _tell_calibration(found: "SeriesForecast", *, asked: bool) -> None:
+    if found.widening is None:
         too_little = "too little of the validation split lies before the first step to calibrate them"
         print(f"intervals are as drawn: {too_little if asked else 'no calibration asked for'}")
     else:
-        low, high = found.widened.min(), found.widened.max()
+        low, high = found.widening.min(), found.widening.max()
         print(f"intervals are {low:.2f} to {high:.2f} times as wide as drawn, as the validation split before them asks")

@@ -14,7 +14,7 @@ from pcrnn.cli.args import DeviceArgs, warn
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcrnn.analysis.surprise import Passage
+    from pcrnn.analysis.surprise import SurpriseRecord
     from pcrnn.data import Source
     from pcrnn.plots import Feature
     from pcrnn.runs.load import TrainedRun
@@ -95,17 +95,12 @@ def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
 
 
 def _features(path: Path, source: "Source") -> list["Feature"]:
-    from pcrnn.data import GenomeSource
-    from pcrnn.data.formats.gff import placed, read_gff
     from pcrnn.plots import Feature
 
-    if not isinstance(source, GenomeSource):
-        raise UsageError(f"features: expected a genome to know features of, got a {source.kind}; leave it out")
-    known = placed(read_gff(path), Path(source.name))
-    return [Feature(each.first, each.end, each.kind, each.name, each.strand) for each in known]
+    return [Feature(each.first, each.end, each.kind, each.name, each.strand) for each in source.features(path)]
 
 
-def _tell_features(features: list["Feature"], passage: "Passage", source: "Source") -> None:
+def _tell_features(features: list["Feature"], passage: "SurpriseRecord", source: "Source") -> None:
     from pcrnn.analysis.pictures import surprise_within
 
     rows = surprise_within(features, passage, source.nats_per_unit)

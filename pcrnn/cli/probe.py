@@ -357,7 +357,7 @@ def _gates(command: Gates, specimen: ProbeTarget, stem: Path) -> tuple[ProbeResu
         if len(other.passed) != len(first.passed):
             raise UsageError(f"beside: expected a run of {len(first.passed) + 1} layers, got {len(other.passed) + 1}")
     passed = {name: [each.numpy() for each in passage.passed] for name, passage in found.items()}
-    return first, pictures.gate_passage(stem, passed, info=specimen.info)
+    return first, pictures.gate_transmission(stem, passed, info=specimen.info)
 
 
 PROBES: dict[type, Callable[[Any, ProbeTarget, Path], tuple[ProbeResult, list[Path]]]] = {

@@ -10,7 +10,7 @@ from pcrnn.cli.args import DeviceArgs, warn
 from pcrnn.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcrnn.data import Source, TextSource
+    from pcrnn.data import Source
     from pcrnn.nn.stack import PredictiveStack
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
@@ -33,48 +33,38 @@ class Sample(DeviceArgs):
 
 
 def run_sample(command: Sample) -> int:
-    from pcrnn.analysis.generate import sample_music, sample_text
-    from pcrnn.data import MusicSource, TextSource
-    from pcrnn.data.music import write_midi
+    from pcrnn.analysis.evaluate import WARM_UP
+    from pcrnn.analysis.generate import sample
     from pcrnn.runs.load import load_run
 
     run = load_run(command.run, device=command.device)
     warn(run.warnings)
-    draws = {"temperature": command.temperature, "seed": command.seed}
-    if isinstance(run.source, MusicSource):
-        if command.prompt is not None:
-            raise UsageError("prompt: expected none for music, which goes on from the run's own; leave it out")
-        path = command.out or command.run / "sample.mid"
-        roll = sample_music(run.stack, run.source, command.length, **draws)
-        write_midi(path, roll, run.source.frames_per_beat)
-        print(path)
-        return 0
-    if not isinstance(run.source, TextSource):
+    opening = run.source.opening(command.prompt, WARM_UP)
+    if opening is None:
         raise UsageError(
             f"{command.run}: expected a run trained on text or music, got one trained on a {run.source.kind}; "
             "pcrnn forecast goes on from a series"
         )
-    prompt = _opening(run.source) if command.prompt is None else command.prompt
-    text = prompt + sample_text(run.stack, run.source, prompt, command.length, **draws)
-    if command.out is None:
-        print(text)
+    drawn = sample(run.stack, opening.steps, command.length, temperature=command.temperature, seed=command.seed)
+    content = opening.render(drawn)
+    if isinstance(content, bytes):
+        path = command.out or command.run / f"sample{opening.suffix}"
+        path.write_bytes(content)
+        print(path)
+    elif command.out is None:
+        print(f"{opening.text or ''}{content}")
     else:
-        command.out.write_text(text, encoding="utf-8", errors="backslashreplace")
+        command.out.write_text(f"{opening.text or ''}{content}", encoding="utf-8", errors="backslashreplace")
         print(command.out)
     return 0
 
 
 def show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
-    from pcrnn.analysis.generate import sample_text
-    from pcrnn.data import TextSource
+    """What a stack writes after the first words of the validation split; nothing where the data is not a text."""
+    from pcrnn.analysis.generate import sample
 
-    if isinstance(source, TextSource):
-        prompt = _opening(source)
-        print(f"sample, going on from {prompt!r}")
-        for line in sample_text(stack, source, prompt, length).splitlines():
+    opening = source.opening()
+    if opening is not None and opening.text is not None:
+        print(f"sample, going on from {opening.text!r}")
+        for line in str(opening.render(sample(stack, opening.steps, length))).splitlines():
             print(f"  | {line}")
-
-
-def _opening(source: "TextSource", length: int = 40) -> str:
-    """The first words of the validation split."""
-    return source.decode(source.sequence("valid")[:length])

@@ -90,7 +90,12 @@ def run_train(command: Train) -> int:
         return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
     assert summary.valid is not None  # the run has finished
     show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
-    show_accuracy(config, summary.source, summary.stack)
+    if summary.source.target() is not None:
+        from pcrnn.analysis.evaluate import evaluate
+
+        show_accuracy(
+            summary.source, evaluate(summary.stack, summary.source, batch=config.batch, chunk=config.chunk).accuracy
+        )
     show_sample(summary.stack, summary.source)
     if command.plots:
         from pcrnn.analysis.pictures import draw
@@ -105,13 +110,12 @@ def run_train(command: Train) -> int:
 
 def _absolute(data: str) -> str:
     """The same data as seen from any folder, for --resume and evaluate."""
-    from pcrnn.data.readers import BUILT_IN
+    from pcrnn.data.readers import built_in
 
     name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
     kind, colon, path = name.rpartition(":")
-    return (
-        f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if name not in BUILT_IN and Path(path).exists() else data
-    )
+    is_file = name not in built_in() and Path(path).exists()
+    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if is_file else data
 
 
 def _stem(config: TrainConfig) -> str:

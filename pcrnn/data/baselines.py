@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 SMOOTHING = 0.1
-"""Added to every count, so that what never came in training is unlikely, not impossible."""
+"""Added to every count, so that what training never had is unlikely, not impossible."""
 
 COMPRESSOR_WINDOW = 8 << 20
 """Training symbols a compressor sees first: at least as far back as it looks (xz 8 MiB, gzip 32 KiB)."""
@@ -49,11 +49,11 @@ def markov(train: np.ndarray, valid: np.ndarray, size: int, order: int) -> float
     The first contexts reach back into the training split. V^(order + 1) must be below 2^63.
     """
     asked = np.concatenate([train[len(train) - order + 1 :], valid])
-    together, before = (_Counter(seen, size, length) for seen, length in ((train, order + 1), (train[:-1], order)))
+    together, before = (_Counter(ids, size, length) for ids, length in ((train, order + 1), (train[:-1], order)))
     bits, count = 0.0, len(asked) - order
     for start in range(0, count, _BLOCK):
         runs = asked[start : start + _BLOCK + order]
-        likely = (together.of(runs) + SMOOTHING) / (before.of(runs[:-1]) + SMOOTHING * size)
+        likely = (together.count(runs) + SMOOTHING) / (before.count(runs[:-1]) + SMOOTHING * size)
         bits -= float(np.log2(likely).sum())
     return bits / count
 
@@ -70,7 +70,7 @@ def copy_last(train: np.ndarray, valid: np.ndarray, size: int) -> float:
 
 
 def compressors(context: bytes, valid: bytes, symbols: int) -> dict[str, float]:
-    """Bits per symbol that gzip and xz need for the validation split when they have seen the training split.
+    """Bits per symbol that gzip and xz need for the validation split after they have read the training split.
 
     (compressed size of context + valid) - (compressed size of context), since a compressor that starts with
     the validation split knows nothing yet and would look worse than it is.
@@ -143,7 +143,7 @@ def _known_mean(values: np.ndarray, otherwise: float) -> np.ndarray:
 
 
 class _Counter:
-    """How often every run of `length` symbols comes in `ids`: a table where that is small, else sorted numbers."""
+    """How often every run of `length` symbols occurs in `ids`: a table where that is small, else sorted numbers."""
 
     def __init__(self, ids: np.ndarray, size: int, length: int) -> None:
         self.size, self.length, self.known = size, length, None
@@ -152,8 +152,8 @@ class _Counter:
         else:
             self.known, self.counts = np.unique(_windows(ids, size, length), return_counts=True)
 
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        """Of each run of symbols in `ids`, in order."""
+    def count(self, ids: np.ndarray) -> np.ndarray:
+        """How often each run of symbols in `ids` occurred, in order."""
         asked = _windows(ids, self.size, self.length)
         if self.known is None:
             return self.counts[asked]
@@ -162,7 +162,7 @@ class _Counter:
 
 
 def _table(ids: np.ndarray, size: int, length: int) -> np.ndarray:
-    """How often each of all size^length runs of symbols comes, counted a block at a time."""
+    """How often each of all size^length runs of symbols occurs, counted a block at a time."""
     table = np.zeros(size**length, np.int64)
     for start in range(0, len(ids) - length + 1, _BLOCK):
         runs = _windows(ids[start : start + _BLOCK + length - 1], size, length)

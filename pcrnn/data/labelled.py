@@ -1,6 +1,6 @@
 """Labelled sequences: what a stack with a target learns from, a label at every step or one at the last.
 
-Shapes: n sequences of up to T steps, D channels, V symbols, K classes; B sequences side by side, C steps a piece.
+Shapes: n sequences of up to T steps, D channels, V symbols, K classes.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcrnn.data import baselines
+from pcrnn.data.answers import Excerpt, Piece
 from pcrnn.data.formats.npy_file import read_npz
-from pcrnn.data.source import Source, Split
+from pcrnn.data.sequence_lanes import Labelled, SequenceLanes
+from pcrnn.data.source import Reader, Source, Split
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pcrnn.nn.observations import Observation
 
 ARRAYS = ("x", "y", "lengths")
@@ -33,20 +34,12 @@ FEWEST = 10
 
 
 class Reading(NamedTuple):
-    """How sequences become numbers: of a run, so that another file can be read the same way."""
+    """How a file's sequences become numbers; that of a run reads another file the same way."""
 
     classes: int  # K
     symbols: int | None  # V; None where x has real values, which are standardised
     mean: np.ndarray  # [D]
     scale: np.ndarray  # [D]
-
-
-class Labelled(NamedTuple):
-    """Some sequences, padded: their steps, labels and where these count."""
-
-    x: Tensor  # int64 [n, T] or float32 [n, T, D], NaN or symbol 0 after a sequence's end
-    labels: Tensor  # int64 [n, T]
-    counts: Tensor  # bool [n, T]
 
 
 class LabelledSource(Source):
@@ -75,7 +68,6 @@ class LabelledSource(Source):
 
     kind = "labelled"
     unit = "nats/label"
-    nats_per_unit = 1.0
 
     def __init__(
         self,
@@ -111,7 +103,7 @@ class LabelledSource(Source):
         self.all = Labelled(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(counts))
         for split_name, part in (("train", self.part("train")), ("valid", self.part("valid"))):
             if not part.counts.any():
-                raise DataError(f"{name}: expected labels to {split_name} on, came none; label more steps")
+                raise DataError(f"{name}: expected labels to {split_name} on, got none; label more steps")
 
     def observation(self) -> Observation:
         from pcrnn.nn.observations import Categorical, Gaussian
@@ -133,7 +125,7 @@ class LabelledSource(Source):
         if split == "all":
             return self.all
         if split not in ("train", "valid"):
-            raise UsageError(f"expected the split 'train', 'valid' or 'all', came {split!r}")
+            raise UsageError(f"expected the split 'train', 'valid' or 'all', got {split!r}")
         chosen = torch.from_numpy(self._train if split == "train" else self._valid)
         return Labelled(*(part[chosen] for part in self.all))
 
@@ -144,13 +136,25 @@ class LabelledSource(Source):
     def lanes(self, batch: int, chunk: int) -> SequenceLanes:
         return SequenceLanes(self.part("train"), batch, chunk, name=f"the training split of {self.name}")
 
+    def evaluation(self, batch: int, chunk: int, context: int) -> Iterator[Piece]:
+        """The validation split, `batch` sequences at a time; each begins at the initial state, without context."""
+        for (x, labels, counts), restart in SequenceLanes.parts(self.part("valid"), batch, chunk):
+            yield Piece(x, labels, counts, restart)
+
+    def excerpt(self, start: int, length: int, context: int) -> Excerpt:
+        """The front of sequence number `start`, up to its last label, which is asked for at every step."""
+        x, labels, counts = (part[start] for part in self.all)
+        steps = int(counts.nonzero().max()) + 1 if counts.any() else len(x)  # nothing counts after that
+        labels = labels if self.per_step else labels[steps - 1 : steps].expand_as(labels)
+        shown = min(steps, length)
+        return Excerpt(x[:shown], 0, 0, labels[:shown])
+
     def baselines(self) -> dict[str, float]:
         """Nats per label of the classes' frequencies in training."""
         train, valid = (self._labels(split) for split in ("train", "valid"))
         return {"class frequencies": baselines.frequencies(train, valid, self.reading.classes)}
 
-    def majority(self) -> float:
-        """Share of the validation split's labels that are the most frequent one in training."""
+    def majority_share(self) -> float:
         train, valid = (self._labels(split) for split in ("train", "valid"))
         return float((valid == np.bincount(train).argmax()).mean())
 
@@ -169,7 +173,7 @@ class LabelledSource(Source):
     def state(self) -> dict[str, Any]:
         numbers = {key: getattr(self.reading, key).tolist() for key in ("mean", "scale")}
         whole = {"classes": self.reading.classes, "symbols": self.reading.symbols}
-        return {"kind": self.kind, "split": self.split} | whole | numbers
+        return super().state() | {"split": self.split} | whole | numbers
 
     def fingerprint(self) -> str:
         parts = self.part("train")
@@ -180,83 +184,27 @@ class LabelledSource(Source):
         return part.labels[part.counts].numpy()
 
 
-class SequenceLanes:
-    """Sequences read B at a time, each from its front to its end, C steps at a time.
+class LabelledReader(Reader):
+    """Reads a .npz file of arrays x, y and, where sequences differ in length, lengths; the option is `split`."""
 
-    Every epoch has an order of its own. A last piece is filled up to C steps, which do not count. Of every epoch fewer
-    than B sequences are left out.
+    options = ("split",)
+    suffixes = (".npz",)
 
-    Args:
-        sequences: to read.
-        batch: B.
-        chunk: C at most; sequences that are shorter are one piece.
-        name: what error messages call them.
-
-    Raises:
-        DataError: fewer than B sequences.
-        UsageError: a batch or chunk below 1.
-    """
-
-    def __init__(self, sequences: Labelled, batch: int, chunk: int, *, name: str = "the sequences") -> None:
-        for flag, size in (("batch", batch), ("chunk", chunk)):
-            if size < 1:
-                raise UsageError(f"expected --{flag} of at least 1, came {size}")
-        if len(sequences.x) < batch:
-            raise DataError(
-                f"{name} has {len(sequences.x)} sequences, of which {batch} are read side by side; lower --batch to "
-                f"{len(sequences.x)} or give more"
-            )
-        self.sequences, self.batch, self.chunk = sequences, batch, min(chunk, sequences.x.shape[1])
-        self.pieces = -(-sequences.x.shape[1] // self.chunk)
-        self.chunks_per_epoch = len(sequences.x) // batch * self.pieces
-
-    def read(self, step: int) -> tuple[Labelled, bool]:
-        """What training step `step` = 0, 1, ... learns from, a pure function of it, and whether sequences begin."""
-        if step < 0:
-            raise UsageError(f"expected a step of 0 or more, came {step}")
-        epoch, position = divmod(step, self.chunks_per_epoch)
-        batch, piece = divmod(position, self.pieces)
-        order = torch.randperm(len(self.sequences.x), generator=torch.Generator().manual_seed(epoch))
-        chosen = order[batch * self.batch : (batch + 1) * self.batch]
-        return _piece(self.sequences, chosen, piece * self.chunk, self.chunk), piece == 0
-
-    @staticmethod
-    def parts(sequences: Labelled, batch: int, chunk: int) -> Iterator[tuple[Labelled, bool]]:
-        """All sequences once, in order, and whether they begin; the last ones are fewer than `batch`."""
-        chunk = min(chunk, sequences.x.shape[1])
-        for chosen in torch.arange(len(sequences.x)).split(batch):
-            for start in range(0, sequences.x.shape[1], chunk):
-                yield _piece(sequences, chosen, start, chunk), start == 0
-
-
-def _piece(sequences: Labelled, chosen: Tensor, start: int, length: int) -> Labelled:
-    """Steps `start` to `start + length` of the chosen sequences, filled up where they end before."""
-    x, labels, counts = (part[chosen, start : start + length] for part in sequences)
-    lacking = length - x.shape[1]
-    if not lacking:
-        return Labelled(x, labels, counts)
-    fill = float("nan") if x.is_floating_point() else 0
-    rest = x.new_full((len(x), lacking, *x.shape[2:]), fill)
-    rests = rest, labels.new_zeros(len(x), lacking), counts.new_zeros(len(x), lacking)
-    return Labelled(*(torch.cat(pair, 1) for pair in zip((x, labels, counts), rests, strict=True)))
-
-
-def open_labelled(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> LabelledSource:
-    """Read a .npz file of arrays x, y and, where sequences differ in length, lengths; the option is `split`."""
-    split = options.get("split", SPLITS[0]) if state is None else state.get("split")
-    if split not in SPLITS:
-        if state is not None:
-            raise CheckpointError(f"data state: expected split {' or '.join(SPLITS)}, came {split!r}; it is damaged")
-        raise DataError(f"{location}: expected split={' or split='.join(SPLITS)}, came split={split}")
-    arrays = read_npz(Path(location), ARRAYS)
-    for needed in ("x", "y"):
-        if needed not in arrays:
-            raise DataError(
-                f"{location}: expected the arrays x (sequences) and y (labels), came {', '.join(arrays) or 'none'}; "
-                "save it with numpy.savez(file, x=..., y=...)"
-            )
-    reading = None if state is None else _restore(state)
-    return LabelledSource(**arrays, name=location, split=split, reading=reading)
+    def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> LabelledSource:
+        split = options.get("split", SPLITS[0]) if state is None else state.get("split")
+        if split not in SPLITS:
+            if state is not None:
+                raise CheckpointError(f"data state: expected split {' or '.join(SPLITS)}, got {split!r}; it is damaged")
+            raise DataError(f"{location}: expected split={' or split='.join(SPLITS)}, got split={split}")
+        arrays = read_npz(Path(location), ARRAYS)
+        for needed in ("x", "y"):
+            if needed not in arrays:
+                raise DataError(
+                    f"{location}: expected the arrays x (sequences) and y (labels), got {', '.join(arrays) or 'none'}; "
+                    "save it with numpy.savez(file, x=..., y=...)"
+                )
+        reading = None if state is None else _restore(state)
+        return LabelledSource(**arrays, name=location, split=split, reading=reading)
 
 
 def _halves(y: np.ndarray | None, count: int, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -278,13 +226,13 @@ def _fit(x: np.ndarray, labels: np.ndarray, symbolic: bool, name: str) -> Readin
     classes = int(labels.max(initial=-1)) + 1
     if labels.min(initial=0) < 0 or classes < 2:
         raise DataError(
-            f"{name}: expected labels from 0 to K - 1 of at least 2 classes, came {_range(labels)}; number the classes"
+            f"{name}: expected labels from 0 to K - 1 of at least 2 classes, got {_range(labels)}; number the classes"
         )
     if symbolic:
         symbols = int(x.max()) + 1
         if x.min() < 0 or symbols < 2:
             raise DataError(
-                f"{name}: expected symbols from 0 to V - 1 of at least 2, came {_range(x)}; save real values as float"
+                f"{name}: expected symbols from 0 to V - 1 of at least 2, got {_range(x)}; save real values as float"
             )
         return Reading(classes, symbols, np.zeros(1), np.ones(1))
     with np.errstate(over="ignore"):
@@ -295,25 +243,25 @@ def _fit(x: np.ndarray, labels: np.ndarray, symbolic: bool, name: str) -> Readin
 def _require_shapes(x: np.ndarray, y: np.ndarray, lengths: np.ndarray | None, name: str) -> None:
     if x.ndim not in (2, 3) or 0 in x.shape or len(x) < FEWEST:
         raise DataError(
-            f"{name}: expected x as [n, T] or [n, T, D] of at least {FEWEST} sequences, came shape {list(x.shape)}"
+            f"{name}: expected x as [n, T] or [n, T, D] of at least {FEWEST} sequences, got shape {list(x.shape)}"
         )
     if y.dtype.kind not in "iu" or y.shape not in ((len(x),), x.shape[:2]):
         raise DataError(
             f"{name}: expected y as whole numbers [{len(x)}], a label a sequence, or {list(x.shape[:2])}, a label a "
-            f"step, came {y.dtype} {list(y.shape)}; save one that fits x"
+            f"step, got {y.dtype} {list(y.shape)}; save one that fits x"
         )
     if lengths is not None and not (
         lengths.dtype.kind in "iu" and lengths.shape == (len(x),) and lengths.min() >= 1 and lengths.max() <= x.shape[1]
     ):
         raise DataError(
-            f"{name}: expected lengths as {len(x)} whole numbers from 1 to {x.shape[1]}, came {lengths.dtype} "
+            f"{name}: expected lengths as {len(x)} whole numbers from 1 to {x.shape[1]}, got {lengths.dtype} "
             f"{list(lengths.shape)}, {_range(lengths)}; save one that fits x"
         )
 
 
 def _require_finite(x: np.ndarray, name: str) -> None:
     if not np.isfinite(x).all():
-        raise DataError(f"{name}: expected finite numbers in x, came {x[~np.isfinite(x)][0]}; mend or leave it out")
+        raise DataError(f"{name}: expected finite numbers in x, got {x[~np.isfinite(x)][0]}; fix or leave it out")
 
 
 def _require_known(x: np.ndarray, labels: np.ndarray, symbolic: bool, reading: Reading, name: str) -> None:
@@ -322,12 +270,12 @@ def _require_known(x: np.ndarray, labels: np.ndarray, symbolic: bool, reading: R
     if symbolic != (reading.symbols is not None) or (width not in (None, len(reading.mean))):
         wanted = f"{len(reading.mean)} channels" if reading.symbols is None else "symbols"
         raise DataError(
-            f"{name}: expected x of {wanted}, as the run was trained on, came "
+            f"{name}: expected x of {wanted}, as the run was trained on, got "
             f"{'symbols' if symbolic else f'{width} channels'}; give the same kind of sequences"
         )
     for values, most, what in ((x, reading.symbols, "symbols"), (labels, reading.classes, "labels")):
         if most is not None and values.size and not 0 <= values.min() <= values.max() < most:
-            raise DataError(f"{name}: expected {what} from 0 to {most - 1}, came {_range(values)}; number them so")
+            raise DataError(f"{name}: expected {what} from 0 to {most - 1}, got {_range(values)}; number them so")
 
 
 def _restore(state: Mapping[str, Any]) -> Reading:
@@ -335,12 +283,12 @@ def _restore(state: Mapping[str, Any]) -> Reading:
         classes, symbols = state["classes"], state["symbols"]
         mean, scale = (np.array(state[key], np.float64) for key in ("mean", "scale"))
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"data state: expected how sequences are read, came {error!r}; it is damaged") from error
+        raise CheckpointError(f"data state: expected how sequences are read, got {error!r}; it is damaged") from error
     whole = type(classes) is int and classes >= 2 and (symbols is None or (type(symbols) is int and symbols >= 2))
     finite = np.isfinite(mean).all() and np.isfinite(scale).all()
     if not (whole and finite and mean.ndim == 1 and mean.size and mean.shape == scale.shape and (scale > 0).all()):
         raise CheckpointError(
-            f"data state: expected classes, symbols, mean and scale, came {classes!r}, {symbols!r}, {mean}, {scale}; "
+            f"data state: expected classes, symbols, mean and scale, got {classes!r}, {symbols!r}, {mean}, {scale}; "
             "it is damaged"
         )
     return Reading(classes, symbols, mean, scale)

@@ -10,14 +10,27 @@ Shapes: B lanes (batch), C transitions a chunk, S transitions a lane.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from pcrnn.errors import DataError, UsageError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+
+class ChunkReader(Protocol):
+    """What a trainer reads: the same chunks in the same order, whenever it asks."""
+
+    batch: int
+    chunk: int
+    chunks_per_epoch: int
+
+    def read(self, step: int) -> tuple[Tensor | tuple[Tensor, ...], bool]:
+        """What training step `step` = 0, 1, ... learns from, a pure function of it, and whether sequences restart.
+
+        It is consecutive observations [B, C + 1, ...], or observations, targets and where these count.
+        """
+        ...
 
 
 class Lanes:
@@ -32,7 +45,7 @@ class Lanes:
         batch: B.
         chunk: C.
         name: what error messages call the sequence.
-        unpack: makes of steps as the sequence keeps them what `read` and `parts` give.
+        unpack: turns steps as the sequence keeps them into the observations that `read` and `parts` return.
 
     Raises:
         DataError: fewer than B C + 1 steps.
@@ -52,7 +65,7 @@ class Lanes:
         chunk: int,
         *,
         name: str = "the sequence",
-        unpack: Callable[[Tensor], Tensor] = lambda stored: stored,
+        unpack: Callable[[Tensor], Tensor] = lambda raw: raw,
     ) -> None:
         _require_positive(batch=batch, chunk=chunk)
         _require_length(len(sequence), batch, chunk, name)
@@ -75,7 +88,7 @@ class Lanes:
         chunk: int,
         *,
         name: str = "the sequence",
-        unpack: Callable[[Tensor], Tensor] = lambda stored: stored,
+        unpack: Callable[[Tensor], Tensor] = lambda raw: raw,
     ) -> Lanes:
         """Lanes for evaluation: up to `batch`, as many as leave each one a whole chunk.
 
@@ -96,14 +109,13 @@ class Lanes:
 
         Returns:
             x [B, C + 1, ...], a copy, whose first symbols are the last ones of the step before; and restart,
-            True where the lanes begin (again) at their front, so that a carried state does not belong to what
-            comes.
+            True where the lanes begin (again) at their front, so that a carried state must be reset.
 
         Raises:
             UsageError: a negative step.
         """
         if step < 0:
-            raise UsageError(f"expected a step of 0 or more, came {step}")
+            raise UsageError(f"expected a step of 0 or more, got {step}")
         position = step % self.chunks_per_epoch
         return self._window(position * self.chunk, self.chunk), position == 0
 
@@ -119,7 +131,7 @@ class Lanes:
 def _require_positive(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
-            raise UsageError(f"expected --{name} of at least 1, came {size}")
+            raise UsageError(f"expected --{name} of at least 1, got {size}")
 
 
 def _require_length(length: int, batch: int, chunk: int, name: str) -> None:

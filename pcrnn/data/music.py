@@ -5,25 +5,26 @@ Shapes: T frames, D keys.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcrnn.data import baselines
+from pcrnn.data.answers import Opening, Track
 from pcrnn.data.formats.files import require_file
 from pcrnn.data.formats.mat_file import read_mat
 from pcrnn.data.formats.musicxml import read_musicxml
 from pcrnn.data.formats.npy_file import read_npy
 from pcrnn.data.packages import in_package
-from pcrnn.data.source import Source, Split, require_length
-from pcrnn.errors import CheckpointError, DataError
+from pcrnn.data.source import Reader, Source, require_length
+from pcrnn.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pcrnn.nn.observations import Observation
 
 LOWEST, KEYS = 21, 88
@@ -36,13 +37,13 @@ SILENCE = 4
 _PERCUSSION = 9  # the MIDI channel whose notes are no pitches
 _MOST_FRAMES = 1 << 22  # of one piece: days of music; a damaged file claims more
 _MIDI, _SCORES = (".mid", ".midi"), (".mxl", ".musicxml")
-ENDINGS = (*_MIDI, *_SCORES)
+SUFFIXES = (*_MIDI, *_SCORES)
 
 BACH = "bach"
-"""Bach's chorales as the package music21 brings them."""
+"""Bach's chorales, from the package music21."""
 
 SPLITS = {"valid": "validdata", "test": "testdata"}
-"""What a .mat file with splits of its own calls what may validate; `traindata` trains."""
+"""Names, in a .mat file with splits of its own, of those that may validate; `traindata` trains."""
 
 
 class MusicSource(Source):
@@ -51,7 +52,7 @@ class MusicSource(Source):
     Args:
         roll: zeros and ones, [T, D].
         name: what messages call it.
-        frames_per_beat: of the roll; a MIDI file is cut so.
+        frames_per_beat: of the roll, and of MIDI files written from it.
         pieces: how many follow each other in it.
         split_point: the first frame that validates, by default that of the last 10 %.
 
@@ -61,7 +62,6 @@ class MusicSource(Source):
 
     kind = "music"
     unit = "nats/frame"
-    nats_per_unit = 1.0
 
     def __init__(
         self,
@@ -72,17 +72,17 @@ class MusicSource(Source):
         pieces: int = 1,
         split_point: int | None = None,
     ) -> None:
-        self.name, self.frames_per_beat, self.pieces = name, frames_per_beat, pieces
-        self.length, self.keys = roll.shape
+        self.frames_per_beat, self.pieces, self.keys = frames_per_beat, pieces, roll.shape[1]
         self._split_point = split_point
-        require_length(self.length, name, "frames")
+        require_length(len(roll), name, "frames")
         if not np.isin(roll, (0, 1)).all():
             frame, key = np.argwhere(~np.isin(roll, (0, 1)))[0]
             raise DataError(
-                f"{name}[{frame}, {key}]: expected 0 (silent) or 1 (sounds), came {roll[frame, key]}; "
-                "mend the roll, or read it as a series with --data series:FILE"
+                f"{name}[{frame}, {key}]: expected 0 (silent) or 1 (sounds), got {roll[frame, key]}; "
+                "fix the roll, or read it as a series with --data series:FILE"
             )
         self._roll = roll.astype(bool)
+        super().__init__(torch.from_numpy(self._roll), name=name)
 
     @property
     def split_point(self) -> int:
@@ -93,11 +93,8 @@ class MusicSource(Source):
 
         return Bernoulli(self.keys)
 
-    def raw(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._roll[self.bounds(split)])
-
-    def to_observations(self, stored: Tensor) -> Tensor:
-        return stored.float()
+    def to_observations(self, raw: Tensor) -> Tensor:
+        return raw.float()
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each key's base rate, and of each key given whether it sounded one frame before."""
@@ -106,46 +103,68 @@ class MusicSource(Source):
 
     def describe(self) -> str:
         pieces = "1 piece" if self.pieces == 1 else f"{self.pieces:,} pieces"
-        train, how = self.split_point, "the last 10 %" if self._split_point is None else "as the file says"
+        how = "the last 10 %" if self._split_point is None else "as the file says"
         return (
             f"{self.name}: {self.length:,} frames of {self.keys} keys, {pieces}, {self._roll.sum(1).mean():.1f} keys "
-            f"at a time; {train:,} to train on, {self.length - train:,} to validate on ({how})"
+            f"at a time; {self._split_in_words(how)}"
         )
 
+    def track(self, steps: Tensor) -> Track:
+        return super().track(steps)._replace(roll=True)
+
+    def opening(self, prompt: str | None = None, context: int = 256) -> Opening:
+        if prompt is not None:
+            raise UsageError("prompt: expected none for music, which goes on from the run's own; leave it out")
+        first = self.to_observations(self.raw("valid")[:1])
+        steps = torch.cat([self.context(context), first])[-context:]
+        return Opening(steps, self._render, suffix=".mid")
+
+    def _render(self, frames: Tensor) -> bytes:
+        if not len(frames):
+            raise UsageError("length: expected at least 1 frame, got none")
+        return midi_file(frames.bool().numpy(), self.frames_per_beat)
+
     def state(self) -> dict[str, Any]:
-        return {"kind": self.kind, "keys": self.keys, "frames_per_beat": self.frames_per_beat}
+        return super().state() | {"keys": self.keys, "frames_per_beat": self.frames_per_beat}
 
 
-def open_music(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> MusicSource:
-    """Read a MIDI file or a MusicXML score, a folder of them, `bach`, a .npy roll or a .mat file with splits.
+class MusicReader(Reader):
+    """Reads a MIDI file or a MusicXML score, a folder of them, `bach`, a .npy roll or a .mat file with splits.
 
-    The option `frames-per-beat` says how finely it is cut; `validate=test` takes that split of a .mat file.
+    The option `frames-per-beat` says how finely time is cut; `validate=test` takes that split of a .mat file.
     """
-    path, keys = Path(location), None
-    if state is not None:
-        keys, per_beat = state.get("keys"), state.get("frames_per_beat")
-        if not all(type(number) is int and number > 0 for number in (keys, per_beat)):
-            raise CheckpointError(
-                f"data state: expected keys and frames_per_beat, came {keys!r} and {per_beat!r}; it is damaged"
-            )
-    else:
-        per_beat = _frames_per_beat(options, location)
-    assert isinstance(per_beat, int)
-    ending, about = path.suffix.lower(), {"name": location, "frames_per_beat": per_beat}
-    if ending != ".mat" and "validate" in options:
-        raise DataError(f"{location}: expected validate with a .mat file alone, which has splits; leave it out")
-    if ending == ".npy":
-        source = MusicSource(read_npy(path), **about)
-    elif ending == ".mat":
-        train, valid = _splits(path, options.get("validate", "valid"))
-        roll, pieces = joined([*train, *valid], per_beat), len(train) + len(valid)
-        source = MusicSource(roll, pieces=pieces, split_point=len(roll) - len(joined(valid, per_beat)), **about)
-    else:
-        pieces = [read_piece(file, per_beat) for file in _files(path, location)]
-        source = MusicSource(joined(pieces, per_beat), pieces=len(pieces), **about)
-    if keys not in (None, source.keys):
-        raise DataError(f"{location}: expected {keys} keys, as the run was trained on, came {source.keys}")
-    return source
+
+    options = ("frames-per-beat", "validate")
+    suffixes = SUFFIXES
+    reads_arrays = True
+    built_in = (BACH,)
+
+    def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> MusicSource:
+        path, keys = Path(location), None
+        if state is not None:
+            keys, per_beat = state.get("keys"), state.get("frames_per_beat")
+            if not all(type(number) is int and number > 0 for number in (keys, per_beat)):
+                raise CheckpointError(
+                    f"data state: expected keys and frames_per_beat, got {keys!r} and {per_beat!r}; it is damaged"
+                )
+        else:
+            per_beat = _frames_per_beat(options, location)
+        assert isinstance(per_beat, int)
+        ending, about = path.suffix.lower(), {"name": location, "frames_per_beat": per_beat}
+        if ending != ".mat" and "validate" in options:
+            raise DataError(f"{location}: expected validate with a .mat file alone, which has splits; leave it out")
+        if ending == ".npy":
+            source = MusicSource(read_npy(path), **about)
+        elif ending == ".mat":
+            train, valid = _splits(path, options.get("validate", "valid"))
+            roll, pieces = joined([*train, *valid], per_beat), len(train) + len(valid)
+            source = MusicSource(roll, pieces=pieces, split_point=len(roll) - len(joined(valid, per_beat)), **about)
+        else:
+            pieces = [read_piece(file, per_beat) for file in _files(path, location)]
+            source = MusicSource(joined(pieces, per_beat), pieces=len(pieces), **about)
+        if keys not in (None, source.keys):
+            raise DataError(f"{location}: expected {keys} keys, as the run was trained on, got {source.keys}")
+        return source
 
 
 def joined(pieces: Sequence[np.ndarray], frames_per_beat: int) -> np.ndarray:
@@ -182,7 +201,7 @@ def read_midi(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
         notes = list(_notes(file))
         per_frame = file.ticks_per_beat / frames_per_beat
     except Exception as error:  # mido lets a damaged file raise nearly anything
-        raise DataError(f"{path}: expected a standard MIDI file, came one that is damaged: {error!r}") from None
+        raise DataError(f"{path}: expected a standard MIDI file, got one that is damaged: {error!r}") from None
     return _roll(notes, per_frame, path)
 
 
@@ -191,8 +210,10 @@ def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Pat
     frames = [(round(on / per_frame), max(round(off / per_frame), round(on / per_frame) + 1)) for on, off, _ in notes]
     length = max((end for _, end in frames), default=0)
     if not 0 < length <= _MOST_FRAMES:
-        came = "none" if length == 0 else f"a piece of {length:,} frames"
-        raise DataError(f"{path}: expected notes between the piano's lowest and highest key, came {came}; leave it out")
+        content = "none" if length == 0 else f"a piece of {length:,} frames"
+        raise DataError(
+            f"{path}: expected notes between the piano's lowest and highest key, got {content}; leave it out"
+        )
     roll = np.zeros((length, KEYS), bool)
     for (first, end), (_, _, key) in zip(frames, notes, strict=True):
         roll[first:end, key] = True
@@ -200,7 +221,12 @@ def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Pat
 
 
 def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> None:
-    """Write a roll [T, 88] of zeros and ones as a MIDI file of one track; what sounds on is one note."""
+    """Write a roll [T, 88] of zeros and ones as a MIDI file."""
+    path.write_bytes(midi_file(roll, frames_per_beat))
+
+
+def midi_file(roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> bytes:
+    """A MIDI file of one track from a roll [T, 88] of zeros and ones; a key that sounds on is one note."""
     mido = _mido()
     per_frame = 480 // frames_per_beat
     file = mido.MidiFile(ticks_per_beat=per_frame * frames_per_beat)
@@ -213,11 +239,13 @@ def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int = FRAMES_PER_B
         kind = "note_on" if changes[frame, key] > 0 else "note_off"
         wait, last = (int(frame) - last) * per_frame, int(frame)
         track.append(mido.Message(kind, note=LOWEST + int(key), velocity=64, time=wait))
-    file.save(path)
+    content = io.BytesIO()
+    file.save(file=content)
+    return content.getvalue()
 
 
 def _notes(file: Any) -> Iterable[tuple[int, int, int]]:
-    """First tick, the one after the last, and key from 0 of every note; what never ends ends with its track."""
+    """First tick, the one after the last, and key from 0 of every note; one without an end lasts as its track does."""
     for track in file.tracks:
         tick, sounding = 0, {}
         for message in track:
@@ -241,28 +269,28 @@ def _files(path: Path, location: str) -> list[Path]:
         return sorted(in_package("music21", "corpus/bach", "Bach's chorales", "music21").glob("bwv*.mxl"))
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in ENDINGS)
-    if not found:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    if not files:
         raise DataError(
-            f"{path}: expected a folder with MIDI files ({', '.join(ENDINGS)}), came one without; name another"
+            f"{path}: expected a folder with MIDI files ({', '.join(SUFFIXES)}), got one without; name another"
         )
-    return found
+    return files
 
 
 def _splits(path: Path, validate: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Rolls that train and rolls that validate, of a .mat file with splits of its own."""
+    """Rolls that train and rolls that validate, from a .mat file with splits of its own."""
     if validate not in SPLITS:
-        raise DataError(f"{path}: expected validate={' or validate='.join(SPLITS)}, came validate={validate}")
-    found = read_mat(path)
+        raise DataError(f"{path}: expected validate={' or validate='.join(SPLITS)}, got validate={validate}")
+    arrays = read_mat(path)
     splits, shapes = [], set()
     for name in ("traindata", SPLITS[validate]):
-        rolls = found.get(name)
+        rolls = arrays.get(name)
         rolls = rolls if isinstance(rolls, list) else []
         shapes |= {roll.shape[1:] for roll in rolls}
         if not rolls or len(shapes) > 1:
             raise DataError(
                 f"{path}: expected cell arrays traindata, validdata and testdata of rolls [T, D] with as many keys "
-                f"each, came other content; save {name} so"
+                f"each, got other content; save {name} so"
             )
         splits.append(rolls)
     return splits[0], splits[1]
@@ -272,7 +300,7 @@ def _frames_per_beat(options: Mapping[str, str], location: str) -> int:
     default = 1 if location.lower().endswith(".mat") else FRAMES_PER_BEAT  # of chorales in quarter notes
     written = options.get("frames-per-beat", str(default))
     if not (written.isascii() and written.isdigit() and 1 <= int(written) <= 480):
-        raise DataError(f"{location}: expected frames-per-beat as a whole number from 1 to 480, came {written!r}")
+        raise DataError(f"{location}: expected frames-per-beat as a whole number from 1 to 480, got {written!r}")
     return int(written)
 
 

@@ -24,6 +24,6 @@ def in_package(package: str, path: str, name: str, install: str) -> Path:
     except ValueError:  # a module without a spec stands in its place
         spec = None
     for folder in (spec and spec.submodule_search_locations) or ():
-        if (found := Path(folder) / path).exists():
-            return found
+        if (target := Path(folder) / path).exists():
+            return target
     raise DataError(f"{name} need the package {install}, which is not installed; pip install {install}")

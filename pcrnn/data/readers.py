@@ -1,42 +1,18 @@
-"""From what a person writes after --data to the reader that understands it."""
+"""From what a person writes after --data to the reader that opens it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pcrnn.data import fasta, labelled, music, series, text, video
-from pcrnn.data.source import Source
+from pcrnn.data.source import Reader, Source
 from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
+from pcrnn.tables import READERS
 
-Options = Mapping[str, str]
-
-
-class Reader(NamedTuple):
-    """What reads one kind of data."""
-
-    open: Callable[[str, Options, Mapping[str, Any] | None], Source]  # open(location, options, state)
-    options: tuple[str, ...] = ()  # that may stand after the file's name
-
-
-READERS: dict[str, Reader] = {
-    "text": Reader(text.open_text),
-    "series": Reader(series.open_series, ("columns", "missing", "time", "calendar")),
-    "fasta": Reader(fasta.open_fasta, ("reverse-complement",)),
-    "music": Reader(music.open_music, ("frames-per-beat", "validate")),
-    "labelled": Reader(labelled.open_labelled, ("split",)),
-    "video": Reader(video.open_video, ("digits", "size", "clips")),
-}
-
-BUILT_IN = {text.PYDOC: "text", video.BOUNCING: "video", music.BACH: "music"}
-"""Data that has a name and no file, and its kind."""
-
-SUFFIXES = dict.fromkeys((".csv", ".tsv", ".npy", ".parquet"), "series")
-SUFFIXES |= dict.fromkeys((".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz"), "fasta")
-SUFFIXES |= dict.fromkeys(music.ENDINGS, "music") | {".npz": "labelled"}
-"""File names with any other ending are read as text."""
+DEFAULT = "text"
+"""Kind of a file whose ending no reader claims."""
 
 
 def open_source(
@@ -45,45 +21,50 @@ def open_source(
     """Open a data set.
 
     Args:
-        spec: a name in `BUILT_IN` ("pydoc" is Python's own language reference), or a file, whose ending says what it is
-            (`SUFFIXES`; others are
-            text); "KIND:FILE" says so explicitly, with a kind of `READERS`. Options of a kind follow the name:
-            "table.csv?columns=wind,pressure", "genome.fa?reverse-complement", "music:folder?frames-per-beat=4". A file
-            called pydoc is "./pydoc".
+        spec: a built-in name ("pydoc" is Python's own language reference), or a file, whose ending says what it is; a
+            file with an ending that no reader claims is text. "KIND:FILE" says so explicitly, with a kind of `READERS`.
+            Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
+            "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
         state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
-            standardisation; then the run's kind and tokens hold, not `tokens` nor the file's ending.
+            standardisation; the run's kind and tokens then win over `tokens` and the file's ending.
 
     Raises:
         DataError: no such file or kind (names the nearest), or content that cannot be learned from (names
             file:line:column).
-        UsageError: unknown tokens.
+        UsageError: unknown tokens, or a reader that does not take them.
         CheckpointError: a state that no source wrote.
 
     Example:
         >>> open_source("pydoc").kind
         'text'
     """
-    _check_tokens(tokens)
-    kind, location, options = _resolve(os.fspath(spec))
+    kind, location, options = _parse(os.fspath(spec))
     if state is None:
-        kind = kind or next((kind for ending, kind in SUFFIXES.items() if location.lower().endswith(ending)), "text")
-        if kind != "text" and tokens != "characters":
+        kind = kind or kind_of_file(location)
+        if tokens != "characters" and not READERS[kind].takes_tokens:
             raise UsageError(
-                f"expected text for --tokens {tokens}, came {location}, which is read as {kind}; "
-                f"drop the flag or say --data text:{location}"
+                f"expected text for --tokens {tokens}, got {location}, which is read as {kind}; "
+                f"drop the flag or say --data {DEFAULT}:{location}"
             )
     else:
         kind = _kind_of_run(state, kind, location)
-    known = READERS[kind].options
-    for option in options:
-        if option not in known:
-            offered = f"one of {', '.join(known)}" if known else "none"
-            raise DataError(
-                f"{location}: expected, of the options of {kind} data, {offered}, came {option!r}"
-                f"{nearest(option, known)}"
-            )
-    return READERS[kind].open(location, {"tokens": tokens} | options if kind == "text" else options, state)
+    reader: type[Reader] = READERS[kind]
+    _check_options(options, reader.options, kind, location)
+    source = reader().open(location, {"tokens": tokens} | options if reader.takes_tokens else options, state)
+    source.kind = kind
+    return source
+
+
+def built_in() -> dict[str, str]:
+    """The kinds of the data sets that have a name and no file, by that name."""
+    return {name: kind for kind, reader in READERS.items() for name in reader.built_in}
+
+
+def kind_of_file(name: str) -> str:
+    """The kind that a file's name says: of the longest ending that a reader claims; text where none does."""
+    kinds = {suffix: kind for kind, reader in READERS.items() for suffix in reader.suffixes}
+    return kinds.get(max((suffix for suffix in kinds if name.lower().endswith(suffix)), key=len, default=""), DEFAULT)
 
 
 class Spec(NamedTuple):
@@ -94,57 +75,61 @@ class Spec(NamedTuple):
     options: dict[str, str]
 
 
-def _resolve(spec: str) -> Spec:
-    if spec in BUILT_IN:
-        return Spec(BUILT_IN[spec], spec, {})
-    if os.path.lexists(spec):
-        return Spec(None, spec, {})
+def _parse(spec: str) -> Spec:
+    names = built_in()
+    if spec in names or os.path.lexists(spec):
+        return Spec(names.get(spec), spec, {})
     spec, _, written = spec.partition("?")
     pairs = (option.partition("=") for option in written.split("&") if option)
     options = {name: value for name, _, value in pairs}
-    if spec in BUILT_IN:
-        return Spec(BUILT_IN[spec], spec, options)
-    if os.path.lexists(spec):
-        return Spec(None, spec, options)
+    if spec in names or os.path.lexists(spec):
+        return Spec(names.get(spec), spec, options)
     kind, colon, location = spec.partition(":")
     if colon and kind in READERS:
         return Spec(kind, location, options)
     if colon and kind.isidentifier() and len(kind) > 1:
         known = ", ".join(f"{name}:FILE" for name in READERS)
         raise DataError(
-            f"expected {', '.join(BUILT_IN)}, a file or one of {known}, "
-            f"came the unknown kind {kind!r}{nearest(kind, READERS)}"
+            f"expected {', '.join(names)}, a file or one of {known}, "
+            f"got the unknown kind {kind!r}{nearest(kind, READERS)}"
         )
     raise DataError(
-        f"{spec}: expected {', '.join(BUILT_IN)} or an existing file, came a name that is neither"
-        f"{nearest(spec, [*BUILT_IN, *_neighbours(Path(spec))])}"
+        f"{spec}: expected {', '.join(names)} or an existing file, got a name that is neither"
+        f"{nearest(spec, [*names, *_neighbours(Path(spec))])}"
     )
 
 
 def _neighbours(path: Path) -> list[str]:
-    """What lies in the folder where a file was looked for."""
+    """The files in the folder where a file was looked for."""
     try:
         return [str(path.parent / name) for name in os.listdir(path.parent)]
     except (OSError, ValueError):
         return []
 
 
+def _check_options(options: Iterable[str], known: tuple[str, ...], kind: str, location: str) -> None:
+    for option in options:
+        if option not in known:
+            offered = f"one of {', '.join(known)}" if known else "none"
+            raise DataError(
+                f"{location}: expected, of the options of {kind} data, {offered}, got {option!r}"
+                f"{nearest(option, known)}"
+            )
+
+
 def _kind_of_run(state: Mapping[str, Any], kind: str | None, location: str) -> str:
-    of_run = state.get("kind")
-    if not isinstance(of_run, str) or of_run not in READERS:
+    """The kind that a run was trained on; DataError where a file is of another one."""
+    trained_on = state.get("kind")
+    if not isinstance(trained_on, str) or trained_on not in READERS:
         raise CheckpointError(
-            f"data state: expected a kind out of {', '.join(READERS)}, came {of_run!r}; "
+            f"data state: expected a kind out of {', '.join(READERS)}, got {trained_on!r}; "
             "it is damaged or was written by a newer version"
         )
-    if kind is None and Path(location).suffix.lower() == ".npy" and of_run not in ("music", "video"):
-        kind = "series"
-    if kind not in (None, of_run):
+    is_array = Path(location).suffix.lower() == ".npy"
+    if kind is None and is_array and not READERS[trained_on].reads_arrays:
+        kind = kind_of_file(location)
+    if kind not in (None, trained_on):
         raise DataError(
-            f"{location}: expected {of_run} data, as the run was trained on, came {kind}; give a {of_run} file"
+            f"{location}: expected {trained_on} data, as the run was trained on, got {kind}; give a {trained_on} file"
         )
-    return of_run
-
-
-def _check_tokens(tokens: str) -> None:
-    if tokens not in text.TOKENS:
-        raise UsageError(f"expected --tokens characters or bytes, came {tokens!r}{nearest(tokens, text.TOKENS)}")
+    return trained_on

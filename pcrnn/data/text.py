@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcrnn.data import baselines
+from pcrnn.data.answers import Opening, Track
 from pcrnn.data.formats.files import decode_utf8, locate, read_bytes
-from pcrnn.data.source import Source, Split, require_length
-from pcrnn.errors import CheckpointError, DataError
+from pcrnn.data.source import Reader, Source, require_length
+from pcrnn.errors import CheckpointError, DataError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pcrnn.nn.observations import Observation
 
 PYDOC = "pydoc"
 TOKENS = ("characters", "bytes")
+
+OPENING = 40
+"""Symbols at the front of the validation split from which a sample goes on."""
 
 _BLOCK = 1 << 20
 """Symbols translated at a time: bounds the memory that UTF-32 takes."""
@@ -56,20 +59,19 @@ class TextSource(Source):
     nats_per_unit = math.log(2)
 
     def __init__(self, content: str | bytes, *, name: str = "text", vocabulary: Sequence[str] | None = None) -> None:
-        self.name = name
-        self.length = len(content)
         self.tokens = "characters" if isinstance(content, str) else "bytes"
         self.unit = "bits/char" if isinstance(content, str) else "bits/byte"
-        require_length(self.length, name, self.tokens)
+        require_length(len(content), name, self.tokens)
         self.vocabulary: tuple[str, ...] | None = None
         if isinstance(content, str):
             self.vocabulary = tuple(sorted(set(content)) if vocabulary is None else vocabulary)
             if len(self.vocabulary) < 2:
                 raise DataError(
-                    f"{name}: expected at least 2 different symbols, came {''.join(self.vocabulary)!r}; "
+                    f"{name}: expected at least 2 different symbols, got {''.join(self.vocabulary)!r}; "
                     "there is nothing to predict, give another file"
                 )
         self._ids = self._encode(content, name)
+        super().__init__(torch.from_numpy(self._ids), name=name)
 
     def observation(self) -> Observation:
         from pcrnn.nn.observations import Categorical
@@ -81,11 +83,8 @@ class TextSource(Source):
         """V."""
         return 256 if self.vocabulary is None else len(self.vocabulary)
 
-    def raw(self, split: Split) -> Tensor:
-        return torch.from_numpy(self._ids[self.bounds(split)])
-
-    def to_observations(self, stored: Tensor) -> Tensor:
-        return stored.long()
+    def to_observations(self, raw: Tensor) -> Tensor:
+        return raw.long()
 
     def baselines(self) -> dict[str, float]:
         """Bits per symbol of unigram, bigram, copy-last, gzip and xz."""
@@ -98,15 +97,26 @@ class TextSource(Source):
         } | baselines.compressors(context, self._as_bytes(valid), len(valid))
 
     def describe(self) -> str:
-        train = self.split_point
-        return (
-            f"{self.name}: {self.length:,} {self.tokens}, {self.size} symbols; {train:,} to train on, "
-            f"{self.length - train:,} to validate on (the last 10 %)"
-        )
+        return f"{self.name}: {self.length:,} {self.tokens}, {self.size} symbols; {self._split_in_words()}"
+
+    def track(self, steps: Tensor) -> Track:
+        letters = self.vocabulary or [bytes([byte]).decode("utf-8", "replace") for byte in range(256)]
+        return Track(symbols=[letters[symbol] for symbol in steps.tolist()])
+
+    def in_words(self, first: int, end: int) -> str:
+        """The text itself, in quotes."""
+        return repr(self.decode(self.raw("all")[first:end]))
+
+    def opening(self, prompt: str | None = None, context: int = 256) -> Opening:
+        if prompt is None:
+            prompt = self.decode(self.raw("valid")[:OPENING])
+        if not prompt:
+            raise UsageError("prompt: expected at least one character to go on from, got none")
+        return Opening(self.encode(prompt, name="prompt"), self.decode, prompt)
 
     def state(self) -> dict[str, Any]:
         vocabulary = None if self.vocabulary is None else "".join(self.vocabulary)
-        return {"kind": self.kind, "tokens": self.tokens, "vocabulary": vocabulary}
+        return super().state() | {"tokens": self.tokens, "vocabulary": vocabulary}
 
     def encode(self, text: str, *, name: str = "the text") -> Tensor:
         """Symbol ids of a text: int64 [T].
@@ -125,7 +135,7 @@ class TextSource(Source):
         """
         array = ids.detach().cpu().numpy()
         if array.size and not 0 <= array.min() <= array.max() < self.size:
-            raise DataError(f"expected symbol ids from 0 to {self.size - 1}, came {array.min()} to {array.max()}")
+            raise DataError(f"expected symbol ids from 0 to {self.size - 1}, got {array.min()} to {array.max()}")
         return self._as_bytes(array).decode("utf-8", "replace")
 
     def _encode(self, content: str | bytes, name: str) -> np.ndarray:
@@ -141,19 +151,26 @@ class TextSource(Source):
         return codes.tobytes().decode("utf-32-le").encode("utf-8")
 
 
-def open_text(location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> TextSource:
-    """Read "pydoc" or a file as text; `state` overrides the option `tokens` and gives the vocabulary."""
-    tokens, vocabulary = options["tokens"], None
-    if state is not None:
-        tokens, vocabulary = _restore(state)
-    if tokens == "bytes":
-        data = _pydoc().encode("utf-8") if location == PYDOC else read_bytes(Path(location))
-        return TextSource(data, name=location)
-    if location == PYDOC:
-        return TextSource(_pydoc(), name=location, vocabulary=vocabulary)
-    other_fix = " or train on it with --tokens bytes"
-    content = decode_utf8(read_bytes(Path(location)), location, other_fix=other_fix)
-    return TextSource(content, name=location, vocabulary=vocabulary)
+class TextReader(Reader):
+    """Reads "pydoc" or a file as text; a run's state gives its tokens and vocabulary."""
+
+    built_in = (PYDOC,)
+    takes_tokens = True
+
+    def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> TextSource:
+        tokens, vocabulary = options["tokens"], None
+        if tokens not in TOKENS:
+            raise UsageError(f"expected --tokens characters or bytes, got {tokens!r}{nearest(tokens, TOKENS)}")
+        if state is not None:
+            tokens, vocabulary = _restore(state)
+        if tokens == "bytes":
+            data = _pydoc().encode("utf-8") if location == PYDOC else read_bytes(Path(location))
+            return TextSource(data, name=location)
+        if location == PYDOC:
+            return TextSource(_pydoc(), name=location, vocabulary=vocabulary)
+        other_fix = " or train on it with --tokens bytes"
+        content = decode_utf8(read_bytes(Path(location)), location, other_fix=other_fix)
+        return TextSource(content, name=location, vocabulary=vocabulary)
 
 
 def _pydoc() -> str:
@@ -162,7 +179,7 @@ def _pydoc() -> str:
         topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     except (ImportError, AttributeError) as error:
         raise DataError(
-            f"{PYDOC}: expected the module pydoc_data.topics of Python's standard library, came {error}; "
+            f"{PYDOC}: expected the module pydoc_data.topics of Python's standard library, got {error}; "
             "install the full standard library or give a text file with --data"
         ) from error
     return "".join(topics[key] for key in sorted(topics))
@@ -176,13 +193,13 @@ def _restore(state: Mapping[str, Any]) -> tuple[str, str | None]:
     if tokens != "characters" or not distinct:
         raise CheckpointError(
             "data state: expected tokens and a vocabulary of at least 2 different symbols, "
-            f"came tokens {tokens!r} and vocabulary {vocabulary!r:.60}; it is damaged"
+            f"got tokens {tokens!r} and vocabulary {vocabulary!r:.60}; it is damaged"
         )
     return "characters", vocabulary
 
 
 def _translate(text: str, vocabulary: Sequence[str], name: str) -> np.ndarray:
-    """Ids [T] of the characters of a text, in the smallest type of torch's that holds V; by table, in blocks."""
+    """Ids [T] of a text's characters, in torch's smallest type that holds V; looked up in a table, in blocks."""
     codes = _code_points(vocabulary)
     unknown = int(codes.max()) + 1
     table = np.full(unknown + 1, -1, np.int32)
@@ -206,6 +223,6 @@ def _unknown_symbol(text: str, index: int, name: str) -> DataError:
     symbol = text[index]
     return DataError(
         f"{locate(text, index, name)}: expected a symbol of the run's vocabulary, "
-        f"came {symbol!a} (U+{ord(symbol):04X}); "
+        f"got {symbol!a} (U+{ord(symbol):04X}); "
         "replace it, or train on a text that holds it or with --tokens bytes"
     )

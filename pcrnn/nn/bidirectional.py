@@ -1,7 +1,7 @@
 """A stack that reads a whole sequence in both directions, to label every place of it in the context of both sides.
 
 Every level has two predictive layers, of the same class as everywhere: one reads forward, one backward, and each
-predicts its own next state in its own direction. Both errors go up, at the place where they were made; both readouts
+predicts its own next state in its own direction. Both errors are sent up, in forward time; both readouts
 correct the level's expectation of the target y_t.
 
     u[l+1]_t = concat(eps_forward[l]_t, eps_backward[l]_t)
@@ -13,20 +13,15 @@ carried to a next sequence. Source: Schuster & Paliwal, "Bidirectional recurrent
 Shapes: B batch, T time, N units of a layer, L levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from pcrnn.nn.layer import Message, PredictiveLayer
+from pcrnn.nn.layer import LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import PredictiveStack, StackActivity, StackState, assemble_message
-
-
-def flip_time(series: Tensor, direction: int) -> Tensor:
-    """A series [B, T, ...] in the time of direction 0, forward, or 1, backward; and back."""
-    return series.flip(1) if direction else series
+from pcrnn.nn.stack import LevelActivity, PredictiveStack, StackActivity, StackState, assemble_message, flip_time
 
 
 class BidirectionalActivity(StackActivity):
@@ -67,6 +62,7 @@ class BidirectionalStack(PredictiveStack):
     """
 
     directions: ClassVar[int] = 2
+    activity_type: ClassVar[type[StackActivity]] = BidirectionalActivity
 
     def __init__(
         self, observation: Observation, hidden_sizes: Sequence[int], *, target: Observation, **options: Any
@@ -88,28 +84,32 @@ class BidirectionalStack(PredictiveStack):
         """Nothing: every sequence is read from both its ends."""
         return StackState(())
 
-    def observe(self, x: Tensor, state: StackState | None = None) -> tuple[BidirectionalActivity, StackState]:
+    def observe(self, x: Tensor, state: StackState | None = None) -> tuple[StackActivity, StackState]:
         """Read whole sequences x [B, T] or [B, T, D (+ C)] in both directions and return everything that happened.
 
-        The state that comes back is each stream's at its own end; it cannot be gone on from.
+        The state that is returned is each layer's at its own end of the sequence; nothing can go on from it.
         """
-        self.check(x, state)
-        seen, covariates = self.split_covariates(x)
-        base_error, base_surprise = self.sensory(seen)
-        base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, messages = base_expectation, [Message(self.sensory.message(base_error), None, covariates)]
-        layers, states = [], []
-        for streams, heard in zip(self.streams, self.connections, strict=True):
-            errors, coming = [], assemble_message(heard, messages)
-            for direction, layer in enumerate(streams):
-                activity, after = layer.observe(flip_time(coming, direction), below=flip_time(expectation, direction))
+        return super().observe(x, state)
+
+    def observe_layers(
+        self,
+        indices: range,
+        observed: Tensor,
+        states: Sequence[LayerState],
+        messages: dict[int, Message],
+        expectation: Tensor,
+    ) -> Iterator[LevelActivity]:
+        """As a PredictiveStack, whole levels at a time; states are ignored: a sequence starts at both its ends."""
+        for level in range(indices.start // 2, indices.stop // 2):
+            message, activities, states_after, errors = assemble_message(self.connections[level], messages), [], [], []
+            for direction, layer in enumerate(self.streams[level]):
+                activity, after = layer.observe(flip_time(message, direction), below=flip_time(expectation, direction))
                 expectation = flip_time(activity.expectation, direction)
                 errors.append(flip_time(activity.state_error, direction))
-                layers.append(activity)
-                states.append(after)
-            messages.append(Message(None, torch.cat(errors, -1)))
-        activity = BidirectionalActivity(tuple(layers), base_expectation, base_error, base_surprise)
-        return activity, StackState(tuple(states))
+                activities.append(activity)
+                states_after.append(after)
+            messages[level + 1] = Message(None, torch.cat(errors, -1))
+            yield LevelActivity(tuple(activities), tuple(states_after), expectation)
 
     def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
         """Expectation of the target at every place of whole sequences x, [B, T, D], and each stream's last state."""

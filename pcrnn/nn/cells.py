@@ -1,4 +1,4 @@
-"""Recurrent cells, and what the local rule needs to know of them.
+"""Recurrent cells, and what the local rule needs of them.
 
 A cell turns preactivations k_t (one block of N per gate; W [u_t, ...] + b, made by the layer) and its previous state
 into a state and an output q_t. Its contract with the local rule is an elementwise memory, s_t = decay_t s_{t-1} + ...:
@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
+from pcrnn.tables import CELLS as CELLS
 
 
 class CellActivity(NamedTuple):
@@ -383,24 +384,12 @@ def _product(hidden: Tensor, matrix: Tensor) -> Tensor:
     return nn.functional.linear(hidden, matrix).to(hidden.dtype)
 
 
-CELLS: dict[str, type[Cell]] = {
-    "gated": GatedCell,
-    "rotating": RotatingCell,
-    "leaky": LeakyCell,
-    "rnn": RNNCell,
-    "lstm": LSTMCell,
-    "gru": GRUCell,
-}
-
-
 def make(cell: str | Cell, hidden_size: int, max_time_constant: float) -> Cell:
     """The cell of that name, new, or the one given.
 
     Raises ValueError for a name that is none and for a cell of another number of units.
     """
     if isinstance(cell, str):
-        if cell not in CELLS:
-            raise ValueError(f"cell must be one of {', '.join(CELLS)}; got {cell!r}")
         return CELLS[cell](hidden_size, max_time_constant)
     if cell.hidden_size != hidden_size:
         raise ValueError(f"cell: expected one of {hidden_size} units, got one of {cell.hidden_size}")

@@ -13,7 +13,7 @@ from pcrnn.nn.stack import PredictiveStack, StackActivity
 
 
 def check_gates(stack: PredictiveStack, asker: str) -> None:
-    """Raise ValueError, in the name of who asks, for a stack of two directions or without neighbours of cell `lstm`."""
+    """Raise ValueError, starting with `asker`, unless the stack reads forward with neighbouring LSTM layers."""
     if stack.directions > 1:
         raise ValueError(f"{asker}: expected a stack that reads forward, got {type(stack).__name__}; leave it out")
     if len(stack.layers) < 2 or not all(isinstance(layer.cell, LSTMCell) for layer in stack.layers):
@@ -23,7 +23,7 @@ def check_gates(stack: PredictiveStack, asker: str) -> None:
 
 def gate_pairs(activity: StackActivity) -> list[tuple[Tensor, Tensor]]:
     """o[l] and i[l+1] of every two neighbours, bottom first, as they are paired, [B, T, N] or [B, T, 1]."""
-    return [_paired(lower.cell, upper.cell) for lower, upper in pairwise(activity.layers)]
+    return [_paired(lower.saved.cell, upper.saved.cell) for lower, upper in pairwise(activity.layers)]
 
 
 def _paired(lower: CellActivity, upper: CellActivity) -> tuple[Tensor, Tensor]:

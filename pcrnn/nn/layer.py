@@ -5,8 +5,8 @@ Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D
     k_t   = W [u_t, ..., u_{t-K+1}] + b            delay line of the last K messages
     q_t   = cell(k_t, s_{t-1})                     one of pcrnn.nn.cells
     r_t   = q_t + (A q_t) sigmoid(B q_t)           where units are mixed, else r_t = q_t
-    eps_t = rms_norm(r_t - Q r_{t-1})              error of the prediction of the own next state; less D r_{t-1} of
-                                                   the layer above, where that one sends down what it expects; of
+    eps_t = rms_norm(r_t - Q r_{t-1})              error of the layer's prediction of its own next output; less
+                                                   D r_{t-1} of the layer above with top-down prediction, and of
                                                    r*_{t-1} where states are inferred, see pcrnn.nn.state_inference
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
     e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
@@ -23,19 +23,20 @@ from pcrnn import ops
 from pcrnn.errors import InputError
 from pcrnn.nn import cells
 from pcrnn.nn.cells import Cell, CellActivity
+from pcrnn.nn.delay_line import delay_line
 from pcrnn.nn.observations import Gaussian, Observation
 from pcrnn.nn.running_variance import ErrorNorm, RunningVariance
-from pcrnn.nn.state_inference import relax_output
-from pcrnn.nn.top_down import TopDownInput, complete
+from pcrnn.nn.state_inference import Belief, StateInference
+from pcrnn.nn.top_down import Gates, TopDownInput, complete
 
 
 class LayerState(NamedTuple):
-    """What a layer remembers between chunks."""
+    """What a layer carries from one chunk to the next."""
 
     cell: Tensor  # the cell's state, [B, S N]
     output: Tensor  # r, [B, N]
-    messages: Tensor  # the last K - 1 messages as they were heard, oldest first, [B, K - 1, M]
-    expectation: Tensor  # eta, [B, D], of the observation that comes next
+    messages: Tensor  # the last K - 1 messages as the gates received them, oldest first, [B, K - 1, M]
+    expectation: Tensor  # eta of the observation that comes next, [B, D]
 
     def detach(self) -> "LayerState":
         """The same state without an autograd graph."""
@@ -45,34 +46,25 @@ class LayerState(NamedTuple):
 class Message(NamedTuple):
     """What a level sends up over one chunk."""
 
-    error: Tensor | None  # pi e_t, [B, T, D]; None where the level was not told what was observed
+    error: Tensor | None  # pi e_t, [B, T, D]; None where the level does not see what was observed
     state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
     covariates: Tensor | None = None  # of the sensory level, [B, T, C]; None where a stack has none
 
 
-class LayerActivity(NamedTuple):
-    """Everything a layer did over one chunk of T steps.
+class Saved(NamedTuple):
+    """What a layer keeps of one chunk for its learning rule."""
 
-    `error` and `surprise` compare the observation x_t with the expectation formed one step before; they are None
-    where the layer was not told what was observed.
-    """
-
-    output: Tensor  # r_t, [B, T, N]
-    expectation: Tensor  # eta_t, [B, T, D]
-    state_error: Tensor  # eps_t, [B, T, N], root mean square 1
-    state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
-    error: Tensor | None  # e_t, [B, T, D]
-    error_norm: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
-    surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
     window: Tensor  # delay line [u_t, ..., u_{t-K+1}], [B, T, K M]
     cell: CellActivity
     state_residual: Tensor  # r_t - r_hat_t, the state error before normalisation, [B, T, N]
-    inverse_rms: Tensor  # of the difference, [B, T, 1]
+    inverse_rms: Tensor  # of the residual, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
-    mixed: ops.Mixed | None  # of r_t, where the layer mixes its units
-    dropout_mask: Tensor | None  # what dropout multiplied the incoming message with, [B, T, M]; None where it did not
-    previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that says what it expects, [B, T, N above]
-    predicted: Tensor | None = None  # r_hat_t, where the layer above says what it expects, [B, T, N]
+    predicted: Tensor  # r_hat_t, [B, T, N]
+    error_scale: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
+    mixed: ops.Mixed | None = None  # of r_t, where the layer mixes its units
+    scores: tuple[Tensor, Tensor] | None = None  # error and surprise of eta_t against x_{t+1}, where that was given
+    dropout_mask: Tensor | None = None  # what dropout multiplied the message with, [B, T, M]
+    previous_above: Tensor | None = None  # r_{t-1} of the layer above, where that predicts this one, [B, T, N above]
     inferred_output: Tensor | None = None  # r*_{t-1}, where inference steps are taken, [B, T, N]
 
     @property
@@ -80,16 +72,32 @@ class LayerActivity(NamedTuple):
         """What Q reads, [B, T, N]: r_{t-1}, or r*_{t-1} where inference steps are taken."""
         return self.previous_output if self.inferred_output is None else self.inferred_output
 
+
+class LayerActivity(NamedTuple):
+    """What a layer did over one chunk of T steps.
+
+    `error` and `surprise` compare the observation x_t with the expectation formed one step before; they are None where
+    the layer does not see what was observed.
+    """
+
+    output: Tensor  # r_t, [B, T, N]
+    expectation: Tensor  # eta_t, [B, T, D]
+    state_error: Tensor  # eps_t, [B, T, N], root mean square 1
+    state_surprise: Tensor  # -log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T]
+    error: Tensor | None  # e_t, [B, T, D]
+    surprise: Tensor | None  # -log p(x_t given eta_{t-1}) in nats, [B, T]
+    saved: Saved
+
     @property
     def message(self) -> Message:
-        """What goes up: the two prediction errors."""
-        return Message(None if self.error is None else self.error_norm * self.error, self.state_error)
+        """What is sent up: the two prediction errors."""
+        return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)
 
     @property
     def error_and_surprise(self) -> tuple[Tensor, Tensor]:
-        """Error and surprise of what was observed; ValueError where the layer was not told what that was."""
+        """Error and surprise of what was observed; ValueError where the layer does not see it."""
         if self.error is None or self.surprise is None:
-            raise ValueError("surprise: this stack has a target, compare with it through stack.outcome(...)")
+            raise ValueError("surprise: this stack has a target, compare with it by stack.score_targets(...)")
         return self.error, self.surprise
 
 
@@ -107,8 +115,8 @@ class PredictiveLayer(nn.Module):
         cell: name of one of `pcrnn.nn.cells.CELLS`, or a cell of hidden_size units.
         num_taps: length K of the delay line: how many of the last messages the gates see.
         max_time_constant: longest initial time constant, in steps; decays are spread between 1 and this.
-        dropout: share of the incoming message that the gates do not hear, in training mode.
-        mixing: let the units meet within a step, through a gated linear unit on what the cell puts out; the memory
+        dropout: probability with which a number of the message is zeroed, in training mode.
+        mixing: let the units meet within a step, through a gated linear unit on the output of the cell; the memory
             stays elementwise, so traces stay exact.
         normalize_errors: send errors e_t up in units of their running root mean square; see `ErrorNorm`.
         top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
@@ -172,7 +180,7 @@ class PredictiveLayer(nn.Module):
                 nn.init.uniform_(matrix, -bound, bound)
         self.cell.reset_parameters()
         if self.top_down_weight is not None:
-            nn.init.zeros_(self.top_down_weight)  # the layer above expects nothing before it has learned to
+            nn.init.zeros_(self.top_down_weight)  # the layer above predicts nothing before it has learned to
         with torch.no_grad():
             self.bias.copy_(self.cell.initial_bias())
 
@@ -203,109 +211,107 @@ class PredictiveLayer(nn.Module):
         *,
         observed: Tensor | None = None,
         below: Tensor | None = None,
-        top_down_input: TopDownInput | None = None,
-        inference_steps: int = 0,
+        top_down: TopDownInput | None = None,
+        inference: StateInference | None = None,
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
 
         Args:
             message: incoming message u, [B, T, M].
             state: state before the chunk; zeros when None.
-            observed: x, to be compared with what the layer expected one step before.
+            observed: x_1 .. x_T, to be compared with what the layer expected one step before; or x_1 .. x_{T+1}, and
+                what it expects now is compared, too.
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
-            rest: what the message lacks until the layer has said what it expects of the layer below.
-            inference_steps: how often r_{t-1} is corrected by x_t before Q reads it; needs `observed`.
+            top_down: what the message lacks until this layer has predicted the one below.
+            inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
         """
         self.check(message, state)
         state = self.initial_state(message.shape[0]) if state is None else state
-        heard, dropout_mask = self.apply_dropout(message)
-        completed = None if top_down_input is None else complete(self, heard, dropout_mask, state, top_down_input)
-        window, messages = self.delay_line(heard if completed is None else completed.heard, state.messages)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
-        if completed is None:
+        message, dropout_mask = self.apply_dropout(message)
+        if top_down is None:
+            window, messages = delay_line(message, state.messages)
             preactivation = F.linear(window, self.weight, self.bias).to(dtype)
         else:
-            preactivation = completed.preactivation
+            gates, before = Gates(self.weight, self.bias, self._step), state.messages
+            completed = complete(gates, message, dropout_mask, before, state.cell, state.output, top_down)
+            message, preactivation = completed
+            window, messages = delay_line(message, state.messages)
         cell = self.cell(preactivation, state.cell)
         output, mixed = self.mix(cell.output)
         previous_output = ops.shifted(state.output, output)
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = inferred_output = None
+        error = surprise = scores = inferred_output = None
         if observed is not None:
-            predicted = ops.shifted(state.expectation, expectation)
-            error, surprise = self.observation.prediction_error(predicted, observed)
-            if inference_steps:
-                inferred_output = relax_output(self, previous_output, predicted, observed, inference_steps)
+            formed = torch.cat([state.expectation.unsqueeze(1), expectation], 1)[:, : observed.shape[1]]
+            error, surprise = self.observation.prediction_error(formed, observed)
+            steps = message.shape[1]
+            if observed.shape[1] > steps:
+                scores = error[:, 1:], surprise[:, 1:]
+                error, surprise = error[:, :steps], surprise[:, :steps]
+            if inference is not None:
+                belief = Belief(previous_output, self.state_variance, formed[:, :steps], self.readout)
+                inferred_output = inference.refine(belief, self.observation, observed[:, :steps])
         predicted = self.predict(previous_output if inferred_output is None else inferred_output)
-        activity = LayerActivity(
-            output=output,
-            expectation=expectation,
-            error=error,
-            error_norm=self.observation.scale_error(self.error_norm.value).to(dtype),
-            surprise=surprise,
+        residual, state_error, inverse_rms = prediction_residual(output, predicted)
+        saved = Saved(
             window=window,
             cell=cell,
+            state_residual=residual,
+            inverse_rms=inverse_rms,
             previous_output=previous_output,
+            predicted=predicted,
+            error_scale=self.observation.scale_error(self.error_norm.value).to(dtype),
             mixed=mixed,
+            scores=scores,
             dropout_mask=dropout_mask,
-            predicted=None if self.top_down_weight is None else predicted,
             inferred_output=inferred_output,
-            **self._prediction_error(output, predicted),
         )
-        last = LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
-        return activity, last
+        surprise_of_state = self.state_surprise(residual)
+        activity = LayerActivity(output, expectation, state_error, surprise_of_state, error, surprise, saved)
+        return activity, LayerState(cell.last, output[:, -1], messages, expectation[:, -1])
 
     def apply_dropout(self, message: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The message [B, T, M] that reaches the gates, and what dropout multiplied it with, if it did anything.
+        """The message [B, T, M] that reaches the gates, and the mask dropout multiplied it with, if there is one.
 
-        In training mode each number is left out with probability `dropout`, the others grow to make up for it
+        In training mode each number is zeroed with probability `dropout` and the others are scaled up
         (Srivastava et al. 2014); it draws from torch's global generator.
         """
         if not (self.training and self.dropout):
             return message, None
-        heard, (own, shares) = 1 - self.dropout, self.share
-        drawn = message.new_empty(shares * len(message), *message.shape[1:]).bernoulli_(heard).div_(heard)
+        kept, (own, shares) = 1 - self.dropout, self.share
+        drawn = message.new_empty(shares * len(message), *message.shape[1:]).bernoulli_(kept).div_(kept)
         dropout_mask = drawn.chunk(shares)[own]
         return message * dropout_mask, dropout_mask
 
-    def delay_line(self, message: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-        """Windows [u_t, ..., u_{t-K+1}] [B, T, K M] of messages [B, T, M], and the last K - 1 messages after them."""
-        if self.num_taps == 1:
-            return message, before
-        steps, history = message.shape[1], torch.cat([before, message], 1)
-        windows = [history[:, k : k + steps] for k in reversed(range(self.num_taps))]
-        return torch.cat(windows, -1), history[:, steps:]
-
     def mix(self, gated: Tensor) -> tuple[Tensor, ops.Mixed | None]:
-        """r_t of what the cell put out, [B, T, N], and what the mixing's own credit needs."""
+        """r_t from the output of the cell, [B, T, N], and what the mixing's own credit needs."""
         return (gated, None) if self.mixing is None else ops.mix(gated, self.mixing)
 
     def predict(self, predictor_input: Tensor, previous_above: Tensor | None = None) -> Tensor:
-        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; with r*_{t-1} for r_{t-1}, if recalled so."""
+        """r_hat_t = Q r_{t-1} + D r_{t-1} of the layer above, [B, T, N]; of r*_{t-1} where it is inferred."""
         own = F.linear(predictor_input, self.predictor)
         if previous_above is None or self.top_down_weight is None:
             return own.to(predictor_input.dtype)
         return (own + F.linear(previous_above, self.top_down_weight)).to(predictor_input.dtype)
 
     def with_top_down(self, activity: LayerActivity, previous_above: Tensor) -> LayerActivity:
-        """The same activity with errors that are left once the layer above, r_{t-1} [B, T, N above], has said its."""
-        assert self.top_down_weight is not None and activity.predicted is not None
-        predicted = activity.predicted + F.linear(previous_above, self.top_down_weight).to(activity.predicted.dtype)
-        missed = self._prediction_error(activity.output, predicted)
-        return activity._replace(predicted=predicted, previous_above=previous_above, **missed)
+        """The same activity once the layer above, whose r_{t-1} is [B, T, N above], has predicted this one as well."""
+        assert self.top_down_weight is not None
+        predicted = activity.saved.predicted
+        predicted = predicted + F.linear(previous_above, self.top_down_weight).to(predicted.dtype)
+        residual, state_error, inverse_rms = prediction_residual(activity.output, predicted)
+        saved = activity.saved._replace(
+            predicted=predicted, previous_above=previous_above, state_residual=residual, inverse_rms=inverse_rms
+        )
+        return activity._replace(state_error=state_error, state_surprise=self.state_surprise(residual), saved=saved)
 
-    def _prediction_error(self, output: Tensor, predicted: Tensor) -> dict[str, Tensor]:
-        """What an activity says of how far r_t [B, T, N] is from the prediction of it."""
-        state_residual = (output - predicted).detach()
-        state_error, inverse_rms = ops.state_error(output, predicted)
-        return {
-            "state_error": state_error,
-            "state_surprise": self.state_surprise(state_residual),
-            "state_residual": state_residual,
-            "inverse_rms": inverse_rms,
-        }
+    def _step(self, preactivation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """The cell's state and r_t [B, N] after one step, from its preactivation [B, blocks N] and state."""
+        cell = self.cell(preactivation.unsqueeze(1), memory)
+        return cell.last, self.mix(cell.output)[0][:, 0]
 
     def adapt(self, state_residual: Tensor) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
@@ -354,6 +360,13 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        weighs = ", normalize_errors=True" if self.error_norm.rate else ""
+        normalized = ", normalize_errors=True" if self.error_norm.rate else ""
         top_down_size = "" if self.top_down_weight is None else f", top_down_size={self.top_down_weight.shape[1]}"
-        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{dropped}{mixes}{weighs}{top_down_size}"
+        options = f"{dropped}{mixes}{normalized}{top_down_size}"
+        return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{options}"
+
+
+def prediction_residual(output: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """r_t - r_hat_t [B, T, N], detached; the same normalised, eps_t; and 1 / its root mean square, [B, T, 1]."""
+    state_error, inverse_rms = ops.state_error(output, predicted)
+    return (output - predicted).detach(), state_error, inverse_rms

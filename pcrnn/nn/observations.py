@@ -37,7 +37,7 @@ class Observation(nn.Module, ABC):
         return None
 
     def scale_error(self, error: Tensor) -> Tensor:
-        """An error e, [..., D], as it goes up; or what multiplies it, [1] or [D]."""
+        """An error e, [..., D], in the units in which it is sent up; or its scale, [1] or [D]."""
         return error
 
     @property
@@ -176,8 +176,8 @@ class Gaussian(Observation):
     Where x is NaN, the channel was not observed: its error is 0 and it has no part in the surprise.
 
     Args:
-        weighted: let errors go up as they are learned from, weighted by their channel's precision; if False x - eta
-            goes up, in units of the data, and learning stays the same.
+        weighted: send errors up as they are learned from, weighted by their channel's precision; if False x - eta is
+            sent up, in units of the data, and learning stays the same.
     """
 
     family = "gaussian"

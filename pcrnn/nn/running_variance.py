@@ -26,21 +26,28 @@ class RunningVariance(nn.Module):
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
         if self.rate == 0 or error.numel() == 0:
             return
-        errors = error.flatten(0, -2)
-        count = torch.full_like(self.variance, len(errors))
-        if counted is not None:
-            counts = counted.expand_as(error).flatten(0, -2)
-            errors, count = errors.masked_fill(~counts, 0), counts.sum(0)
-        self.chunks += (count > 0).any()
-        weight = self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
-        mean_square = torch.linalg.vector_norm(errors, dim=0).square() / count.clamp_min(1)
-        self.variance.lerp_(mean_square.to(self.variance.dtype), weight * (count > 0))
+        errors, dtype = error.flatten(0, -2), self.variance.dtype
+        if counted is None:
+            self.chunks += 1
+            mean_square = torch.linalg.vector_norm(errors, dim=0).square() / len(errors)
+            self.variance.lerp_(mean_square.to(dtype), self._weight().expand_as(self.variance))
+            return
+        counts = counted.expand_as(error).flatten(0, -2)
+        count = counts.sum(0)
+        some = count > 0
+        self.chunks += some.any()
+        total = torch.linalg.vector_norm(errors.masked_fill(~counts, 0), dim=0).square()
+        self.variance.lerp_((total / count.clamp_min(1)).to(dtype), self._weight() * some)
+
+    def _weight(self) -> Tensor:
+        """Of the chunk that was counted last: 1 / n, at least the rate."""
+        return self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
 
 
 class ErrorNorm(RunningVariance):
-    """What a level weighs the prediction errors with that it sends up: pi = 1 / their running root mean square.
+    """The scale of the prediction errors that a level sends up: pi = 1 / their running root mean square.
 
-    One number a level. The better a level predicts, the smaller its errors; weighed, they stay as loud above as the
+    One number a level. The better a level predicts, the smaller its errors; normalised, they stay as large as the
     state errors beside them, which have a root mean square of 1. The errors of a step keep their size relative to
     those of other steps. Source: precision-weighted prediction errors, Feldman & Friston (2010).
 

@@ -12,24 +12,26 @@ learns a label or a regression target at every step instead.
 With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.nn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.nn.connections`.
 With covariates what is known of the next step beforehand stands in u[1]_t beside pi[0] e[0]_t; it is never expected.
-With inference steps x_t corrects r[l]_{t-1} before the next state is foretold from it, see `pcrnn.nn.state_inference`.
+With inference steps x_t refines r[l]_{t-1} before the next state is predicted from it, see `pcrnn.nn.state_inference`.
 
 pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.running_variance`; or 1 where errors are not
 normalised.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pcrnn.nn.cells import Cell
-from pcrnn.nn.connections import Block, Skip, blocks, width
+from pcrnn.nn.connections import Block, Skip, blocks, lowest_sources, width
 from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Gaussian, Observation
 from pcrnn.nn.running_variance import ErrorNorm
+from pcrnn.nn.state_inference import StateInference
 from pcrnn.nn.top_down import TopDownInput
 
 
@@ -46,6 +48,11 @@ class Chunk(NamedTuple):
         if x.dim() < 2 or x.shape[1] < 2:
             raise ValueError(f"Chunk.of_stream: expected [batch, at least 2 steps, ...], got {list(x.shape)}")
         return cls(x[:, :-1], x[:, 1:])
+
+    def to(self, device: torch.device) -> "Chunk":
+        """The same chunk on another device."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Chunk(self.observations.to(device), self.targets.to(device), mask)
 
     def weights(self, dtype: torch.dtype) -> Tensor:
         """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
@@ -67,6 +74,36 @@ class StackState(NamedTuple):
         return StackState(tuple(layer.detach() for layer in self.layers))
 
 
+class BaseActivity(NamedTuple):
+    """What level 0 did over one chunk."""
+
+    observed: Tensor  # x_t without covariates; with x_{T+1} where that was given
+    expectation: Tensor  # eta[0], where the stack's expectation starts, [B, T, D]
+    error: Tensor  # e[0]_t of the observations
+    surprise: Tensor  # nats, [B, T]
+    message: Message
+    scores: tuple[Tensor, Tensor] | None  # error and surprise of x_2 .. x_{T+1}, where that was given
+
+
+class LevelActivity(NamedTuple):
+    """What one level did over one chunk: a layer, or one that reads forward and one that reads backward."""
+
+    layers: tuple[LayerActivity, ...]  # the backward one's in its own time, last step first
+    state: tuple[LayerState, ...]  # after the chunk
+    expectation: Tensor  # eta[l]_t, [B, T, D]
+
+    @property
+    def output(self) -> Tensor:
+        """r_t, of two layers side by side, [B, T, N] or [B, T, 2 N]."""
+        forward, *backward = (layer.output for layer in self.layers)
+        return torch.cat([forward, backward[0].flip(1)], -1) if backward else forward
+
+    @property
+    def state_surprises(self) -> list[Tensor]:
+        """How badly each layer predicted its own next state, nats, [B, T] each."""
+        return [flip_time(layer.state_surprise, direction) for direction, layer in enumerate(self.layers)]
+
+
 class StackActivity(NamedTuple):
     """Everything a stack did over one chunk. Level 0 is the base rate, level l = 1..L is layer l."""
 
@@ -74,6 +111,7 @@ class StackActivity(NamedTuple):
     base_expectation: Tensor  # eta[0], [B, T, D]
     base_error: Tensor  # e[0]_t of the observations
     base_surprise: Tensor  # surprise[0]_t of the observations in nats, [B, T]
+    base_scores: tuple[Tensor, Tensor] | None = None  # error and surprise of the targets, of `observe_chunk`
 
     @property
     def expectations(self) -> tuple[Tensor, ...]:
@@ -108,8 +146,13 @@ class TargetScores(NamedTuple):
     surprise: Tensor  # [L + 1, B, T], nats
 
 
-def assemble_message(input_blocks: Sequence[Block], messages: Sequence[Message]) -> Tensor:
-    """u_t [B, T, M] of a layer, from what the levels below it sent, level 0 first."""
+def flip_time(series: Tensor, direction: int) -> Tensor:
+    """A series [B, T, ...] in the time of direction 0, forward, or 1, backward; and back."""
+    return series.flip(1) if direction else series
+
+
+def assemble_message(input_blocks: Sequence[Block], messages: Mapping[int, Message]) -> Tensor:
+    """u_t [B, T, M] of a layer, from what the levels below it sent."""
     parts = []
     for block in input_blocks:
         first, *others = (getattr(messages[level], block.part) for level in block.levels)
@@ -131,12 +174,12 @@ class BaseRate(nn.Module):
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
 
     def message(self, error: Tensor) -> Tensor:
-        """What goes up of errors: pi e, [B, T, D]."""
+        """Errors as they are sent up: pi e, [B, T, D]."""
         return self.observation.scale_error(self.error_norm.value).to(error.dtype) * error
 
 
 class PassThrough(nn.Module):
-    """Level 0 of a single layer inside somebody else's model: the message is what came in."""
+    """Level 0 of a single layer inside another model: the message is the input."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -147,7 +190,7 @@ class PassThrough(nn.Module):
         return x, x.new_zeros(x.shape[:2])
 
     def message(self, error: Tensor) -> Tensor:
-        """What came in."""
+        """The input itself."""
         return error
 
 
@@ -162,7 +205,7 @@ class Layers(nn.ModuleList):
 
 
 class PredictiveStack(nn.Module):
-    """L predictive layers over a sensory level; only prediction errors go up.
+    """L predictive layers over a sensory level; only prediction errors are sent up.
 
     Args:
         observation: family of what is observed.
@@ -172,13 +215,13 @@ class PredictiveStack(nn.Module):
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
         num_taps: length of every layer's delay line.
         max_time_constant: longest initial time constant, in steps.
-        dropout: share of every message that the layer above does not hear, in training mode.
+        dropout: probability with which a number of a message is zeroed, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
         normalize_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
-        skip: what a layer hears besides the errors of the level right below it; see `pcrnn.nn.connections`.
+        skip: what a layer receives besides the errors of the level right below it; see `pcrnn.nn.connections`.
         top_down: send up only what the layer above did not expect; see `pcrnn.nn.top_down`.
-        inference_steps: how often every r_{t-1} is corrected by x_t before its layer's next state is foretold from it;
-            see `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
+        inference_steps: how often x_t refines every r_{t-1} before the next state is predicted from it; see
+            `pcrnn.nn.state_inference`. Not with a target, which is not seen at test time.
         covariates: the number C of covariates: a step of x is then [D + C], and its last C numbers, which must be
             finite, are inputs of layer 1 beside the sensory error, but never predicted, scored or learned from. At step
             t they hold what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
@@ -193,6 +236,7 @@ class PredictiveStack(nn.Module):
     """
 
     directions: ClassVar[int] = 1  # in which a level reads time, with a layer for each
+    activity_type: ClassVar[type[StackActivity]] = StackActivity
 
     def __init__(
         self,
@@ -222,11 +266,13 @@ class PredictiveStack(nn.Module):
         if covariates < 0 or (covariates and observation.symbolic):
             wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
-        self.inference_steps, self.covariates = inference_steps, covariates
+        self.inference = StateInference(inference_steps) if inference_steps else None
+        self.covariates = covariates
         self.sensory = BaseRate(observation, normalize_errors)
         self.prior = None if target is None else BaseRate(target)
-        sizes = [self.directions * size for size in hidden_sizes]  # of state errors that go up
+        sizes = [self.directions * size for size in hidden_sizes]  # of the state errors
         self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
+        self._lowest_source = lowest_sources(self.connections)
         self.top_down = top_down
         layers = []
         for level, (size, input_blocks) in enumerate(zip(hidden_sizes, self.connections, strict=True), 1):
@@ -253,9 +299,10 @@ class PredictiveStack(nn.Module):
         stack = cls.__new__(cls)
         nn.Module.__init__(stack)
         stack.sensory = PassThrough(layer.input_size)
-        stack.prior = BaseRate(layer.observation).to(layer.weight).requires_grad_(False)
+        stack.prior = BaseRate(deepcopy(layer.observation)).to(layer.weight).requires_grad_(False)
         stack.connections = blocks("none", layer.input_size, (layer.hidden_size,))
-        stack.top_down, stack.inference_steps, stack.covariates = False, 0, 0
+        stack._lowest_source = lowest_sources(stack.connections)
+        stack.top_down, stack.inference, stack.covariates = False, None, 0
         stack.layers = Layers([layer])
         return stack
 
@@ -297,34 +344,96 @@ class PredictiveStack(nn.Module):
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
         self.check(x, state)
-        state = self.initial_state(x.shape[0]) if state is None else state
-        seen, covariates = self.split_covariates(x)
-        base_error, base_surprise = self.sensory(seen)
-        base_expectation = self.base.eta.expand(*x.shape[:2], -1)
-        expectation, messages = base_expectation, [Message(self.sensory.message(base_error), None, covariates)]
-        layers, states = [], []
-        for layer, input_blocks, before in zip(self.layers, self.connections, state.layers, strict=True):
-            observed, top_down_input = seen if self.prior is None else None, None
-            if layers and self.top_down:
-                top_down_input = self._unexplained(layers, input_blocks)
-                messages[-1] = messages[-1]._replace(state_error=torch.zeros_like(top_down_input.output))
+        return self._observe(self.observe_base(x), x, state)
+
+    def observe_chunk(self, chunk: Chunk, state: StackState | None = None) -> tuple[StackActivity, StackState]:
+        """As `observe`, of a chunk that is learned from: its next-step targets are compared in the same pass."""
+        self.check(chunk.observations, state)
+        return self._observe(self.observe_base_of(chunk), chunk.observations, state)
+
+    def _observe(self, base: BaseActivity, x: Tensor, state: StackState | None) -> tuple[StackActivity, StackState]:
+        levels = list(self.observe_levels(base, self.initial_state(x.shape[0]) if state is None else state))
+        layers = tuple(layer for level in levels for layer in level.layers)
+        activity = self.activity_type(layers, base.expectation, base.error, base.surprise, base.scores)
+        return activity, StackState(tuple(part for level in levels for part in level.state))
+
+    def observe_base(self, x: Tensor, following: Tensor | None = None) -> BaseActivity:
+        """Level 0 over observations x [B, T] or [B, T, D (+ C)].
+
+        Args:
+            following: x_{T+1} without covariates, [B, 1] or [B, 1, D], to be compared with what is expected now.
+        """
+        (observed, covariates), steps, scores = self.split_covariates(x), x.shape[1], None
+        if following is not None:
+            observed = torch.cat([observed, following], 1)
+        error, surprise = self.sensory(observed)
+        if following is not None:
+            scores = error[:, 1:], surprise[:, 1:]
+            error, surprise = error[:, :steps], surprise[:, :steps]
+        expectation = self.base.eta.expand(x.shape[0], steps, -1)
+        message = Message(self.sensory.message(error), None, covariates)
+        return BaseActivity(observed, expectation, error, surprise, message, scores)
+
+    def observe_base_of(self, chunk: Chunk) -> BaseActivity:
+        """Level 0 over a chunk that is learned from; ValueError where its next-step targets are none."""
+        if self.prior is not None:
+            return self.observe_base(chunk.observations)
+        self.check_shifted(chunk)
+        return self.observe_base(chunk.observations, self.split_covariates(chunk.targets[:, -1:])[0])
+
+    def observe_levels(self, base: BaseActivity, state: StackState) -> Iterator[LevelActivity]:
+        """Run the levels over one chunk, bottom up; each comes as soon as nothing above it can change it.
+
+        A caller that drops a level's activity before it asks for the next keeps the memory of a pass to that of a level
+        or two.
+        """
+        yield from self.observe_layers(
+            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation
+        )
+
+    def observe_layers(
+        self,
+        indices: range,
+        observed: Tensor,
+        states: Sequence[LayerState],
+        messages: dict[int, Message],
+        expectation: Tensor,
+    ) -> Iterator[LevelActivity]:
+        """Run some neighbouring layers (0 = bottom) over one chunk, as `observe_levels` does.
+
+        Args:
+            states: of every layer of the stack.
+            messages: of the levels below that these layers read; those of the layers are added.
+            expectation: eta of the level below the lowest, [B, T, D].
+        """
+        waiting: LevelActivity | None = None  # with top-down prediction, for what the layer above predicts of it
+        for index in indices:
+            layer, blocks, top_down = self.layers[index], self.connections[index], None
+            if waiting is not None:
+                top_down = self._top_down_input(index - 1, waiting.layers[0], blocks)
+                messages[index] = messages[index]._replace(state_error=torch.zeros_like(top_down.output))
             activity, after = layer.observe(
-                assemble_message(input_blocks, messages),
-                before,
-                observed=observed,
+                assemble_message(blocks, messages),
+                states[index],
+                observed=observed if self.prior is None else None,
                 below=expectation,
-                top_down_input=top_down_input,
-                inference_steps=self.inference_steps,
+                top_down=top_down,
+                inference=self.inference,
             )
-            if top_down_input is not None:
-                layers[-1] = self.layers[len(layers) - 1].with_top_down(layers[-1], activity.previous_output)
-                messages[-1] = layers[-1].message
-            expectation = activity.expectation
-            messages.append(activity.message)
-            layers.append(activity)
-            states.append(after)
-        activity = StackActivity(tuple(layers), base_expectation, base_error, base_surprise)
-        return activity, StackState(tuple(states))
+            if waiting is not None:
+                revised = self.layers[index - 1].with_top_down(waiting.layers[0], activity.saved.previous_output)
+                messages[index] = revised.message
+                yield waiting._replace(layers=(revised,))
+            expectation, messages[index + 1] = activity.expectation, activity.message
+            for level in [level for level in messages if level < self._lowest_source[index + 1]]:
+                del messages[level]  # no layer above reads it
+            waiting = LevelActivity((activity,), (after,), expectation)
+            del activity  # so that nothing here keeps it while the next layer runs
+            if not self.top_down:
+                yield waiting
+                waiting = None
+        if waiting is not None:
+            yield waiting
 
     def split_covariates(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What of x [..., D + C] is observed, [..., D], and its covariates, [..., C]; x and None where it has none."""
@@ -338,53 +447,83 @@ class PredictiveStack(nn.Module):
         targets = self.split_covariates(chunk.targets)[0] if self.prior is None else chunk.targets
         return chunk._replace(observations=self.split_covariates(chunk.observations)[0], targets=targets)
 
-    def _unexplained(self, layers: Sequence[LayerActivity], input_blocks: Sequence[Block]) -> TopDownInput:
-        """What the layer above those that were run is to expect of the topmost of them; `input_blocks`, its message."""
-        lower, seen = self.layers[len(layers) - 1], layers[-1]
-        assert lower.top_down_weight is not None and seen.predicted is not None
-        at = next(
-            i for i, block in enumerate(input_blocks) if block.part == "state_error" and len(layers) in block.levels
+    def _top_down_input(self, index: int, activity: LayerActivity, blocks: Sequence[Block]) -> TopDownInput:
+        """What of layer `index` (0 = bottom) the layer above, whose message has these blocks, predicts."""
+        weight = self.layers[index].top_down_weight
+        assert weight is not None
+        at, block = next(
+            (i, block) for i, block in enumerate(blocks) if block.part == "state_error" and index + 1 in block.levels
         )
-        start = width(input_blocks[:at])
-        return TopDownInput(
-            seen.output, seen.predicted, lower.top_down_weight, slice(start, start + input_blocks[at].width)
-        )
+        start = width(blocks[:at])
+        columns = slice(start, start + block.width)
+        return TopDownInput(activity.output, activity.saved.predicted, weight, columns)
 
     def score_targets(self, activity: StackActivity, chunk: Chunk) -> TargetScores:
         """Errors and surprises of every level's expectations eta[l]_t against the chunk's targets."""
-        chunk, supervised = self.without_covariates(chunk), self.prior is not None
-        fresh = slice(None) if supervised else slice(-1, None)  # other targets were already met as observations
-        pairs = [
-            level.observation.prediction_error(eta[:, fresh], chunk.targets[:, fresh])
-            for level, eta in zip(self.levels, activity.expectations, strict=True)
-        ]
-        if not supervised:
+        chunk = self.without_covariates(chunk)
+        tops = activity.layers[self.directions - 1 :: self.directions]  # each level's last layer
+        if self.prior is not None:
+            scores: Iterable[Any] = [None] * len(self.levels)
+        elif activity.base_scores is None:  # the pass did not know x_{T+1}
             self.check_shifted(chunk)
-            met = [
-                (activity.base_error, activity.base_surprise),
-                *(layer.error_and_surprise for layer in activity.layers),
-            ]
-            pairs = [
-                (torch.cat([error[:, 1:], last[0]], 1), torch.cat([surprise[:, 1:], last[1]], 1))
-                for (error, surprise), last in zip(met, pairs, strict=True)
-            ]
+            observed = (activity.base_error, activity.base_surprise), *(top.error_and_surprise for top in tops)
+            scores = map(partial(self._score_last, chunk), self.levels, activity.expectations, observed)
+        else:
+            scores = activity.base_scores, *(top.saved.scores for top in tops)
+        pairs = [
+            self.score_level(level, eta, chunk, known)
+            for level, eta, known in zip(self.levels, activity.expectations, scores, strict=True)
+        ]
         return TargetScores(tuple(error for error, _ in pairs), torch.stack([surprise for _, surprise in pairs]))
+
+    def score_level(
+        self,
+        level: BaseRate | PredictiveLayer,
+        expectation: Tensor,
+        chunk: Chunk,
+        scores: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Error [B, T, D] and surprise [B, T] of one level's eta[l]_t [B, T, D] against the chunk's targets.
+
+        Args:
+            chunk: without covariates.
+            scores: what the pass found of next-step targets; None with labels.
+        """
+        return level.observation.prediction_error(expectation, chunk.targets) if scores is None else scores
+
+    @staticmethod
+    def _score_last(
+        chunk: Chunk, level: BaseRate | PredictiveLayer, expectation: Tensor, observed: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Error and surprise of the targets: those of the observations, which all but the last of them were."""
+        last = level.observation.prediction_error(expectation[:, -1:], chunk.targets[:, -1:])
+        error, surprise = (torch.cat([before[:, 1:], after], 1) for before, after in zip(observed, last, strict=True))
+        return error, surprise
 
     @torch.no_grad()
     def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
         chunk = self.without_covariates(chunk)
-        if self.prior is None:
-            for level, error in zip(self.levels, scores.error, strict=True):
-                counted = level.observation.counted(chunk.targets, chunk.mask)
-                level.error_norm.adapt(level.observation.scale_error(error), counted)
-        elif isinstance(self.sensory, BaseRate):  # targets are not seen, so only the sensory level's errors go up
-            known = self.observation.known(chunk.observations)
-            self.sensory.error_norm.adapt(self.observation.scale_error(activity.base_error), known)
-        for level, eta in zip(self.levels, activity.expectations, strict=True):
-            level.observation.adapt(eta, chunk.targets, chunk.mask)
+        if self.prior is not None and isinstance(self.sensory, BaseRate):
+            self.adapt_sensory(activity.base_error, chunk)
+        for level, eta, error in zip(self.levels, activity.expectations, scores.error, strict=True):
+            self.adapt_level(level, eta, error, chunk)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
-            layer.adapt(of_layer.state_residual)
+            layer.adapt(of_layer.saved.state_residual)
+
+    @torch.no_grad()
+    def adapt_level(self, level: BaseRate | PredictiveLayer, expectation: Tensor, error: Tensor, chunk: Chunk) -> None:
+        """The running variances of one level's errors and family; `chunk` is without covariates."""
+        if self.prior is None:
+            counted = level.observation.counted(chunk.targets, chunk.mask)
+            level.error_norm.adapt(level.observation.scale_error(error), counted)
+        level.observation.adapt(expectation, chunk.targets, chunk.mask)
+
+    @torch.no_grad()
+    def adapt_sensory(self, error: Tensor, chunk: Chunk) -> None:
+        """With labels, which are not observed: the running variance of the sensory errors, the only ones sent up."""
+        known = self.observation.known(chunk.observations)
+        self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
 
     def check(self, x: Tensor, state: StackState | None) -> None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
@@ -410,8 +549,8 @@ class PredictiveStack(nn.Module):
         """Raise ValueError where a next-step chunk's targets are not its observations one step later."""
         if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
             return
-        met, seen = chunk.targets[:, :-1], chunk.observations[:, 1:]
-        if met.shape != seen.shape or not ((met == seen) | ((met != met) & (seen != seen))).all():  # NaN is missing
+        x, y = chunk.targets[:, :-1], chunk.observations[:, 1:]
+        if x.shape != y.shape or not ((x == y) | ((x != x) & (y != y))).all():  # NaN is missing
             raise ValueError(
                 "PredictiveStack: expected targets to be the observations one step later, got others; "
                 "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"

@@ -13,15 +13,15 @@ K = 0 expects and never corrects. With K large r_t is the Kalman filter's estima
 filter's own: 1 / Pi_r its predicted covariance, 1 / Pi_x the noise. Unit precisions are temporal predictive coding as
 published (Millidge et al. 2024).
 
-In a stack r_{t-1} has foretold x_t, so it is r_{t-1} that x_t corrects: r*_{t-1}, by K steps on the surprise itself,
+In a stack the expectation of x_t was formed from r_{t-1}, so x_t refines r_{t-1}, by K steps on the surprise:
 
     F(r) = 1/2 sum_n (r - r_{t-1})_n^2 / sigma_n^2 - log p(x_t given eta_{t-1} + P (r - r_{t-1}))
 
-with sigma^2 the layer's own running variance, and Q moves r*_{t-1} on: r_hat_t = Q r*_{t-1}. What was foretold stays:
-eta and its errors, which everything else is learned from, never see r*. No step waits for the one before it in time.
+with sigma^2 the layer's own running variance, and Q moves r*_{t-1} on: r_hat_t = Q r*_{t-1}. The expectation eta
+and its errors, from which everything else is learned, do not depend on r*. No step waits for the one before it in time.
 
 Precisions can be learned from running means of the errors b_t = x_t - C r_hat_t and d_t = r_t - r_hat_t. A filter is
-right when no error foretells the next one, so what b_t says of b_{t+1} is what 1 / Pi_r lacks (Mehra 1970):
+right when no error predicts the next one, so what b_t predicts of b_{t+1} is what 1 / Pi_r lacks (Mehra 1970):
 
     1 / Pi_r = (E[d_t b_t'] + pinv(C Q) E[b_{t+1} b_t']) pinv(C)',        1 / Pi_x = E[b_t b_t'] - C (1 / Pi_r) C'
 
@@ -31,14 +31,13 @@ Shapes: B batch, T time, N units, D channels.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from pcrnn.nn.layer import PredictiveLayer
+from pcrnn.nn.observations import Observation
 
 
 class Covariances(NamedTuple):
@@ -74,26 +73,47 @@ def relax(expected: Tensor, observed: Tensor, readout: Tensor, covariances: Cova
     return expected + _descended(torch.zeros_like(expected), pull, curvature, steps) @ factor.T
 
 
-def relax_output(layer: PredictiveLayer, output: Tensor, expectation: Tensor, observed: Tensor, steps: int) -> Tensor:
-    """r*_{t-1} of a layer after K = `steps` steps from r_{t-1}, [B, T, N].
+class Belief(NamedTuple):
+    """What a layer believed one step before x_t came."""
 
-    Autograd goes through the steps, their size held constant.
+    output: Tensor  # r_{t-1}, [B, T, N]
+    variance: Tensor  # sigma^2, [N]
+    expectation: Tensor  # eta_{t-1}, [B, T, D]
+    readout: Tensor  # P, [D, N]
 
-    Args: output, r_{t-1} [B, T, N]; expectation, eta_{t-1} [B, T, D]; observed, x_t.
+
+class StateInference:
+    """Refine every r_{t-1} by the observation x_t before the layer predicts its next output from it.
+
+    Args:
+        steps: K, number of gradient steps, at least 1.
     """
-    observation = layer.observation
-    deviation = layer.state_variance.clamp_min(1e-8).sqrt().to(output.dtype)  # V, diagonal
-    seen = layer.readout * deviation
 
-    def pull(error: Tensor) -> Tensor:
-        met = observation.error(expectation + F.linear(error, seen).to(output.dtype), observed)
-        return F.linear(met, seen.T).to(output.dtype)
+    def __init__(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"StateInference: expected at least 1 step, got {steps}")
+        self.steps = steps
 
-    with torch.no_grad():
-        steepest = observation.curvature.to(seen).sqrt().unsqueeze(-1) * seen
-        single = torch.promote_types(seen.dtype, torch.float32)  # torch has no norm of half precision
-        curvature = torch.linalg.matrix_norm(steepest.to(single), 2).square().to(output.dtype)
-    return output + deviation * _descended(torch.zeros_like(output), pull, curvature, steps)
+    def refine(self, belief: Belief, observation: Observation, observed: Tensor) -> Tensor:
+        """r*_{t-1} after K steps from r_{t-1}, [B, T, N].
+
+        Autograd goes through the steps, their size held constant.
+
+        Args: observation, the family of `belief.expectation`; observed, x_t.
+        """
+        output = belief.output
+        deviation = belief.variance.clamp_min(1e-8).sqrt().to(output.dtype)  # V, diagonal
+        readout = belief.readout * deviation
+
+        def pull(error: Tensor) -> Tensor:
+            corrected = belief.expectation + F.linear(error, readout).to(output.dtype)
+            return F.linear(observation.error(corrected, observed), readout.T).to(output.dtype)
+
+        with torch.no_grad():
+            steepest = observation.curvature.to(readout).sqrt().unsqueeze(-1) * readout
+            single = torch.promote_types(readout.dtype, torch.float32)  # torch has no norm of half precision
+            curvature = torch.linalg.matrix_norm(steepest.to(single), 2).square().to(output.dtype)
+        return output + deviation * _descended(torch.zeros_like(output), pull, curvature, self.steps)
 
 
 def _descended(error: Tensor, pull: Callable[[Tensor], Tensor], curvature: Tensor, steps: int) -> Tensor:
@@ -150,7 +170,7 @@ class ErrorMoments(NamedTuple):
         return ErrorMoments(*(mean.lerp(new, rate) for mean, new in zip(self, of_step, strict=True)))
 
     def covariances(self, transition: Tensor, readout: Tensor) -> Covariances:
-        """Those with which no error would foretell the next."""
+        """Those with which no error would predict the next."""
         missing = torch.linalg.pinv(readout @ transition) @ self.predicted
         state = _positive((self.moved + missing) @ torch.linalg.pinv(readout).T)
         return Covariances(state, _positive(self.size - readout @ state @ readout.T))

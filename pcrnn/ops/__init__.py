@@ -1,7 +1,7 @@
 """Custom torch ops of pcrnn, namespace `pcrnn::`. This is the only file that touches `torch.library`.
 
 On the CPU an op runs its reference in plain torch (`pcrnn.ops.reference`, which states its equation and shapes); on
-CUDA it runs a Triton kernel where Triton and a C compiler are there, else the reference. `backend()` says
+CUDA it runs a Triton kernel where Triton and a C compiler are installed, else the reference. `backend()` tells
 which and why.
 
     scan                  elementwise first-order recurrence over time                 differentiable, also twice
@@ -12,7 +12,6 @@ which and why.
     gated_cell            decay, candidate, state and output of the gated cell         differentiable, over scan
     credit                credit of the traced gates under a learning signal           not differentiable
     eligibility_update_   three-factor update of one layer's gates over a chunk        not differentiable: it IS one
-    local_update_         one layer's whole chunk: forward, errors, gradients, carry   likewise
 """
 
 import math
@@ -46,23 +45,10 @@ _SCHEMAS = {
         "(Tensor(a!) gradient, Tensor(b!) bias_gradient, Tensor(c!)? trace, Tensor(d!)? bias_trace, Tensor decay, "
         "Tensor immediate, Tensor presynaptic, Tensor learning_signal) -> Tensor"
     ),
-    "local_update_": (
-        "(Tensor(a!)[] gradients, Tensor(b!)? trace, Tensor(c!)? bias_trace, Tensor[] parameters, Tensor window, "
-        "Tensor[] state, Tensor below, Tensor observed, Tensor step_weight, Tensor? precision, str family) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-    ),
 }
 
 _FAMILIES = ("categorical_error", "bernoulli_error", "gaussian_error", "poisson_error")
 _DIFFERENTIABLE = ("scan", "state_error", *_FAMILIES)
-_COMPOSED = ("local_update_",)  # of the other ops, the same on every device
-
-
-def _composed(name: str) -> Any:
-    def run(*arguments: Any) -> Any:
-        return getattr(local, name)(*arguments)
-
-    return run
 
 
 def _on_cuda(name: str) -> Any:
@@ -96,7 +82,7 @@ def _contiguous(implementation: Any) -> Any:
 
 
 def _without_gradient(name: str) -> Any:
-    """Refuses where a gradient is asked for: torch would differentiate whatever the implementation happens to do."""
+    """Refuse where a gradient is required: torch would differentiate whatever the implementation happens to do."""
     op = getattr(torch.ops.pcrnn, name).default
 
     def run(keys: torch.DispatchKeySet, *arguments: Any) -> Any:
@@ -112,7 +98,7 @@ def _register(library: torch.library.Library, name: str, schema: str) -> None:
     """Schema, implementations, fake and, where the op has one, its gradient."""
     library.define(name + schema)
     for device, implementation in (("CPU", _on_cpu), ("CUDA", _on_cuda)):
-        library.impl(name, _contiguous((_composed if name in _COMPOSED else implementation)(name)), device)
+        library.impl(name, _contiguous(implementation(name)), device)
     fake = fakes.prediction_error if name in _FAMILIES else getattr(fakes, name)
     torch.library.register_fake(f"pcrnn::{name}", fake, lib=library)
     if name not in _DIFFERENTIABLE:
@@ -158,7 +144,7 @@ def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
 def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Decay, candidate, state and output, each [B, T, N], of the gated cell for preactivations [B, T, 3 N].
 
-    Fused where no gradient is asked for; under autograd the same equations over `scan`.
+    Fused where no gradient is required; under autograd the same equations over `scan`.
     """
     if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
         return reference.gated_cell(preactivation, initial)
@@ -188,47 +174,8 @@ def eligibility_update_(
     """Three-factor update of the traced gate blocks over one chunk; equations in `reference.eligibility_update_`.
 
     Adds to `gradient` and `bias_gradient`, advances `trace` and `bias_trace` in place, returns the credit of the
-    traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is asked for.
+    traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is required.
     """
     return torch.ops.pcrnn.eligibility_update_(
         gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal
-    )
-
-
-from pcrnn.ops import local  # noqa: E402  (it is composed of the ops above)
-from pcrnn.ops.local import LayerTensors as LayerTensors  # noqa: E402
-from pcrnn.ops.local import LayerUpdate as LayerUpdate  # noqa: E402
-
-
-def local_update_(
-    gradients: LayerTensors,
-    trace: tuple[Tensor, Tensor] | None,
-    parameters: LayerTensors,
-    window: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    below: Tensor,
-    observed: Tensor,
-    step_weight: Tensor,
-    family: str,
-    precision: Tensor | None = None,
-) -> LayerUpdate:
-    """One layer's whole chunk under spatial credit `layer`: forward, errors, every gradient, the carried trace.
-
-    Adds to `gradients` and advances `trace` (weight [B, 2 N, J] and bias [B, 2 N]; None drops credit at the chunk's
-    start) in place; arguments and result as in `pcrnn.ops.local`.
-    """
-    carried = trace or (None, None)
-    return LayerUpdate(
-        *torch.ops.pcrnn.local_update_(
-            gradients.present(),
-            *carried,
-            parameters.present(),
-            window,
-            list(state),
-            below,
-            observed,
-            step_weight,
-            precision,
-            family,
-        )
     )

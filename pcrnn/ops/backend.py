@@ -1,7 +1,7 @@
 """Which implementation of the ops runs, the plain-torch reference or the Triton kernels, and why.
 
 `PCRNN_BACKEND` asks for one: `auto` (default), `reference` or `triton`. `auto` falls back to the reference
-and says why; a backend asked for by name that cannot run is an error. Triton itself is not imported here.
+and says why; a backend requested by name that cannot run is an error. Triton itself is not imported here.
 """
 
 import functools
@@ -54,7 +54,7 @@ def _requested() -> Request:
 @functools.cache
 def _resolve(requested: Request) -> Backend:
     if requested == "reference":
-        return Backend("reference", "asked for")
+        return Backend("reference", "requested")
     obstacle = _obstacle()
     if obstacle is None:
         where = "the CPU, interpreted" if interpreted() else torch.cuda.get_device_name()

@@ -44,31 +44,3 @@ def eligibility_update_(
     learning_signal: Tensor,
 ) -> Tensor:
     return immediate.new_empty(immediate.shape, dtype=torch.promote_types(immediate.dtype, learning_signal.dtype))
-
-
-def local_update_(
-    gradients: list[Tensor],
-    trace: Tensor | None,
-    bias_trace: Tensor | None,
-    parameters: list[Tensor],
-    window: Tensor,
-    state: list[Tensor],
-    below: Tensor,
-    observed: Tensor,
-    step_weight: Tensor,
-    precision: Tensor | None,
-    family: str,
-) -> tuple[Tensor, ...]:
-    cell, output, expectation = state
-    batch, steps, _ = window.shape
-    hidden = window.new_empty(batch, steps, output.shape[-1])
-    size = expectation.shape[-1]
-    return (
-        cell.new_empty(cell.shape),
-        hidden,
-        window.new_empty(batch, steps, size),
-        window.new_empty(batch, steps + 1, size),
-        window.new_empty(batch, steps + 1),
-        torch.empty_like(hidden),
-        torch.empty_like(hidden),
-    )

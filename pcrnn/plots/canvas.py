@@ -1,4 +1,4 @@
-"""What all pictures share: words about the run, checked arrays, one colour per layer, labels, two files.
+"""What all figures share: information about the run, array checks, one colour per layer, labels, saving.
 
 Shapes: L layers, so L + 1 levels of surprise (level 0 is the base rate).
 """
@@ -37,13 +37,13 @@ UNCALIBRATED = (
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a picture says about the run it shows.
+    """Information about the run that a figure displays.
 
     Attributes:
-        unit: what figures are given in, "bits/char"; what follows the slash names one observation.
+        unit: unit of the values, for example "bits/char"; the part after the slash names one observation.
         nats_per_unit: log 2 for bits, 1 for nats.
-        calibrated: False when the rule makes only the top level a predictor; the picture then says so.
-        about: a few words for the top right corner, "local, pydoc, 600 updates".
+        calibrated: False if the learning rule trains only the top level as a predictor; the figure then says so.
+        about: short description for the top right corner, for example "local, pydoc, 600 updates".
     """
 
     unit: str = "nats/step"
@@ -53,7 +53,7 @@ class RunInfo:
 
     @property
     def observation(self) -> str:
-        """What one observation is called: "char" of "bits/char"."""
+        """Name of one observation: "char" for "bits/char"."""
         return self.unit.partition("/")[2] or "step"
 
 
@@ -61,27 +61,27 @@ NO_INFO = RunInfo()
 
 
 def checked(name: str, array: ArrayLike, shape: Sequence[int | str], *, gaps: bool = False) -> NDArray[np.float64]:
-    """Return `array` as float64 of the given shape; a string in `shape` is a free size and only names it.
+    """Return `array` as float64 after checking its shape; a string in `shape` names a free dimension.
 
-    Raises `ValueError` for another shape, an empty array, an infinity, or a NaN where `gaps` allows none.
+    Raises `ValueError` for a wrong shape, an empty array, an infinity, or a NaN unless `gaps` allows it.
     """
     values = np.asarray(array, dtype=np.float64)
-    wanted = [n if isinstance(want, str) else want for want, n in zip(shape, values.shape, strict=False)]
-    if values.ndim != len(shape) or list(values.shape) != wanted or values.size == 0:
+    required = [size if isinstance(name, str) else name for name, size in zip(shape, values.shape, strict=False)]
+    if values.ndim != len(shape) or list(values.shape) != required or values.size == 0:
         expected = ", ".join(str(n) for n in shape)
         raise ValueError(f"expected {name} of shape [{expected}], not empty; got {list(values.shape)}")
-    bad = np.isinf(values) if gaps else ~np.isfinite(values)
-    if bad.any():
-        where = [int(i) for i in np.argwhere(bad)[0]]
-        allowed = "finite numbers or NaN where nothing was measured" if gaps else "finite numbers"
-        raise ValueError(f"expected {allowed} in {name}; got {values[tuple(where)]} at index {where}")
+    invalid = np.isinf(values) if gaps else ~np.isfinite(values)
+    if invalid.any():
+        index = [int(i) for i in np.argwhere(invalid)[0]]
+        allowed = "finite numbers, or NaN where nothing was measured," if gaps else "finite numbers"
+        raise ValueError(f"expected {allowed} in {name}; got {values[tuple(index)]} at index {index}")
     return values
 
 
 def layer_colours(layers: int) -> list[Colour]:
     """One colour per level, `layers + 1` in all.
 
-    Viridis without its pale end: readable as text, and its lightness alone tells layers apart.
+    Viridis without its pale end: readable as text, and layers can be told apart by lightness alone.
     """
     import seaborn
 
@@ -91,7 +91,7 @@ def layer_colours(layers: int) -> list[Colour]:
 
 
 def level_names(layers: int) -> list[str]:
-    """Names of the `layers + 1` levels from the base rate up."""
+    """Names of the `layers + 1` levels, bottom first."""
     names = ["base rate", *(f"layer {level}" for level in range(1, layers + 1))]
     names[-1] += " (top)" if layers > 1 else ""
     return names
@@ -99,24 +99,24 @@ def level_names(layers: int) -> list[str]:
 
 @cache
 def _glyphs() -> frozenset[int]:
-    """Code points that DejaVu Sans Mono, which comes with matplotlib, can draw."""
+    """Code points for which DejaVu Sans Mono, which is bundled with matplotlib, has a glyph."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return frozenset(get_font(findfont(FontProperties(family="DejaVu Sans Mono"))).get_charmap())
 
 
 def drawable(text: str) -> str:
-    """Replace by a box what the font cannot draw alone: control and combining characters, missing glyphs."""
+    """Replace characters that the font cannot draw by a box: control and combining characters, missing glyphs."""
 
-    def draws(character: str) -> bool:
+    def has_glyph(character: str) -> bool:
         return ord(character) in _glyphs() and unicodedata.category(character)[0] not in "CMZ"
 
-    return "".join(c if c == " " or draws(c) else NO_GLYPH for c in text)
+    return "".join(c if c == " " or has_glyph(c) else NO_GLYPH for c in text)
 
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
-    """A figure in inches that pyplot does not know, drawn in the style of all pictures."""
+    """A figure of that size in inches, in the common style and not registered with pyplot."""
     import matplotlib
     import seaborn
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -127,10 +127,10 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
         "font.sans-serif": ["DejaVu Sans"],
         "font.monospace": ["DejaVu Sans Mono"],
         **dict.fromkeys(["text.color", "axes.labelcolor", "xtick.color", "ytick.color"], INK),
-        # A dollar sign in a passage is a dollar sign.
+        # Dollar signs in a passage are not math markup.
         "text.parse_math": False,
         "text.usetex": False,
-        # Text stays text in the SVG, and the salt makes the file the same for the same arrays.
+        # Text stays text in the SVG; a fixed salt makes the file reproducible.
         "svg.fonttype": "none",
         "svg.hashsalt": "pcrnn",
     }
@@ -145,17 +145,17 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 
 
 def save(figure: Figure, stem: str | PathLike[str]) -> list[Path]:
-    """Write `stem`.png at 150 dpi and `stem`.svg, making the folder; call it inside `canvas`."""
+    """Write `stem`.png at 150 dpi and `stem`.svg, creating the folder; call inside `canvas`."""
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
     figure.savefig(paths[0], dpi=150)
     figure.savefig(paths[1], dpi=150, metadata={"Date": None})
     return paths
 
 
 def heading(figure: Figure, title: str, subtitle: str, info: RunInfo) -> None:
-    """Title, a line that says how to read the picture, and what the run was, in inches from the top."""
+    """Title, a line on how to read the figure, and a description of the run, placed in inches from the top."""
     width, height = figure.get_figwidth(), figure.get_figheight()
     figure.text(MARGIN / width, 1 - MARGIN / height, title, size=13, weight="bold", va="top")
     figure.text(MARGIN / width, 1 - 0.42 / height, subtitle, size=9.5, color=FAINT, va="top")
@@ -164,13 +164,13 @@ def heading(figure: Figure, title: str, subtitle: str, info: RunInfo) -> None:
 
 
 def footnotes(figure: Figure, info: RunInfo, more: str = "") -> None:
-    """Write `more` and, if it is so, that lower levels are not calibrated, at the bottom left."""
+    """Write `more` at the bottom left, after a note that lower levels are not calibrated where that applies."""
     notes = "\n".join(note for note in ("" if info.calibrated else UNCALIBRATED, more) if note)
     figure.text(MARGIN / figure.get_figwidth(), MARGIN / figure.get_figheight(), notes, size=8.5, color=FAINT)
 
 
 class EndLabel(NamedTuple):
-    """A text for the right margin at the height `y` in data units."""
+    """A label for the right margin at height `y` in data units."""
 
     y: float
     text: str
@@ -178,16 +178,16 @@ class EndLabel(NamedTuple):
 
 
 def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
-    """Write labels in the right margin beside the y they belong to, moved apart until none covers another."""
+    """Write labels in the right margin at their y, moved apart so that they do not overlap."""
     size = 9.5
-    line = size * 1.3 / 72 * axes.figure.dpi / axes.get_window_extent().height
+    line_height = size * 1.3 / 72 * axes.figure.dpi / axes.get_window_extent().height
     ordered = sorted(labels, key=lambda label: label.y)
     to_fraction = axes.transData + axes.transAxes.inverted()
-    wanted = [float(to_fraction.transform((0.0, label.y))[1]) for label in ordered]
-    for label, at, height in zip(ordered, wanted, spread(wanted, line), strict=True):
+    targets = [float(to_fraction.transform((0.0, label.y))[1]) for label in ordered]
+    for label, target, height in zip(ordered, targets, spread(targets, line_height), strict=True):
         axes.annotate(
             label.text,
-            xy=(1.0, min(max(at, 0.0), 1.0)),
+            xy=(1.0, min(max(target, 0.0), 1.0)),
             xytext=(1.035, height),
             xycoords="axes fraction",
             textcoords="axes fraction",
@@ -205,19 +205,19 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
         )
 
 
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Move ascending heights as little as possible (least squares) until neighbours are `gap` apart.
+def spread(targets: Sequence[float], gap: float) -> list[float]:
+    """Move ascending heights as little as possible (least squares) so that neighbours are at least `gap` apart.
 
-    Minus the gaps below it each height may only ascend: isotonic regression, by pooling adjacent violators.
-    The result lies in [0, 1], or runs over the upper end when there is no room.
+    After subtracting i * gap from height i this is isotonic regression, solved by pooling adjacent violators.
+    The result lies in [0, 1], or exceeds 1 if there is not enough room.
     """
     pools: list[tuple[float, int]] = []
-    for i, height in enumerate(wanted):
+    for i, height in enumerate(targets):
         mean, count = height - i * gap, 1
         while pools and pools[-1][0] > mean:
             below, n = pools.pop()
             mean, count = (below * n + mean * count) / (n + count), n + count
         pools.append((mean, count))
-    room = max(0.0, 1.0 - (len(wanted) - 1) * gap)
+    room = max(0.0, 1.0 - (len(targets) - 1) * gap)
     pooled = [min(max(mean, 0.0), room) for mean, count in pools for _ in range(count)]
     return [height + i * gap for i, height in enumerate(pooled)]

@@ -1,6 +1,6 @@
-"""The bands of one row of the passage picture; each draws the columns `row` of a passage into its own axes.
+"""The panels of one row of the passage figure; each draws the columns `row` of a passage into its own axes.
 
-Shapes: L layers, T columns of the picture (single steps, or means of some), D channels of a series.
+Shapes: L layers, T columns of the figure (single steps, or means of several), D channels of a series.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
 
 MARKS = {" ": "\N{MIDDLE DOT}", "\n": "\N{RETURN SYMBOL}", "\t": "\N{RIGHTWARDS ARROW TO BAR}"}
-BARS_UP_TO = 120
-MOST_KINDS = 6
-MARKED = 3
-NAME_LINE, LETTER = 0.13, 0.075  # inches, of the small print
-NAME_LETTERS = 16  # that fit beside a band
+MAX_BARS = 120
+MAX_KINDS = 6
+NUM_PEAKS = 3
+LINE_HEIGHT, CHAR_WIDTH = 0.13, 0.075  # inches, small print
+MAX_NAME_LENGTH = 16  # characters that fit beside a panel
 
 
 class Feature(NamedTuple):
-    """What is known of the steps from `first` to the one before `end`: "gene", "bcd", on the strand "+" or "-"."""
+    """An annotation of the steps `first` to `end - 1`, for example kind "gene", name "bcd", strand "+" or "-"."""
 
     first: int
     end: int
@@ -37,14 +37,14 @@ class Feature(NamedTuple):
 
 
 def top_level(axes: Axes, surprise: NDArray[np.float64], row: range, floor: float) -> None:
-    """Surprise of the top level (bars if there are few steps) in front of that of the base rate, from `floor` up."""
+    """Surprise of the top level (bars if there are few steps) over that of the base rate, from `floor` up."""
     colours = canvas.layer_colours(len(surprise) - 1)
     steps = np.arange(row.start, min(row.stop, surprise.shape[1]))
     base, top = surprise[0, steps], surprise[-1, steps]
     edges = np.append(steps, steps[-1] + 1) - 0.5
     axes.stairs(base, edges, baseline=floor, fill=True, color="0.88")
     axes.stairs(base, edges, baseline=None, color=colours[0], linewidth=0.9)
-    if len(row) <= BARS_UP_TO:
+    if len(row) <= MAX_BARS:
         axes.bar(steps, top - floor, bottom=floor, width=0.62, color=colours[-1])
     else:
         axes.plot(steps, top, color=colours[-1], linewidth=1.1)
@@ -58,8 +58,8 @@ def top_level(axes: Axes, surprise: NDArray[np.float64], row: range, floor: floa
 def levels(axes: Axes, surprise: NDArray[np.float64], row: range, floor: float) -> QuadMesh:
     """Heat map of the surprise of every level, level 0 at the bottom.
 
-    The colours span what the base rate and the top reach in the whole passage, from `floor` up: levels between
-    them need not be calibrated, and one that is far off would hide the rest.
+    The colour scale runs from `floor` to the maximum of the base rate and the top level over the whole passage:
+    levels between them need not be calibrated, and an outlier among them would hide everything else.
     """
     import seaborn
 
@@ -84,7 +84,7 @@ def levels(axes: Axes, surprise: NDArray[np.float64], row: range, floor: float) 
 
 
 def symbols(axes: Axes, text: Sequence[str], row: range, size: float) -> None:
-    """The characters of the passage, one under each step; spaces and line ends as faint marks."""
+    """The characters of the passage, one below each step; spaces and line ends as faint marks."""
     for step in range(row.start, min(row.stop, len(text))):
         mark = MARKS.get(text[step])
         axes.text(
@@ -101,29 +101,33 @@ def symbols(axes: Axes, text: Sequence[str], row: range, size: float) -> None:
     axes.axis("off")
 
 
-def series(axes: Axes, at: NDArray[np.float64], values: NDArray[np.float64], means: NDArray[np.float64] | None) -> None:
-    """The channels [steps, D] of the series itself, each step at its place [steps], behind means [T, D] if any."""
-    shown, places = (values, at) if means is None else (means, np.arange(len(means)))
+def series(
+    axes: Axes, columns: NDArray[np.float64], values: NDArray[np.float64], means: NDArray[np.float64] | None
+) -> None:
+    """The channels [steps, D] of the series at their `columns` [steps], behind means [T, D] if there are any."""
+    shown, shown_columns = (values, columns) if means is None else (means, np.arange(len(means)))
     for channel, (column, colour) in enumerate(zip(shown.T, _channel_colours(values.shape[1]), strict=True)):
-        alone = {"marker": "o", "markersize": 3} if len(column) == 1 else {}
-        axes.plot(places, column, color=colour, linewidth=1.1, **alone)
+        marker = {"marker": "o", "markersize": 3} if len(column) == 1 else {}
+        axes.plot(shown_columns, column, color=colour, linewidth=1.1, **marker)
         if means is not None:
-            axes.plot(at, values[:, channel], color=colour, linewidth=0.4, alpha=0.25, zorder=1, rasterized=True)
+            axes.plot(columns, values[:, channel], color=colour, linewidth=0.4, alpha=0.25, zorder=1, rasterized=True)
     axes.set_ylabel("value", labelpad=3)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def channel_names(axes: Axes, names: Sequence[str]) -> None:
-    """Names of the channels in the right margin, in their colours, as many as there is room for."""
-    room = int(axes.get_window_extent().height / axes.figure.dpi / NAME_LINE)
+    """Names of the channels in the right margin, in their colours, as many as fit."""
+    max_lines = int(axes.get_window_extent().height / axes.figure.dpi / LINE_HEIGHT)
     colours: list[canvas.Colour] = _channel_colours(len(names))
     texts = [
-        canvas.drawable(name if len(name) < NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}\u2026") for name in names
+        canvas.drawable(name if len(name) < MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}\u2026")
+        for name in names
     ]
-    if len(names) > room:
-        texts, colours = [*texts[: room - 1], f"and {len(names) - room + 1} more"], [*colours[: room - 1], canvas.FAINT]
+    if len(names) > max_lines:
+        texts = [*texts[: max_lines - 1], f"and {len(names) - max_lines + 1} more"]
+        colours = [*colours[: max_lines - 1], canvas.FAINT]
     for line, (text, colour) in enumerate(zip(texts, colours, strict=True)):
-        height = 1 - (line + 0.5) / max(room, len(texts))
+        height = 1 - (line + 0.5) / max(max_lines, len(texts))
         axes.text(1.008, height, text, transform=axes.transAxes, size=7.5, color=colour, va="center")
 
 
@@ -135,9 +139,9 @@ def _channel_colours(channels: int) -> list[canvas.Colour]:
 
 
 def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64]) -> None:
-    """How much of the time keys sound, [T, D], low ones at the bottom, between the edges [T + 1] of the columns."""
-    sounding = np.flatnonzero(values.any(0))
-    low, high = (sounding.min(), sounding.max()) if len(sounding) else (0, values.shape[1] - 1)
+    """Piano roll: share of the time that each key sounds [T, D], low keys at the bottom; column edges [T + 1]."""
+    used_keys = np.flatnonzero(values.any(0))
+    low, high = (used_keys.min(), used_keys.max()) if len(used_keys) else (0, values.shape[1] - 1)
     shown = values.T[low : high + 1]
     axes.pcolormesh(
         edges,
@@ -154,87 +158,91 @@ def roll(axes: Axes, edges: NDArray[np.float64], values: NDArray[np.float64]) ->
 
 
 def film(
-    axes: Axes, frames: NDArray[np.float64], place: Callable[[ArrayLike], NDArray[np.float64]], start: int
+    axes: Axes, frames: NDArray[np.float64], to_column: Callable[[ArrayLike], NDArray[np.float64]], start: int
 ) -> None:
-    """As many of the frames [steps, H, W], the first step being `start`, as fit side by side; light is white."""
+    """As many frames of [steps, H, W], whose first step is `start`, as fit side by side; 1 is white."""
     height, width = frames.shape[1:]
     box, low, high = axes.get_window_extent(), *axes.get_xlim()
-    wide = (high - low) * box.height / box.width * width / height  # columns that a frame as high as the axes takes
-    count = max(1, min(len(frames), int((high - low) / (1.08 * wide))))
+    frame_width = (high - low) * box.height / box.width * width / height  # in columns, for a frame as high as the axes
+    count = max(1, min(len(frames), int((high - low) / (1.08 * frame_width))))
     for step in ((np.arange(count) + 0.5) * len(frames) / count).astype(int):
-        middle = float(place(start + step))
-        ends = (middle - wide / 2, middle + wide / 2, 0, 1)
-        axes.imshow(frames[step], cmap="gray", vmin=0, vmax=1, extent=ends, aspect="auto", interpolation="nearest")
+        centre = float(to_column(start + step))
+        extent = (centre - frame_width / 2, centre + frame_width / 2, 0, 1)
+        axes.imshow(frames[step], cmap="gray", vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
     axes.set(xlim=(low, high), ylim=(0, 1), yticks=[])
     axes.spines[:].set_visible(False)
 
 
-def peaks(series: NDArray[np.float64], apart: int) -> list[int]:
-    """The MARKED greatest of a series [T], highest first, no two of them nearer than `apart`."""
-    left, found = series.copy(), []
-    while len(found) < MARKED and np.isfinite(left).any():
-        found.append(int(left.argmax()))
-        left[max(0, found[-1] - apart + 1) : found[-1] + apart] = -np.inf
-    return found
+def peaks(series: NDArray[np.float64], min_distance: int) -> list[int]:
+    """Indices of the NUM_PEAKS largest values of a series [T], largest first, at least `min_distance` apart."""
+    remaining, peak_indices = series.copy(), []
+    while len(peak_indices) < NUM_PEAKS and np.isfinite(remaining).any():
+        peak = int(remaining.argmax())
+        peak_indices.append(peak)
+        remaining[max(0, peak - min_distance + 1) : peak + min_distance] = -np.inf
+    return peak_indices
 
 
-def marks(axes: Axes, columns: Sequence[int], row: range) -> None:
-    """Arrowheads over some columns, above the axes."""
-    within = [column for column in columns if column in row]
-    place = {"transform": axes.get_xaxis_transform(), "clip_on": False}
-    axes.plot(within, [1.0] * len(within), "v", color=canvas.layer_colours(1)[1], markersize=5, **place)
+def markers(axes: Axes, columns: Sequence[int], row: range) -> None:
+    """Arrowheads above the axes at the given columns."""
+    visible = [column for column in columns if column in row]
+    style = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+    axes.plot(visible, [1.0] * len(visible), "v", color=canvas.layer_colours(1)[1], markersize=5, **style)
 
 
-def borders(axes: Axes, columns: NDArray[np.float64]) -> None:
-    """Dashed lines where another regime begins."""
+def regime_changes(axes: Axes, columns: NDArray[np.float64]) -> None:
+    """Dashed lines at regime changes."""
     low, high = axes.get_xlim()
     for column in columns[(columns > low) & (columns < high)]:
         axes.axvline(column, color=canvas.INK, linewidth=1.0, linestyle=(0, (4, 2)), zorder=5)
 
 
-def kinds(known: Sequence[Feature]) -> list[str]:
-    """The most frequent kinds of features, at most MOST_KINDS, that of the longest feature first."""
+def kinds(annotations: Sequence[Feature]) -> list[str]:
+    """The most frequent kinds of features, at most MAX_KINDS, the kind with the longest feature first."""
     lengths: dict[str, list[int]] = {}
-    for feature in known:
+    for feature in annotations:
         lengths.setdefault(feature.kind, []).append(feature.end - feature.first)
-    frequent = sorted(lengths, key=lambda kind: -len(lengths[kind]))[:MOST_KINDS]
+    frequent = sorted(lengths, key=lambda kind: -len(lengths[kind]))[:MAX_KINDS]
     return sorted(frequent, key=lambda kind: (-max(lengths[kind]), len(lengths[kind])))
 
 
 def features(
-    axes: Axes, known: Sequence[Feature], shown: Sequence[str], place: Callable[[ArrayLike], NDArray[np.float64]]
+    axes: Axes,
+    annotations: Sequence[Feature],
+    shown: Sequence[str],
+    to_column: Callable[[ArrayLike], NDArray[np.float64]],
 ) -> None:
-    """Boxes of features, the kinds `shown` from above; `place` says where a step lies; names where there is room."""
+    """Features as boxes, one row per kind of `shown`, top first; `to_column` maps steps to x; names where they fit."""
     low, high = axes.get_xlim()
-    letter = LETTER * (high - low) / (axes.get_window_extent().width / axes.figure.dpi)  # columns
+    char_width = CHAR_WIDTH * (high - low) / (axes.get_window_extent().width / axes.figure.dpi)  # columns
     colours = canvas.layer_colours(len(shown))[1:]
     for row, (kind, colour) in enumerate(zip(shown, colours, strict=True)):
-        boxes = {(feature.first, feature.end): feature for feature in known if feature.kind == kind}
-        written: list[tuple[float, float]] = []
+        boxes = {(feature.first, feature.end): feature for feature in annotations if feature.kind == kind}
+        labelled: list[tuple[float, float]] = []
         for feature in sorted(boxes.values(), key=lambda feature: feature.first - feature.end):
-            first, end = np.clip(place([feature.first - 0.5, feature.end - 0.5]), low, high).tolist()
+            first, end = np.clip(to_column([feature.first - 0.5, feature.end - 0.5]), low, high).tolist()
             pale = [1 - 0.5 * (1 - channel) for channel in colour]
             border: dict[str, Any] = (
-                {"edgecolor": "white", "linewidth": 0.4} if end - first > letter else {"edgecolor": colour}
+                {"edgecolor": "white", "linewidth": 0.4} if end - first > char_width else {"edgecolor": colour}
             )
             axes.barh(-row, end - first, 0.7, left=first, color=pale, **border)
             label = canvas.drawable(feature.name + {"+": " >", "-": " <"}.get(feature.strand, ""))
-            left, right = ((first + end + sign * letter * len(label)) / 2 for sign in (-1, 1))
-            free = all(right < other or left > after for other, after in written)
-            if feature.name and end - first > right - left and free:
+            left, right = ((first + end + sign * char_width * len(label)) / 2 for sign in (-1, 1))
+            fits = all(right < other_left or left > other_right for other_left, other_right in labelled)
+            if feature.name and end - first > right - left and fits:
                 axes.text((first + end) / 2, -row, label, size=7.5, ha="center", va="center_baseline", color=canvas.INK)
-                written.append((left, right))
+                labelled.append((left, right))
     axes.set_ylim(0.5 - len(shown), 0.5)
-    names = [textwrap.fill(canvas.drawable(kind.replace("_", " ")), NAME_LETTERS, max_lines=2) for kind in shown]
+    names = [textwrap.fill(canvas.drawable(kind.replace("_", " ")), MAX_NAME_LENGTH, max_lines=2) for kind in shown]
     name_rows(axes, -np.arange(len(shown)), names, colours)
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[:].set_visible(False)
 
 
 def states(axes: Axes, state_surprise: NDArray[np.float64], row: range) -> None:
-    """State surprise of every layer as a ridge between its least and its greatest value, written beside it.
+    """State surprise of every layer, scaled to its own range, which is printed beside it.
 
-    A log density summed over a layer's units has no common zero, so only changes compare across layers.
+    A log density summed over a layer's units has no common zero, so only changes can be compared across layers.
     """
     layers = len(state_surprise)
     colours = canvas.layer_colours(layers)[1:]
@@ -266,7 +274,7 @@ def _range(low: float, high: float) -> str:
 
 
 def name_rows(axes: Axes, heights: ArrayLike, names: list[str], colours: Sequence[canvas.Colour]) -> None:
-    """Write the name of each level beside its row, in its colour."""
+    """Label each row with its name, in its colour."""
     axes.set_yticks(np.asarray(heights), names)
     axes.tick_params(axis="y", length=0, labelsize=9)
     for label, colour in zip(axes.get_yticklabels(), colours, strict=True):

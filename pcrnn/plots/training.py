@@ -1,4 +1,4 @@
-"""Curves over training: the surprise of every level and the gradient norm of every layer.
+"""Training curves: the surprise of every level and the gradient norm of every layer.
 
 Shapes: n measurements, L layers.
 """
@@ -31,27 +31,27 @@ def surprise_over_training(
     baselines: Mapping[str, float] | None = None,
     info: RunInfo = NO_INFO,
 ) -> list[Path]:
-    """Draw the sensory surprise of every level over the updates of a run, beside simple predictors.
+    """Draw the sensory surprise of every level over the updates of a run, with baselines.
 
     Args:
-        stem: path without ending.
+        stem: path without suffix.
         train: updates [n] and mean surprise [n, L + 1] in nats; NaN leaves a gap.
-        valid: the same on validation data, with its own updates; drawn with dots.
-        baselines: figure of each simple predictor, in the unit of `info`; drawn as dashed horizontal lines.
-        info: the unit of the y axis and what to say about the run.
+        valid: the same for validation data, with its own updates; drawn with dots.
+        baselines: score of each baseline, in the unit of `info`; drawn as dashed horizontal lines.
+        info: the unit of the y axis and the description of the run.
 
     Returns:
         The PNG and the SVG.
 
     Raises:
-        ValueError: a wrong shape or an infinity.
+        ValueError: for a wrong shape or an infinity.
     """
     curves = _curves("surprise", *train, width="L + 1")
     layers = curves[1].shape[1] - 1
     checked_valid = _curves("valid surprise", *valid, width=layers + 1) if valid is not None else None
     with canvas.canvas(9.0, 5.2) as figure:
         how = "thin: training batches, dots: validation" if valid is not None else "training batches"
-        canvas.heading(figure, "Surprise of each layer over training", f"lower is better; {how}", info)
+        canvas.heading(figure, "Surprise of each level during training", f"lower is better; {how}", info)
         axes = _axes(figure, 0.13 if info.calibrated else 0.21)
         labels = _draw(axes, curves, checked_valid, info.nats_per_unit)
         labels += _dashed(axes, baselines or {})
@@ -83,8 +83,8 @@ def gradient_norms(
     values = np.where(values > 0, values, np.nan)
     layers = values.shape[1]
     with canvas.canvas(9.0, 4.6) as figure:
-        how = "all parameters of a layer together, before clipping"
-        canvas.heading(figure, "Gradient norm of each layer over training", how, info)
+        how = "norm over all parameters of a layer, before clipping"
+        canvas.heading(figure, "Gradient norm of each layer during training", how, info)
         axes = _axes(figure, 0.15)
         _log_scale(axes, np.nanmax(values) / np.nanmin(values))
         colours, names = canvas.layer_colours(layers)[1:], canvas.level_names(layers)[1:]
@@ -110,7 +110,7 @@ def _curves(name: str, steps: ArrayLike, values: ArrayLike, *, width: int | str)
 
 
 def _axes(figure: Figure, bottom: float) -> Axes:
-    """One pair of axes with room for a heading and for labels in the right margin."""
+    """Axes with room for a heading and for labels in the right margin."""
     axes = figure.add_axes((0.085, bottom, 0.695, 0.83 - bottom + 0.01))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92", linewidth=0.8)
@@ -119,14 +119,14 @@ def _axes(figure: Figure, bottom: float) -> Axes:
 
 
 def _draw(axes: Axes, train: Curves, valid: Curves | None, nats_per_unit: float) -> list[EndLabel]:
-    """Draw every level, top last; return a label with the level's last figure for each."""
+    """Draw every level, top last; return one label per level with its last value."""
     layers = train[1].shape[1] - 1
     colours, names = canvas.layer_colours(layers), canvas.level_names(layers)
-    behind = {"linewidth": 1.6} if valid is None else {"linewidth": 0.8, "alpha": 0.6}
+    train_style = {"linewidth": 1.6} if valid is None else {"linewidth": 0.8, "alpha": 0.6}
     labels = []
     for level, (colour, name) in enumerate(zip(colours, names, strict=True)):
         column = train[1][:, level] / nats_per_unit
-        _line(axes, train[0], column, colour, **behind)
+        _line(axes, train[0], column, colour, **train_style)
         if valid is not None:
             column = valid[1][:, level] / nats_per_unit
             _line(axes, valid[0], column, colour, linewidth=1.8, marker="o", markersize=4.5)
@@ -136,17 +136,17 @@ def _draw(axes: Axes, train: Curves, valid: Curves | None, nats_per_unit: float)
 
 
 def _line(axes: Axes, steps: NDArray, column: NDArray, colour: canvas.Colour, **style: Any) -> None:
-    """A line with gaps where nothing was measured; a measurement alone between gaps shows as a dot."""
+    """A line with gaps where nothing was measured; an isolated measurement is drawn as a dot."""
     axes.plot(steps, column, color=colour, **style)
-    known = np.isfinite(column)
-    padded = np.concatenate([[False], known, [False]])
-    alone = known & ~padded[:-2] & ~padded[2:]
-    if alone.any() and "marker" not in style:
-        axes.plot(steps[alone], column[alone], color=colour, linestyle="none", marker="o", markersize=4)
+    measured = np.isfinite(column)
+    padded = np.concatenate([[False], measured, [False]])
+    isolated = measured & ~padded[:-2] & ~padded[2:]
+    if isolated.any() and "marker" not in style:
+        axes.plot(steps[isolated], column[isolated], color=colour, linestyle="none", marker="o", markersize=4)
 
 
 def _log_scale(axes: Axes, ratio: float) -> None:
-    """A log axis with plain numbers at 1, 2 and 5 of every decade, or at decades alone if there are many."""
+    """A log axis with plain numbers at 1, 2 and 5 of every decade, or at decades only if there are many."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -165,10 +165,10 @@ def _last(column: NDArray[np.float64]) -> float:
     return float(column[np.isfinite(column)][-1])
 
 
-def _limits(curves: list[NDArray[np.float64]], also: list[float]) -> tuple[float, float]:
-    """Range of the y axis: what is labelled and the curves, whose first tenth would flatten the rest."""
+def _limits(curves: list[NDArray[np.float64]], labelled: list[float]) -> tuple[float, float]:
+    """Range of the y axis: the labelled values and the curves without their first tenth, which would dominate it."""
     tails = [curve[len(curve) // 10 :].ravel() for curve in curves]
-    values = np.concatenate([*tails, np.asarray(also, dtype=np.float64)])
+    values = np.concatenate([*tails, np.asarray(labelled, dtype=np.float64)])
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     margin = 0.06 * (high - low) or 0.5
     return low - margin, high + margin

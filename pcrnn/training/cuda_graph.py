@@ -19,7 +19,7 @@ class GraphedUpdate:
 
     Args:
         update: works in place on tensors that stay where they are, and reads nothing from the host but `x`.
-        notice: told, in one line, where the update cannot be captured; it then goes on without a graph.
+        warn: called, with one line, where the update cannot be captured; it then goes on without a graph.
     """
 
     def __init__(self, update: Callable[..., None], warn: Callable[[str], None]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pcrnn.errors import DivergedError
 
 
-class Guard:
+class FiniteCheck:
     """Keeps updates with numbers that are not finite from being made, without waiting for the device.
 
     The first one trips a switch on the device that the fused optimiser looks at (the one of torch's gradient
@@ -17,7 +17,7 @@ class Guard:
     `check`, which is called when waiting for the device is cheap.
 
     Args:
-        optimiser: a fused one.
+        optimiser: a fused one; with another, `check` must be called before its step.
         names: what is measured at each update, in order; `surprise_3` names a layer.
         device: where the optimiser's parameters are.
     """
@@ -27,7 +27,10 @@ class Guard:
         self.tripped = torch.zeros((), dtype=torch.float32, device=device)  # as the optimiser wants it
         self.skipped = torch.zeros((), device=device)  # updates not made
         self.reading = torch.zeros(len(names), device=device)
-        optimiser.found_inf = self.tripped  # type: ignore[attr-defined]
+        self.fused = all(group.get("fused") for group in optimiser.param_groups)
+        self.deferred = self.fused and device.type != "cpu"
+        if self.fused:
+            optimiser.found_inf = self.tripped  # type: ignore[attr-defined]
 
     def watch(self, reading: Tensor, norms: Tensor) -> None:
         """Look at what was measured [names] and at all gradient norms, before the optimiser's step."""
@@ -39,8 +42,11 @@ class Guard:
     def check(self, updates: int) -> None:
         """Raise DivergedError, naming update and layer, if one of the `updates` so far was not finite."""
         if self.tripped.item():
+            bad = updates - int(self.skipped) + 1
+            self.tripped.zero_()  # whoever catches the error may go on
+            self.skipped.zero_()
             raise DivergedError(
-                f"update {updates - int(self.skipped) + 1}: expected finite numbers, but {self._culprit()} "
+                f"update {bad}: expected finite numbers, but {self._culprit()} "
                 "is not; the update was not made; start again with a lower lr, or resume a checkpoint"
             )
 

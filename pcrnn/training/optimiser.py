@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pcrnn.config import TrainConfig
+from pcrnn.config import OptimiserConfig
 from pcrnn.nn.stack import BaseRate
 
 BASE_RATE_FACTOR = 10.0  # of the learning rate
 
 
-def adamw(module: nn.Module, config: TrainConfig, *, capturable: bool = False) -> torch.optim.Optimizer:
+def adamw(module: nn.Module, config: OptimiserConfig, *, capturable: bool = False) -> torch.optim.Optimizer:
     """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts.
 
     The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster.
@@ -32,17 +32,17 @@ def adamw(module: nn.Module, config: TrainConfig, *, capturable: bool = False) -
     return torch.optim.AdamW(groups, betas=config.betas, fused=True, capturable=capturable)
 
 
-def set_rates(optimiser: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:
-    """Give every group its rate of update `step`, in place where it lives on the device (a captured graph reads it)."""
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of a learning rate, in place where it is on the device (a captured graph reads it)."""
     for group in optimiser.param_groups:
-        rate = learning_rate(config, step) * group["factor"]
+        own = rate * group.get("factor", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(own)
         else:
-            group["lr"] = rate
+            group["lr"] = own
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: OptimiserConfig, step: int) -> float:
     """Rate of update `step` = 0, 1, ...: a linear rise over `warmup` updates, then a cosine down to 5 %."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup

@@ -11,14 +11,12 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch import Tensor
 
 import learning_rules
 import pcrnn
@@ -28,17 +26,16 @@ from pcrnn.config import TrainConfig, check_resumable
 from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
-from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.nn.stack import Chunk, PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
 from pcrnn.runs.load import build_stack, read_documents
-from pcrnn.runs.metrics import MetricsWriter, Row, measured, require_tensorboard
+from pcrnn.runs.metrics import MetricsWriter, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
-from pcrnn.training.cuda_graph import GraphedUpdate
-from pcrnn.training.finite_check import Guard
-from pcrnn.training.optimiser import adamw, learning_rate, set_rates
+from pcrnn.training.learner import Learner
+from pcrnn.training.optimiser import learning_rate
 from pcrnn.training.parallel import Team
 
 
@@ -68,7 +65,7 @@ class TrainResult(NamedTuple):
 
 
 class Callback:
-    """Hears what happens in a run and may ask it to stop; this one does neither."""
+    """Follows a run and may ask it to stop; this one does neither."""
 
     def on_start(self, start: TrainInfo) -> None:
         """The first update comes next."""
@@ -85,16 +82,26 @@ class Callback:
 
 
 class SilentCallback(Callback):
-    """Hears for a process that does not lead: what the leader's reporter says is enough for a person."""
+    """The callback of a process other than the main one: it only asks whether to stop."""
 
     def __init__(self, callback: Callback) -> None:
         self.should_stop = callback.should_stop
 
 
-def train(config: TrainConfig, out: Path, *, resume: bool = False, callback: Callback | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    source: Source | None = None,
+    resume: bool = False,
+    callback: Callback | None = None,
+) -> TrainResult:
     """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
 
-    Seeds torch's global generator, and prints nothing: `report` hears what happens. With `config.parallel` it is
+    `source` takes the place of the data that `config.data` names, such as `SeriesSource(array)`; the run then cannot
+    find its data by itself: give the same source to resume it and to `load_run`.
+
+    Seeds torch's global generator, and prints nothing: `callback` is told what happens. With `config.parallel` it is
     called in every process that torchrun started; one that torchrun starts again goes on with the run it had begun.
 
     Raises UsageError for a folder that cannot be used, DataError for the data, CheckpointError for a run that
@@ -106,15 +113,16 @@ def train(config: TrainConfig, out: Path, *, resume: bool = False, callback: Cal
     with parallel.join(config) as team:
         callback = callback if team.is_main else SilentCallback(callback)
         if resume or team.should_resume(out):
-            return _go_on(config, out, team, callback)
+            return _go_on(config, out, source, team, callback)
         # Everything that can be wrong with settings and data is found before the folder is made.
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens), callback, team)
+        source = source or open_source(config.data, tokens=config.tokens)
+        trainer = Trainer(config, source, callback, team)
         folder = team.create_folder(out)
         with team.lock(folder):
             return _run(trainer, folder, callback)
 
 
-def _go_on(config: TrainConfig, out: Path, team: Team, callback: Callback) -> TrainResult:
+def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, callback: Callback) -> TrainResult:
     """Train from the newest good checkpoint of the run in a folder."""
     folder = runs.existing(out)
     with team.lock(folder):
@@ -123,7 +131,8 @@ def _go_on(config: TrainConfig, out: Path, team: Team, callback: Callback) -> Tr
             callback.warn(warning)
         saved, state = read_documents(loaded)
         check_resumable(saved, config)
-        trainer = Trainer(config, open_source(config.data, tokens=config.tokens, state=state), callback, team)
+        source = source or open_source(config.data, tokens=config.tokens, state=state)
+        trainer = Trainer(config, source, callback, team)
         trainer.restore(loaded)
         return _run(trainer, folder, callback)
 
@@ -208,68 +217,48 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.lanes = source.lanes(config.batch, config.chunk)
         self.stack = build_stack(config, source).to(self.device)
-        self.rule = self.team.shard_model(self.stack, _make_rule(config))
-        self.groups = self.rule.clip_groups(self.stack)
-        graphed = self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs
-        self.optimiser = adamw(self.stack, config, capturable=graphed)
-        self.learn = GraphedUpdate(self._learn, (callback or Callback()).warn) if graphed else self._learn
-        self.names = measured(len(self.stack.layers))
-
-        self.step = 0  # updates done
+        rule = self.team.shard_model(self.stack, _make_rule(config))
         self.own_lanes = self.team.lanes(config.batch)
-        self.state, self.carry = self._fresh()
+        self.learner = Learner(
+            self.stack,
+            rule,
+            config,
+            batch=self.own_lanes.stop - self.own_lanes.start,
+            precision=config.precision,
+            measure=True,
+            cuda_graph=self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs,
+            team=self.team,
+            warn=(callback or Callback()).warn,
+        )
+        self.names = self.learner.names
         readings = len(self.names) + (target is not None)  # with a target, the last counts the updates that had one
         self.window = torch.zeros(readings, device=self.device)  # sum of readings since the last row
         self.window_steps = 0
         self.seconds = 0.0
         self._clock: float | None = None  # when it was started, None while it stands
         self._last_row = (0, 0.0)  # tokens and seconds then
-        self.guard = Guard(self.optimiser, self.names, self.device)
+
+    @property
+    def step(self) -> int:
+        """Updates done."""
+        return self.learner.updates
 
     def update(self) -> None:
-        """Learn from the next chunk.
-
-        Raises DivergedError, and leaves the weights alone, where a surprise or a gradient is not finite. On a
-        GPU, where waiting for the device costs time, that is told at the next row or checkpoint; no update is
-        made in between.
-        """
+        """Learn from the next chunk; raises what `Learner.step` does."""
         x, restart = self.lanes.read(self.step)
         if restart:
-            self.team.on_restart(self.stack)
-            trees.copy_into((self.state, self.carry), self._fresh())
-        set_rates(self.optimiser, self.config, self.step)
-        parts = (x,) if isinstance(x, Tensor) else x
-        self.learn(*(part[self.own_lanes].to(self.device, non_blocking=True) for part in parts))
-        if self.device.type == "cpu":
-            self.guard.check(self.step + 1)
-        self.window_steps += 1
-        self.step += 1
-        self.team.verify(self.step, self.stack)
-
-    def _fresh(self) -> tuple[StackState, Any]:
-        """State and carry before the front of the own lanes."""
-        lanes = self.own_lanes.stop - self.own_lanes.start
-        return self.stack.initial_state(lanes), self.rule.init(self.stack, lanes)
-
-    def _learn(self, *parts: Tensor) -> None:
-        """One update on the device: in place, of fixed shapes, without waiting for it.
-
-        Args:
-            parts: consecutive observations, or observations, targets and where these count.
-        """
-        self.optimiser.zero_grad(set_to_none=False)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
-            result, state, _ = self.rule.accumulate(self.stack, chunk, self.state, self.carry, self.team.grad_hook)
-        trees.copy_into(self.state, state)
-        reading = self._reading(result, chunk)
-        self.guard.watch(reading, self._clip())
-        self.optimiser.step()
+            self.learner.reset()
+        parts = [part[self.own_lanes].to(self.device, non_blocking=True) for part in _parts(x)]
+        chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
+        self.learner.step(chunk)
+        reading = self.learner.reading
         self.window += reading if chunk.mask is None else torch.cat([reading, chunk.mask.any().to(reading).view(1)])
+        self.window_steps += 1
+        self.team.verify(self.step, self.stack)
 
     def row(self) -> Row:
         """Metrics of the updates since the row before, as means."""
-        self.guard.check(self.step)
+        self.learner.raise_if_diverged()
         means = self._means()
         self._stop_clock()
         tokens = self.step * self.lanes.batch * self.lanes.chunk
@@ -292,17 +281,17 @@ class Trainer:
         """Mean surprise of every level on the validation split, nats."""
         self.team.gather_weights(self.stack)
         config = self.config
-        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk))
+        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats)
 
     def save(self, folder: runs.RunFolder) -> Path:
         """Write a checkpoint; of several processes the leader does, and all give it what they hold."""
-        self.guard.check(self.step)
+        self.learner.raise_if_diverged()
         self._stop_clock()
         self.team.verify(self.step, self.stack, now=True)
         checkpoint = Checkpoint(
             step=self.step,
             weights=self.team.gather_state(self.stack.state_dict()),
-            trainer=self.team.gather_state(self._carried() | self._optimiser_memory() | self._random_state()),
+            trainer=self.team.gather_state(self._memory()),
             documents=self.documents(),
         )
         if not self.team.is_main:
@@ -331,18 +320,13 @@ class Trainer:
         done = loaded.checkpoint.step
         if self.config.steps < done:
             raise UsageError(f"steps: expected at least the {done} already done, got {self.config.steps}")
-        checkpoints.check_fits(self.stack.state_dict(), weights, str(loaded.folder))
-        carried = {name: tensor for name, tensor in saved.items() if not name.startswith(_ELSEWHERE)}
-        checkpoints.check_fits(self._carried(), carried, str(loaded.folder))
-        moments = {name: tensor for name, tensor in saved.items() if name.startswith("optimiser.")}
-        checkpoints.check_fits(self._optimiser_plan() if done else {}, moments, str(loaded.folder))
-        self.stack.load_state_dict(weights)
-        self.state = trees.unflatten(self.state, saved, "state")
-        self.carry = trees.unflatten(self.carry, saved, "carry")
+        learned = {name: tensor for name, tensor in saved.items() if not name.startswith(("window", "random."))}
+        learned |= {_STACK + name: tensor for name, tensor in weights.items()} | {_UPDATES: torch.tensor(done)}
+        self.learner.load_state_dict(learned, str(loaded.folder))
+        checkpoints.check_fits({"window": self.window}, {"window": saved["window"]}, str(loaded.folder))
         self.window = trees.unflatten(self.window, saved, "window")
-        self._restore_optimiser(saved)
         self._restore_random_state(saved)
-        self.step, self.window_steps = loaded.checkpoint.step, int(progress["window_steps"])
+        self.window_steps = int(progress["window_steps"])
         self.seconds = float(progress["seconds"])
         self._last_row = (int(progress["row_tokens"]), float(progress["row_seconds"]))
 
@@ -380,60 +364,16 @@ class Trainer:
         total = self.team.total(self.window)[: len(self.names)]
         if self.source.target() is None:
             return (total / self.window_steps).tolist()
-        met = [name == "loss" or name.startswith("surprise") for name in self.names]
-        updates = torch.where(torch.tensor(met, device=total.device), self.window[-1].clamp_min(1), self.window_steps)
+        of_targets = [name == "loss" or name.startswith("surprise") for name in self.names]
+        updates = torch.where(
+            torch.tensor(of_targets, device=total.device), self.window[-1].clamp_min(1), self.window_steps
+        )
         return (total / updates).tolist()
 
-    def _reading(self, result: learning_rules.Result, chunk: Chunk) -> Tensor:
-        """What `runs.metrics.measured` names, on the device; from here on, gradients are those of the joined batch."""
-        weight = None if chunk.mask is None else chunk.weights(result.surprise.dtype)
-        surprise = result.surprise.mean((1, 2)) if weight is None else (result.surprise * weight).sum((1, 2))
-        state_surprise = result.state_surprise.mean((1, 2))
-        seen = self.team.all_reduce(torch.cat([result.loss.view(1), surprise, state_surprise]))
-        return torch.cat([seen, torch.stack([_norm(layer.parameters()) for layer in self.stack.layers])])
-
-    def _clip(self) -> Tensor:
-        """Clip each group's gradient; the norms before."""
-        norms = []
-        for parameters in self.groups.values():
-            norms.append(_norm(parameters))
-            if self.config.clip:
-                clip_grads_with_norm_(parameters, self.config.clip, norms[-1])
-        return torch.stack(norms)
-
-    def _carried(self) -> dict[str, Tensor]:
-        flat = trees.flatten
-        return flat(self.state, "state") | flat(self.carry, "carry") | flat(self.window, "window")
-
-    def _optimiser_memory(self) -> dict[str, Tensor]:
-        return {
-            f"optimiser.{name}.{what}": tensor
-            for name, parameter in self.stack.named_parameters()
-            for what, tensor in self.optimiser.state[parameter].items()
-        }
-
-    def _optimiser_plan(self) -> dict[str, Tensor]:
-        """What AdamW remembers once it has made a step."""
-        step = torch.zeros(())
-        return {
-            f"optimiser.{name}.{what}": step if what == "step" else parameter
-            for name, parameter in self.stack.named_parameters()
-            for what in ("step", "exp_avg", "exp_avg_sq")
-        }
-
-    def _restore_optimiser(self, saved: dict[str, Tensor]) -> None:
-        names = {parameter: name for name, parameter in self.stack.named_parameters()}
-        ordered = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-        memory = {
-            number: {
-                name.rpartition(".")[2]: tensor.clone()
-                for name, tensor in saved.items()
-                if name.rpartition(".")[0] == f"optimiser.{names[parameter]}"
-            }
-            for number, parameter in enumerate(ordered)
-        }
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": memory, "param_groups": groups})
+    def _memory(self) -> dict[str, Tensor]:
+        """All that changes while a run learns but for its weights."""
+        learner = {n: t for n, t in self.learner.state_dict().items() if not n.startswith((_STACK, _UPDATES))}
+        return learner | {"window": self.window} | self._random_state()
 
     def _random_state(self) -> dict[str, Tensor]:
         state = {"random.cpu": torch.get_rng_state()}
@@ -447,7 +387,11 @@ class Trainer:
             torch.cuda.set_rng_state(saved["random.cuda"], self.device)
 
 
-_ELSEWHERE = ("optimiser.", "random.")  # of a checkpoint's tensors, those that are not the carried state
+_STACK, _UPDATES = "stack.", "updates"  # of a learner's tensors, the weights; and how many updates they have had
+
+
+def _parts(x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (x,) if isinstance(x, Tensor) else x
 
 
 def versions() -> dict[str, str]:
@@ -466,13 +410,6 @@ def _make_rule(config: TrainConfig) -> learning_rules.Rule:
         return learning_rules.make(config.rule, **config.rule_options())
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Of their gradients; zero where another process has those."""
-    parameters = list(parameters)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return get_total_norm(gradients) if gradients else parameters[0].new_zeros(()).detach()
 
 
 def _due(step: int, every: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.analysis.anomalies import regimes, smoothed, spans
-from pcrnn.analysis.generate import BEYOND, FEWEST_WINDOWS, forecast, rollout
+from pcrnn.analysis.generate import BEYOND, FEWEST_WINDOWS, forecast_series, rollout
 from pcrnn.data import SeriesSource
 from pcrnn.runs.load import load_run
 from tests.conftest import refused
@@ -71,7 +71,7 @@ def test_beyond_the_data_there_is_no_truth_and_the_seed_decides(program, trained
 
 
 def forecasts(run, starts, **options):
-    return [forecast(run.stack, run.source, 24, start=start, samples=100, **options) for start in starts]
+    return [forecast_series(run.stack, run.source, 24, start=start, samples=100, **options) for start in starts]
 
 
 def test_intervals_of_a_stack_that_is_too_sure_are_calibrated(trained):
@@ -96,19 +96,18 @@ def test_an_interval_is_calibrated_on_the_past_alone(trained):
     (before,), (after,) = forecasts(run, [at]), forecasts(run._replace(source=changed), [at])
     np.testing.assert_allclose(before.lower, after.lower, rtol=1e-3)
     (early,) = forecasts(run, [run.source.split_point + 24 + FEWEST_WINDOWS - 2])
-    assert before.widened is not None and early.widened is None
+    assert before.widening is not None and early.widening is None
 
 
 def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypatch):
     run = load_run(trained)
-    assert isinstance(run.source, SeriesSource)
     train = run.source.in_units(run.source.sequence("train").numpy())
     reach = BEYOND * (train.max(0) - train.min(0))
     with torch.no_grad():
         for layer in run.stack.layers:
             layer.readout.mul_(50)
     (away,) = forecasts(run, [SEEN - 24], calibrated=False, interval=0.998)
-    assert away.held > 0.05
+    assert away.clipped > 0.05
     assert (away.upper <= train.max(0) + reach + 1e-3).all() and (away.lower >= train.min(0) - reach - 1e-3).all()
     assert "held" not in program("forecast", trained, "--no-calibrate").err
     monkeypatch.setattr("pcrnn.analysis.generate.BEYOND", -0.3)
@@ -118,8 +117,7 @@ def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypat
 
 def test_without_temperature_every_draw_is_the_median(trained):
     run = load_run(trained)
-    assert isinstance(run.source, SeriesSource)
-    found = forecast(run.stack, run.source, 6, temperature=0.0, samples=3)
+    found = forecast_series(run.stack, run.source, 6, temperature=0.0, samples=3)
     np.testing.assert_allclose(found.lower, found.upper, rtol=1e-6)
 
 
@@ -200,10 +198,10 @@ def test_a_change_of_regime_is_found_where_it_is_and_none_where_there_is_none(pr
         "--out",
         tmp_path / "p",
     )
-    assert "another regime" not in program(*picture).out + (tmp_path / "p.svg").read_text()
+    assert "regime changes" not in program(*picture).out + (tmp_path / "p.svg").read_text()
     assert program(*picture, "--regimes", 48).code == 0
     svg = (tmp_path / "p.svg").read_text()
-    assert "dashed: another regime" in svg
+    assert "dashed: regime changes" in svg
     assert svg.count("stroke-dasharray") == 2 * 4, "two changes through four bands; the settling at the front is none"
     refused(program(*picture, "--regimes", 76), 2, "regimes: expected from 1 to 75 steps as the shortest")
 

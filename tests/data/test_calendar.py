@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcrnn.data import SeriesSource, open_source
-from pcrnn.data.calendar import FEATURES, Clock, cycles, is_time, microseconds
+from pcrnn.data.calendar import FEATURES, Clock, cycles
 from pcrnn.data.formats.csv_file import Chosen, parse_carefully, parse_fast
+from pcrnn.data.formats.times import is_time, microseconds
 from pcrnn.errors import CheckpointError, DataError
 from tests.conftest import TINY, refused
 
@@ -113,7 +114,7 @@ def test_what_is_fitted_counted_and_expected_is_of_the_channels_only(tmp_path):
     assert {"mean": source.state()["mean"]}.items() <= plain.state().items()
     assert not source.sequence("all")[:, 2:].isnan().any()
     assert "60 steps of 2 channels (wind, rain), 3 of 120 values missing" in source.describe()
-    assert "from 2009-02-27 22:30:00 to 2009-03-01 13:50:00, weekday, hour heard; " in source.describe()
+    assert "from 2009-02-27 22:30:00 to 2009-03-01 13:50:00, weekday, hour as covariates; " in source.describe()
 
 
 def test_time_goes_on_beyond_the_data_by_the_usual_interval(tmp_path):
@@ -191,11 +192,9 @@ def test_another_file_is_read_the_same_way(station, tmp_path):
     other = table(tmp_path / "b.csv", map(str, STAMPS), values(), "Zeit,wind,rain")
     for options in ("time=Zeit", "time=1&calendar=hour,month"):
         assert torch.equal(open_source(f"{other}?{options}", state=state).sequence("all"), source.sequence("all"))
-    with pytest.raises(
-        DataError, match=r"b\.csv: .* one of Zeit, wind, rain, came 'date' \(name it with \?time=NAME\)"
-    ):
+    with pytest.raises(DataError, match=r"b\.csv: .* one of Zeit, wind, rain, got 'date' \(name it with \?time=NAME\)"):
         open_source(other, state=state)
-    with pytest.raises(DataError, match=r"expected calendar=hour,month, as the run .* came calendar=month,hour; leave"):
+    with pytest.raises(DataError, match=r"expected calendar=hour,month, as the run .* got calendar=month,hour; leave"):
         open_source(f"{station}?calendar=month,hour", state=state)
 
 
@@ -208,7 +207,7 @@ def test_a_run_that_hears_no_calendar_needs_no_times_of_another_file(station, tm
     numbered = state | {"time": "1"}  # of a table without names
     assert open_source(str(tmp_path / "b.npy"), state=numbered).sequence("all").shape == (ROWS, 2)
     assert open_source(station, state=state).times_at(0, 1) is not None
-    with pytest.raises(DataError, match="expected no calendar, as the run was trained on, came calendar=hour"):
+    with pytest.raises(DataError, match="expected no calendar, as the run was trained on, got calendar=hour"):
         open_source(f"{station}?calendar=hour", state=state)
 
 
@@ -232,15 +231,15 @@ def test_damaged_state(station, damage):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("calendar=hour", r"expected a column of times .*came none; name it with \?time=NAME"),
-        ("time=dat", r"one of date, wind, rain, came 'dat' .*did you mean 'date'"),
-        ("time=4", r"one of date, wind, rain, came '4'"),
-        ("time", r"one of date, wind, rain, came ''"),
-        ("time=date&calendar=hours", r"some of hour, weekday, month, came 'hours'; did you mean 'hour'"),
-        ("time=date&calendar", r"some of hour, weekday, month, came ''"),
-        ("time=date&calendar=hour,month,hour", r"expected different features, came calendar=hour,month,hour"),
-        ("time=date&columns=wind,date", r"none that holds times, came columns=wind,date; leave date out of columns"),
-        ("time=wind&columns=rain", r"station\.csv:2:2: expected a time .* in column 'wind', came "),
+        ("calendar=hour", r"expected a column of times .*got none; name it with \?time=NAME"),
+        ("time=dat", r"one of date, wind, rain, got 'dat' .*did you mean 'date'"),
+        ("time=4", r"one of date, wind, rain, got '4'"),
+        ("time", r"one of date, wind, rain, got ''"),
+        ("time=date&calendar=hours", r"some of hour, weekday, month, got 'hours'; did you mean 'hour'"),
+        ("time=date&calendar", r"some of hour, weekday, month, got ''"),
+        ("time=date&calendar=hour,month,hour", r"expected different features, got calendar=hour,month,hour"),
+        ("time=date&columns=wind,date", r"none that holds times, got columns=wind,date; leave date out of columns"),
+        ("time=wind&columns=rain", r"station\.csv:2:2: expected a time .* in column 'wind', got "),
         ("", r"station\.csv:2:1: expected a finite number .*\(times\? say so with \?time=date after the file's name\)"),
     ],
 )
@@ -250,21 +249,21 @@ def test_options_that_cannot_be_meant(station, options, message):
 
 
 @pytest.mark.parametrize(
-    ("cell", "came"),
+    ("cell", "got"),
     [
-        ("", "came an empty cell; times may not be missing: fill it in, or remove the row"),
-        ("NA", "came 'NA'; mend it"),
-        ("02/28/2009", "came '02/28/2009'; with slashes day and month cannot be told apart: write the year first"),
-        ("30.02.2009 10:00", "came '30.02.2009 10:00'; mend it, or name another column with ?time=NAME"),
+        ("", "got an empty cell; times may not be missing: fill it in, or remove the row"),
+        ("NA", "got 'NA'; fix it"),
+        ("02/28/2009", "got '02/28/2009'; with slashes day and month cannot be told apart: write the year first"),
+        ("30.02.2009 10:00", "got '30.02.2009 10:00'; fix it, or name another column with ?time=NAME"),
     ],
 )
-def test_a_time_that_cannot_be_read_is_refused_with_its_place_even_where_values_may_be_missing(tmp_path, cell, came):
+def test_a_time_that_cannot_be_read_is_refused_with_its_place_even_where_values_may_be_missing(tmp_path, cell, got):
     times = list(map(str, STAMPS))
     times[7] = cell
     for place, header in ((1, "wind,date,rain"), (0, "")):
         path = table(tmp_path / "a.csv", times, values(), header, place)
         expected = f"a.csv:{8 + bool(header)}:{place + 1}: expected a time (like 2009-01-31 12:00 or 31.01.2009 12:00)"
-        with pytest.raises(DataError, match=re.escape(expected) + ".*" + re.escape(came)):
+        with pytest.raises(DataError, match=re.escape(expected) + ".*" + re.escape(got)):
             open_source(f"{path}?time={place + 1}&missing=skip")
 
 
@@ -276,19 +275,19 @@ def test_times_that_do_not_go_on_are_refused(tmp_path, times):
 
 
 def test_times_of_other_rows_are_refused():
-    with pytest.raises(DataError, match="expected 60 times in column 'date' that usually increase, came 59, whose"):
+    with pytest.raises(DataError, match="expected 60 times in column 'date' that usually increase, got 59, whose"):
         SeriesSource(values(), clock=Clock("date", np.array(STAMPS[1:], "datetime64[us]")))
 
 
 def test_times_alone_are_no_series(tmp_path):
     (tmp_path / "a.csv").write_text("date\n" + "\n".join(map(str, STAMPS)))
-    with pytest.raises(DataError, match="expected a column of numbers beside that of times, came none"):
+    with pytest.raises(DataError, match="expected a column of numbers beside that of times, got none"):
         open_source(f"{tmp_path / 'a.csv'}?time=date")
 
 
 def test_a_first_row_of_times_and_numbers_asks_for_the_option(tmp_path):
     path = table(tmp_path / "a.csv", map(str, STAMPS), values(), "")
-    with pytest.raises(DataError, match=r"came '2009-02-27 22:30:00' beside .*\(times\? say so with \?time=1 after"):
+    with pytest.raises(DataError, match=r"got '2009-02-27 22:30:00' beside .*\(times\? say so with \?time=1 after"):
         open_source(path)
 
 
@@ -345,11 +344,11 @@ def test_parquet_columns_that_hold_no_times(saved):
     gap = [None if i == 40 else time for i, time in enumerate(STAMPS)]
     path = saved(gap=gap, text=["1/2/2009" if i == 40 else str(time) for i, time in enumerate(STAMPS)])
     for column, message in (
-        ("gap", r"column 'gap': row 41: expected a time .*, came a missing value; times may not be missing"),
-        ("text", r"column 'text': row 41: expected a time .*, came '1/2/2009'; with slashes"),
-        ("rain", r"column 'rain': expected times \(timestamps, dates, or strings\), came double; name another with"),
+        ("gap", r"column 'gap': row 41: expected a time .*, got a missing value; times may not be missing"),
+        ("text", r"column 'text': row 41: expected a time .*, got '1/2/2009'; with slashes"),
+        ("rain", r"column 'rain': expected times \(timestamps, dates, or strings\), got double; name another with"),
     ):
         with pytest.raises(DataError, match=message):
             open_source(f"{path}?columns=wind&time={column}")
-    with pytest.raises(DataError, match=r"'gap': expected numbers, came timestamp.* holds times with \?time=NAME"):
+    with pytest.raises(DataError, match=r"'gap': expected numbers, got timestamp.* holds times with \?time=NAME"):
         open_source(path)

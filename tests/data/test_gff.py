@@ -5,7 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from pcrnn.data.formats.gff import Annotation, placed, read_gff
+from pcrnn.data.features import locate_features
+from pcrnn.data.formats.gff import Annotation, read_gff
 from pcrnn.errors import DataError
 
 GOOD = """##gff-version 3
@@ -46,28 +47,28 @@ def test_features_lie_where_their_known_bases_do(tmp_path):
     known = read_gff(written(tmp_path, GOOD))
     joined = "".join(records.values()).replace("N", "")
     expected = [records[each.record][each.first : each.end].replace("N", "") for each in known[1:5]]
-    found = placed(known, genome)
+    found = locate_features(known, genome)
     assert [joined[each.first : each.end] for each in found] == [bases for bases in expected if bases]
     assert [each.name for each in found] == ["first; one", "second", ""], "nor a whole record, nor gaps alone"
 
 
 def test_the_annotation_of_another_sequence_is_refused(tmp_path):
     genome = written(tmp_path, ">chr1\nACGTACGTACGT\n", "g.fa")
-    with pytest.raises(DataError, match=r"g\.fa: expected features of its records, chr1, came features of one"):
-        placed(read_gff(written(tmp_path, GOOD)), genome)
+    with pytest.raises(DataError, match=r"g\.fa: expected features of its records, chr1, got features of one"):
+        locate_features(read_gff(written(tmp_path, GOOD)), genome)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("one me gene 3 6", r":2:1: expected 9 fields between tabs .*, came 1; mend the line"),
-        ("\t".join("abc12345678"), r":2:10: expected 9 fields .* came 11"),
-        ("one\tme\tgene\tx\t6\t.\t+\t.\t", r":2:4: expected the start of a feature, a whole number from 1, came 'x'"),
-        ("one\tme\tgene\t0\t6\t.\t+\t.\t", r":2:4: .* came '0'"),
-        ("one\tme\tgene\t3\t" + "9" * 30 + "\t.\t+\t.\t", r":2:5: expected the end .* came '9999"),
-        ("one\tme\tgene\t3\t2\t.\t+\t.\t", r":2:5: expected an end of at least 3, the start, came 2"),
-        ("one\tme\tgene\t3\t4\t.\tup\t.\t", r":2:7: expected a strand .*, came 'up'"),
-        ("", r":1:1: expected a GFF3 file with features, came one without"),
+        ("one me gene 3 6", r":2:1: expected 9 fields between tabs .*, got 1; fix the line"),
+        ("\t".join("abc12345678"), r":2:10: expected 9 fields .* got 11"),
+        ("one\tme\tgene\tx\t6\t.\t+\t.\t", r":2:4: expected the start of a feature, a whole number from 1, got 'x'"),
+        ("one\tme\tgene\t0\t6\t.\t+\t.\t", r":2:4: .* got '0'"),
+        ("one\tme\tgene\t3\t" + "9" * 30 + "\t.\t+\t.\t", r":2:5: expected the end .* got '9999"),
+        ("one\tme\tgene\t3\t2\t.\t+\t.\t", r":2:5: expected an end of at least 3, the start, got 2"),
+        ("one\tme\tgene\t3\t4\t.\tup\t.\t", r":2:7: expected a strand .*, got 'up'"),
+        ("", r":1:1: expected a GFF3 file with features, got one without"),
     ],
 )
 def test_a_line_that_is_no_feature_is_refused_with_its_place(tmp_path, line, message):

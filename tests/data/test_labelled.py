@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import pcrnn
-from pcrnn.analysis.evaluate import evaluate_labels
+from pcrnn.analysis.evaluate import evaluate
 from pcrnn.analysis.surprise import record_surprise
 from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource, open_source
-from pcrnn.data.labelled import SequenceLanes
+from pcrnn.data.sequence_lanes import SequenceLanes
 from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.runs.load import build_stack, load_run
 from pcrnn.runs.sizes import count_weights
@@ -123,9 +123,9 @@ def test_a_run_learns_what_the_sequences_are(program, tmp_path, rule):
     assert called.code == 0 and "always the most frequent class 0.5" in called.out
     assert {path.suffix for path in (out / "plots").iterdir()} == {".png", ".svg"}
     run = load_run(out)
-    found = evaluate_labels(run.stack, run.source, batch=7, chunk=5)
+    found = evaluate(run.stack, run.source, batch=7, chunk=5)
     assert found.accuracy > 0.9
-    assert found.nats == pytest.approx(evaluate_labels(run.stack, run.source, batch=99, chunk=99).nats)
+    assert found.nats == pytest.approx(evaluate(run.stack, run.source, batch=99, chunk=99).nats)
     assert program("evaluate", out).out.splitlines()[-1] in called.out.splitlines()
     assert program("export", out, tmp_path / "model").code == 0
     loaded, x = pcrnn.load(tmp_path / "model"), run.source.sequence("valid")
@@ -144,7 +144,7 @@ def test_rows_average_surprises_over_the_updates_that_met_a_label(tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     one = train(settings_of(str(tmp_path / "a.npz"), steps=12, lr=1e-12, weight_decay=0.0), tmp_path / "run")
     last = rows(one.folder)[-1]
-    judged = evaluate_labels(one.stack, LabelledSource(**arrays)).nats
+    judged = evaluate(one.stack, LabelledSource(**arrays)).nats
     assert last["loss"] == pytest.approx(judged[-1], rel=0.1), "not a third of it, for three pieces a sequence"
 
 
@@ -177,30 +177,30 @@ def test_another_file_is_read_as_the_run_read_its_own(saved, tmp_path):
         with pytest.raises(CheckpointError, match="data state: expected"):
             open_source(saved, state=state | damage)
     np.savez(tmp_path / "b.npz", x=np.zeros((30, 4, 3)), y=np.arange(30) % 2)
-    with pytest.raises(DataError, match="as the run was trained on, came 3 channels"):
+    with pytest.raises(DataError, match="as the run was trained on, got 3 channels"):
         open_source(tmp_path / "b.npz", state=state)
     np.savez(tmp_path / "b.npz", **(sines() | {"y": np.arange(60) % 7}))
     if source.reading.symbols is None:
-        with pytest.raises(DataError, match="expected labels from 0 to 1, came 0 to 6; number them so"):
+        with pytest.raises(DataError, match="expected labels from 0 to 1, got 0 to 6; number them so"):
             open_source(tmp_path / "b.npz", state=state)
 
 
 X, Y = np.arange(60.0).reshape(20, 3), np.arange(20) % 2
 WRONG = {
-    "no labels": ({"x": X}, r"expected the arrays x \(sequences\) and y \(labels\), came x;"),
-    "another array": ({"x": X, "y": Y, "length": Y}, r"came 'length'; did you mean 'lengths'\?"),
-    "few": ({"x": X[:9], "y": Y[:9]}, r"at least 10 sequences, came shape \[9, 3\]"),
+    "no labels": ({"x": X}, r"expected the arrays x \(sequences\) and y \(labels\), got x;"),
+    "another array": ({"x": X, "y": Y, "length": Y}, r"got 'length'; did you mean 'lengths'\?"),
+    "few": ({"x": X[:9], "y": Y[:9]}, r"at least 10 sequences, got shape \[9, 3\]"),
     "one axis": ({"x": X[:, 0], "y": Y}, r"x as \[n, T\] or \[n, T, D\]"),
-    "labels that do not fit": ({"x": X, "y": Y[:7]}, r"\[20\], a label a sequence, or \[20, 3\], .* came int64 \[7\]"),
-    "labels of float": ({"x": X, "y": Y / 2}, r"expected y as whole numbers .* came float64"),
-    "one class": ({"x": X, "y": Y * 0}, r"at least 2 classes, came 0 to 0; number the classes"),
-    "negative class": ({"x": X, "y": Y - 1}, r"labels from 0 to K - 1 .* came -1 to 0"),
-    "no label at all": ({"x": X, "y": np.full((20, 3), -1)}, r"at least 2 classes, came none"),
-    "one symbol": ({"x": X.astype(int) * 0, "y": Y}, r"symbols from 0 to V - 1 .* came 0 to 0"),
-    "negative symbol": ({"x": X.astype(int) - 4, "y": Y}, r"symbols from 0 to V - 1 .* came -4 to 55"),
-    "not finite": ({"x": np.where(X == 7, math.nan, X), "y": Y}, r"expected finite numbers in x, came nan"),
+    "labels that do not fit": ({"x": X, "y": Y[:7]}, r"\[20\], a label a sequence, or \[20, 3\], .* got int64 \[7\]"),
+    "labels of float": ({"x": X, "y": Y / 2}, r"expected y as whole numbers .* got float64"),
+    "one class": ({"x": X, "y": Y * 0}, r"at least 2 classes, got 0 to 0; number the classes"),
+    "negative class": ({"x": X, "y": Y - 1}, r"labels from 0 to K - 1 .* got -1 to 0"),
+    "no label at all": ({"x": X, "y": np.full((20, 3), -1)}, r"at least 2 classes, got none"),
+    "one symbol": ({"x": X.astype(int) * 0, "y": Y}, r"symbols from 0 to V - 1 .* got 0 to 0"),
+    "negative symbol": ({"x": X.astype(int) - 4, "y": Y}, r"symbols from 0 to V - 1 .* got -4 to 55"),
+    "not finite": ({"x": np.where(X == 7, math.nan, X), "y": Y}, r"expected finite numbers in x, got nan"),
     "long lengths": ({"x": X, "y": Y, "lengths": Y + 3}, r"lengths as 20 whole numbers from 1 to 3, .* 3 to 4"),
-    "objects": ({"x": np.array([{}] * 20), "y": Y}, r"\[x\]: expected an array of float or int, came object"),
+    "objects": ({"x": np.array([{}] * 20), "y": Y}, r"\[x\]: expected an array of float or int, got object"),
 }
 
 
@@ -215,9 +215,9 @@ def test_what_cannot_be_learned_from_is_refused_in_one_message(tmp_path, name):
 def test_a_batch_larger_than_the_split_and_an_unknown_split_are_refused(saved):
     with pytest.raises(DataError, match="has 54 sequences, of which 64 are read side by side; lower --batch to 54"):
         open_source(saved).lanes(64, 9)
-    with pytest.raises(UsageError, match="expected --chunk of at least 1, came 0"):
+    with pytest.raises(UsageError, match="expected --chunk of at least 1, got 0"):
         open_source(saved).lanes(4, 0)
-    with pytest.raises(DataError, match=r"expected split=classes or split=position, came split=random"):
+    with pytest.raises(DataError, match=r"expected split=classes or split=position, got split=random"):
         open_source(f"{saved}?split=random")
 
 
@@ -242,5 +242,5 @@ def test_an_array_that_claims_more_than_it_has_is_refused_before_it_is_read(tmp_
     text = str({"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)}).encode()
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(80))
-    with pytest.raises(DataError, match=r"\[x\]: expected 8000000000000000 bytes of data .*, came 80"):
+    with pytest.raises(DataError, match=r"\[x\]: expected 8000000000000000 bytes of data .*, got 80"):
         open_source(tmp_path / "a.npz")

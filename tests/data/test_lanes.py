@@ -154,10 +154,10 @@ def test_at_most_lowers_the_lanes_before_the_chunk():
 @pytest.mark.parametrize(("batch", "chunk", "flag"), [(0, 4, "batch"), (4, 0, "chunk"), (-1, 4, "batch")])
 def test_sizes_below_one(batch, chunk, flag):
     for make in (Lanes, Lanes.at_most):
-        with pytest.raises(UsageError, match=f"expected --{flag} of at least 1, came {min(batch, chunk)}"):
+        with pytest.raises(UsageError, match=f"expected --{flag} of at least 1, got {min(batch, chunk)}"):
             make(torch.arange(100), batch, chunk)
 
 
 def test_negative_step():
-    with pytest.raises(UsageError, match="expected a step of 0 or more, came -1"):
+    with pytest.raises(UsageError, match="expected a step of 0 or more, got -1"):
         Lanes(torch.arange(100), 2, 3).read(-1)

@@ -89,10 +89,10 @@ def test_chorales_keep_their_own_splits(tmp_path, validate):
     ("changes", "option", "message"),
     [
         ({"validdata": []}, "", "expected cell arrays traindata, validdata and testdata"),
-        ({"validdata": [np.ones((4, 3))]}, "", "as many keys each, came other content; save validdata so"),
-        ({"traindata": [np.ones((4, 3)), np.ones((4, 5))]}, "", "came other content; save traindata so"),
+        ({"validdata": [np.ones((4, 3))]}, "", "as many keys each, got other content; save validdata so"),
+        ({"traindata": [np.ones((4, 3)), np.ones((4, 5))]}, "", "got other content; save traindata so"),
         ({"traindata": [np.full((9, 5), 2)]}, "", r"expected 0 \(silent\) or 1"),
-        ({}, "?validate=train", "expected validate=valid or validate=test, came validate=train"),
+        ({}, "?validate=train", "expected validate=valid or validate=test, got validate=train"),
     ],
 )
 def test_what_has_no_splits_of_rolls_is_refused(tmp_path, changes, option, message):

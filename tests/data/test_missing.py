@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pcrnn.data import SeriesSource, open_source
-from pcrnn.data.series import filled
+from pcrnn.data.source import filled
 from pcrnn.errors import CheckpointError, DataError
 from tests.conftest import TINY, refused
 
@@ -64,7 +64,7 @@ def test_arrays_may_have_nan_but_nothing_infinite(tmp_path):
     assert f"{np.isnan(values).sum()} of 120 values missing and skipped" in source.describe()
     values[3, 1] = math.inf
     np.save(tmp_path / "a.npy", values)
-    with pytest.raises(DataError, match=r"a\.npy\[3, 1\]: expected a finite number, came inf"):
+    with pytest.raises(DataError, match=r"a\.npy\[3, 1\]: expected a finite number, got inf"):
         open_source(f"{tmp_path / 'a.npy'}?missing=skip")
 
 
@@ -101,10 +101,10 @@ def test_gaps_are_interpolated_for_the_eye_and_copied_at_the_ends():
 def test_a_channel_needs_values_to_learn_from():
     values = gappy()
     values[:54, 1] = math.nan
-    with pytest.raises(DataError, match=r"first 54 rows .*came column 2, where all are missing; remove it"):
+    with pytest.raises(DataError, match=r"first 54 rows .*got column 2, where all are missing; remove it"):
         SeriesSource(values, missing=True)
     values[5:8, 1] = 4.0
-    with pytest.raises(DataError, match=r"came column 2, always 4; remove it"):
+    with pytest.raises(DataError, match=r"got column 2, always 4; remove it"):
         SeriesSource(values, missing=True)
 
 
@@ -116,9 +116,9 @@ def test_a_run_remembers_that_values_may_be_missing(tmp_path):
     again = open_source(written(tmp_path / "b.csv", other), state=state)
     assert again.sequence("all")[:, 0].isnan().all()
     assert all(math.isfinite(figure) for figure in again.baselines().values())
-    with pytest.raises(CheckpointError, match="expected missing true or false, came 'yes'"):
+    with pytest.raises(CheckpointError, match="expected missing true or false, got 'yes'"):
         open_source(written(tmp_path / "b.csv", other), state=state | {"missing": "yes"})
-    with pytest.raises(DataError, match=r"expected missing=skip, .* came missing=fill"):
+    with pytest.raises(DataError, match=r"expected missing=skip, .* got missing=fill"):
         open_source(f"{written(tmp_path / 'b.csv', other)}?missing=fill")
 
 

@@ -95,18 +95,18 @@ def test_what_is_no_music_is_refused(tmp_path, songs):
     (tmp_path / "broken.mid").write_bytes((songs / "0.mid").read_bytes()[:40])
     (tmp_path / "text.mid").write_text("no music at all")
     for name in ("broken.mid", "text.mid"):
-        with pytest.raises(DataError, match=rf"{name}: expected a standard MIDI file, came one that is damaged"):
+        with pytest.raises(DataError, match=rf"{name}: expected a standard MIDI file, got one that is damaged"):
             open_source(tmp_path / name)
-    with pytest.raises(DataError, match=r"expected notes between .* came none; leave it out"):
+    with pytest.raises(DataError, match=r"expected notes between .* got none; leave it out"):
         open_source(saved(tmp_path / "drums.mid", mido.Message("note_on", note=38, channel=9)))
     long = saved(tmp_path / "long.mid", mido.Message("note_on", note=60, time=2**27), ticks_per_beat=1)
-    with pytest.raises(DataError, match=r"came a piece of 536,870,9\d\d frames"):
+    with pytest.raises(DataError, match=r"got a piece of 536,870,9\d\d frames"):
         open_source(long)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="expected a folder with MIDI files"):
         open_source(f"music:{tmp_path / 'nothing'}")
     np.save(tmp_path / "a.npy", np.full((30, 4), 0.5))
-    with pytest.raises(DataError, match=r"\[0, 0\]: expected 0 \(silent\) or 1 \(sounds\), came 0.5"):
+    with pytest.raises(DataError, match=r"\[0, 0\]: expected 0 \(silent\) or 1 \(sounds\), got 0.5"):
         open_source(f"music:{tmp_path / 'a.npy'}")
     for written in ("0", "x", "481", "-1"):
         with pytest.raises(DataError, match="expected frames-per-beat as a whole number from 1 to 480"):
@@ -126,7 +126,7 @@ def test_a_roll_of_another_instrument_needs_no_mido(tmp_path):
     source = open_source(f"music:{tmp_path / 'a.npy'}")
     assert isinstance(source, MusicSource) and source.keys == 40
     np.save(tmp_path / "b.npy", melody(60).astype(np.uint8))
-    with pytest.raises(DataError, match="expected 40 keys, as the run was trained on, came 88"):
+    with pytest.raises(DataError, match="expected 40 keys, as the run was trained on, got 88"):
         open_source(f"music:{tmp_path / 'b.npy'}", state=source.state())
     assert open_source(tmp_path / "a.npy", state=source.state()).kind == "music"
 

@@ -43,16 +43,16 @@ def test_it_is_the_series_of_the_same_csv(saved, tmp_path):
 def test_columns_that_are_not_asked_for_may_hold_anything(saved):
     path = saved(day=[f"2020-01-{i:02}" for i in range(1, 31)], x=np.arange(30.0), on=[True, False] * 15)
     assert open_source(f"{path}?columns=x,on").channel_names == ("x", "on")
-    with pytest.raises(DataError, match=r"column 'day': expected numbers, came string; choose others with \?columns="):
+    with pytest.raises(DataError, match=r"column 'day': expected numbers, got string; choose others with \?columns="):
         open_source(path)
-    with pytest.raises(DataError, match=r"some of day, x, on, came 'y'"):
+    with pytest.raises(DataError, match=r"some of day, x, on, got 'y'"):
         open_source(f"{path}?columns=y")
 
 
 def test_nulls_are_refused_with_their_row_or_left_out(saved):
     rain = [None if i in (130, 200) else float(i % 7) for i in range(300)]
     path = saved(wind=np.arange(300.0), rain=rain)
-    with pytest.raises(DataError, match=r"a number in row 131 of column 'rain', came a missing value; .*missing=skip"):
+    with pytest.raises(DataError, match=r"a number in row 131 of column 'rain', got a missing value; .*missing=skip"):
         open_source(path)
     found = open_source(f"{path}?missing=skip").sequence("all").isnan()
     assert found.nonzero().tolist() == [[130, 1], [200, 1]]
@@ -74,8 +74,8 @@ def test_without_pyarrow_the_way_out_is_named(program, tmp_path, monkeypatch):
     [
         ({"x": np.arange(10.0)}, "expected at least 11 rows"),
         ({"x": np.full(30, 7.0)}, "expected channels that vary"),
-        ({"x": [[1.0]] * 30}, "column 'x': expected numbers, came list"),
-        ({"x": np.r_[np.arange(29.0), np.inf]}, "expected a finite number, came inf"),
+        ({"x": [[1.0]] * 30}, "column 'x': expected numbers, got list"),
+        ({"x": np.r_[np.arange(29.0), np.inf]}, "expected a finite number, got inf"),
     ],
 )
 def test_what_cannot_be_learned_from(saved, columns, message):

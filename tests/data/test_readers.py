@@ -57,7 +57,7 @@ def test_the_run_decides_the_kind(folder):
     assert open_source("a.dat", state=series).kind == "series"
     Path("a.npy").touch()
     for spec, state in [("pydoc", series), ("text:a.txt2", series), ("a.npy", text), ("series:a.csv", text)]:
-        with pytest.raises(DataError, match="as the run was trained on, came"):
+        with pytest.raises(DataError, match="as the run was trained on, got"):
             open_source(spec, state=state)
 
 
@@ -69,24 +69,24 @@ def test_unknown_names_have_a_nearest_one(folder):
         open_source("a.tx")
     with pytest.raises(DataError, match=r"unknown kind 'seires'; did you mean 'series'\?"):
         open_source("seires:a.csv")
-    with pytest.raises(DataError, match=r"came the unknown kind 'http'"):
+    with pytest.raises(DataError, match=r"got the unknown kind 'http'"):
         open_source("http://example.org/a.txt")
     with pytest.raises(
-        DataError, match=r"^C:/a\.txt: expected pydoc, .* or an existing file, came a name that is neither"
+        DataError, match=r"^C:/a\.txt: expected pydoc, .* or an existing file, got a name that is neither"
     ):
         open_source("C:/a.txt")  # a drive, not a kind
-    with pytest.raises(DataError, match=r"came a name that is neither$"):
+    with pytest.raises(DataError, match=r"got a name that is neither$"):
         open_source("no/such/folder/at/all")
 
 
 def test_what_is_no_file(folder):
-    with pytest.raises(DataError, match=r"expected a regular file, came a folder; name one file in it"):
+    with pytest.raises(DataError, match=r"expected a regular file, got a folder; name one file in it"):
         open_source(str(folder))
     for spec in ("text:gone.txt", "series:gone.csv", "series:gone.npy"):
-        with pytest.raises(DataError, match=r"^gone.*: expected a readable file, came 'No such file or directory'"):
+        with pytest.raises(DataError, match=r"^gone.*: expected a readable file, got 'No such file or directory'"):
             open_source(spec)
     os.symlink("gone.txt", "dangling.txt")
-    with pytest.raises(DataError, match=r"^dangling\.txt: expected a readable file, came 'No such file"):
+    with pytest.raises(DataError, match=r"^dangling\.txt: expected a readable file, got 'No such file"):
         open_source("dangling.txt")
     for spec in ("", "\0", "x" * 5000):
         with pytest.raises(DataError, match="expected"):
@@ -96,7 +96,7 @@ def test_what_is_no_file(folder):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_is_refused_not_waited_for(folder):
     os.mkfifo("pipe")
-    with pytest.raises(DataError, match=r"^pipe: expected a regular file, came a device or pipe"):
+    with pytest.raises(DataError, match=r"^pipe: expected a regular file, got a device or pipe"):
         open_source("pipe")
 
 
@@ -108,7 +108,7 @@ def test_no_permission(folder, name, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refuse)  # a mode of 000 does not stop root
-    with pytest.raises(DataError, match=f"^{name}: expected a readable file, came 'Permission denied'; check"):
+    with pytest.raises(DataError, match=f"^{name}: expected a readable file, got 'Permission denied'; check"):
         open_source(name)
 
 
@@ -122,17 +122,15 @@ def test_a_disk_that_fails_midway(folder, monkeypatch):
 
 
 def test_tokens(folder):
-    with pytest.raises(UsageError, match=r"characters or bytes, came 'byte'; did you mean 'bytes'\?"):
+    with pytest.raises(UsageError, match=r"characters or bytes, got 'byte'; did you mean 'bytes'\?"):
         open_source("a.txt", tokens="byte")
-    with pytest.raises(UsageError, match=r"expected text for --tokens bytes, came a\.csv, .*--data text:a\.csv"):
+    with pytest.raises(UsageError, match=r"expected text for --tokens bytes, got a\.csv, .*--data text:a\.csv"):
         open_source("a.csv", tokens="bytes")
 
 
 @pytest.mark.parametrize("state", [{}, {"kind": "smell"}, {"kind": None}])
 def test_state_of_no_known_kind(state):
-    with pytest.raises(
-        CheckpointError, match=r"data state: expected a kind out of text, series, fasta, music, .* came"
-    ):
+    with pytest.raises(CheckpointError, match=r"data state: expected a kind out of text, series, fasta, music, .* got"):
         open_source("pydoc", state=state)
 
 

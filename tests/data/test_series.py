@@ -144,9 +144,9 @@ def test_state_takes_a_constant_channel_and_a_file_without_names(tmp_path):
 
 def test_state_of_other_columns(tmp_path):
     state = open_source(written(tmp_path / "a.csv", values(), "x,y")).state()
-    with pytest.raises(DataError, match=r"b\.csv: expected 2 channels, as the run was trained on, came 3"):
+    with pytest.raises(DataError, match=r"b\.csv: expected 2 channels, as the run was trained on, got 3"):
         open_source(written(tmp_path / "b.csv", values(3)), state=state)
-    with pytest.raises(DataError, match=r"c\.csv: expected the columns x, y, .* came y, x; .*same order"):
+    with pytest.raises(DataError, match=r"c\.csv: expected the columns x, y, .* got y, x; .*same order"):
         open_source(written(tmp_path / "c.csv", values(), "y,x"), state=state)
 
 
@@ -219,7 +219,7 @@ def test_not_finite_in_an_array(tmp_path, bad):
     array = values(3)
     array[17, 2] = bad
     np.save(tmp_path / "a.npy", array)
-    message = rf"a\.npy\[17, 2\]: expected a finite number, came {bad} at step 17 .* of column 3;"
+    message = rf"a\.npy\[17, 2\]: expected a finite number, got {bad} at step 17 .* of column 3;"
     with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "a.npy"))
 
@@ -238,10 +238,10 @@ def test_columns_that_are_not_there_are_refused(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("wind,rain\n" + "\n".join(f"{i % 7},{i % 5}" for i in range(40)))
     for written, message in (
-        ("wnd", r"some of wind, rain, came 'wnd'; did you mean 'wind'\?"),
-        ("wind,3", r"some of wind, rain, came '3'"),
-        ("wind,1", r"expected different columns, came wind,1"),
-        ("", r"came ''"),
+        ("wnd", r"some of wind, rain, got 'wnd'; did you mean 'wind'\?"),
+        ("wind,3", r"some of wind, rain, got '3'"),
+        ("wind,1", r"expected different columns, got wind,1"),
+        ("", r"got ''"),
     ):
         with pytest.raises(DataError, match=message):
             open_source(f"{path}?columns={written}")

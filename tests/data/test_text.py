@@ -61,7 +61,7 @@ def test_split_is_by_position():
     source = TextSource("abcdefghij" * 3)
     assert source.decode(source.sequence("train")) == "abcdefghij" * 2 + "abcdefg"
     assert source.decode(source.sequence("valid")) == "hij"
-    with pytest.raises(ValueError, match="expected the split 'train', 'valid' or 'all', came 'test'"):
+    with pytest.raises(ValueError, match="expected the split 'train', 'valid' or 'all', got 'test'"):
         source.sequence("test")  # pyright: ignore[reportArgumentType]
 
 
@@ -73,19 +73,19 @@ def test_the_vocabulary_is_that_of_the_whole_text():
 
 def test_unknown_symbol_in_a_prompt():
     source = TextSource("to be\nor not")
-    message = r"^the prompt:2:4: expected a symbol of the run's vocabulary, came '\\u2192' \(U\+2192\);"
+    message = r"^the prompt:2:4: expected a symbol of the run's vocabulary, got '\\u2192' \(U\+2192\);"
     with pytest.raises(DataError, match=message):
         source.encode("or\nbe →", name="the prompt")
 
 
 def test_unknown_symbol_far_into_a_text():
-    with pytest.raises(DataError, match=r"^the text:150001:3: .* came '!'"):
+    with pytest.raises(DataError, match=r"^the text:150001:3: .* got '!'"):
         TextSource("to be\nor not").encode("or not to be\nor\n" * 75_000 + "be!")
 
 
 @pytest.mark.parametrize("ids", [[-1], [0, 7], [300]])
 def test_ids_outside_the_vocabulary(ids):
-    with pytest.raises(DataError, match=r"expected symbol ids from 0 to 6, came -?\d+ to -?\d+"):
+    with pytest.raises(DataError, match=r"expected symbol ids from 0 to 6, got -?\d+ to -?\d+"):
         TextSource("to be or not to be").decode(torch.tensor(ids))
 
 
@@ -136,7 +136,7 @@ def test_unknown_symbol_at_evaluation_names_place_symbol_and_fix(tmp_path):
     path = tmp_path / "new.txt"
     path.write_text("abab\nab€ab\nabab", encoding="utf-8")
     state = {"kind": "text", "tokens": "characters", "vocabulary": "\nab"}
-    with pytest.raises(DataError, match=r"new\.txt:2:3: .* came '\\u20ac' \(U\+20AC\); .*--tokens bytes"):
+    with pytest.raises(DataError, match=r"new\.txt:2:3: .* got '\\u20ac' \(U\+20AC\); .*--tokens bytes"):
         open_source(str(path), state=state)
 
 

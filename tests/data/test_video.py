@@ -90,7 +90,7 @@ def test_its_options_and_where_it_begins_to_validate(program, tmp_path):
     assert program("train", *TINY, "--data", spec, "--out", tmp_path / "run").code == 0
     assert program("train", *TINY, "--data", spec, "--resume", tmp_path / "run").code == 0
     refused(program("evaluate", tmp_path / "run", "--data", "bouncing-digits?clips=20"), 3, "frames of 8 x 8 pixels")
-    with pytest.raises(DataError, match=r"expected clips as a whole number from 10 to 10000, came '9'"):
+    with pytest.raises(DataError, match=r"expected clips as a whole number from 10 to 10000, got '9'"):
         open_source("bouncing-digits?clips=9")
 
 
@@ -103,12 +103,12 @@ def test_without_scikit_learn_the_way_out_is_named(program, monkeypatch, tmp_pat
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        (np.zeros((20, 4)), r"expected an array \[T, H, W\] or \[n, T, H, W\] .*, came shape \[20, 4\]"),
-        (np.zeros((5, 2, 2)), r"expected at least 11 frames, .* came 5"),
-        (np.full((20, 2, 2), 1.5), r"\[0, 0, 0\]: expected a grey value from 0 to 1, .* came 1\.5"),
-        (np.full((20, 2, 2), -3), r"\[0, 0, 0\]: expected a grey value .* came -3"),
-        (np.full((20, 2, 2), 256), r"\[0, 0, 0\]: expected a grey value .* came 256"),
-        (np.full((20, 2, 2), np.nan), r"\[0, 0, 0\]: expected a grey value .* came nan"),
+        (np.zeros((20, 4)), r"expected an array \[T, H, W\] or \[n, T, H, W\] .*, got shape \[20, 4\]"),
+        (np.zeros((5, 2, 2)), r"expected at least 11 frames, .* got 5"),
+        (np.full((20, 2, 2), 1.5), r"\[0, 0, 0\]: expected a grey value from 0 to 1, .* got 1\.5"),
+        (np.full((20, 2, 2), -3), r"\[0, 0, 0\]: expected a grey value .* got -3"),
+        (np.full((20, 2, 2), 256), r"\[0, 0, 0\]: expected a grey value .* got 256"),
+        (np.full((20, 2, 2), np.nan), r"\[0, 0, 0\]: expected a grey value .* got nan"),
     ],
 )
 def test_what_cannot_be_seen_is_refused(tmp_path, frames, message):
@@ -122,9 +122,9 @@ def test_another_video_has_frames_of_the_same_size(tmp_path):
     state = json.loads(json.dumps(VideoSource(drifting()).state()))
     assert open_source(tmp_path / "a.npy", state=state).kind == "video"
     np.save(tmp_path / "a.npy", drifting().swapaxes(1, 2))
-    with pytest.raises(DataError, match="frames of 5 x 4 pixels, as the run was trained on, came 4 x 5"):
+    with pytest.raises(DataError, match="frames of 5 x 4 pixels, as the run was trained on, got 4 x 5"):
         open_source(tmp_path / "a.npy", state=state)
-    with pytest.raises(CheckpointError, match="expected the size of a frame, came"):
+    with pytest.raises(CheckpointError, match="expected the size of a frame, got"):
         open_source(tmp_path / "a.npy", state={"kind": "video"})
-    with pytest.raises(DataError, match="expected options of bouncing-digits alone, came size"):
+    with pytest.raises(DataError, match="expected options of bouncing-digits alone, got size"):
         open_source(f"video:{tmp_path / 'a.npy'}?size=16")

@@ -1,4 +1,4 @@
-"""The pages of the documentation do what they say: their Python runs, and every page and example is in the menu."""
+"""The documentation is consistent: its Python runs, and every page and example is in the navigation."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
-BLOCKS = {name: found for name, text in PAGES.items() if (found := re.findall(r"```python\n(.*?)```", text, re.DOTALL))}
+BLOCKS = {name: code for name, text in PAGES.items() if (code := re.findall(r"```python\n(.*?)```", text, re.DOTALL))}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -15,11 +15,11 @@ def test_python_of_a_page_runs_from_top_to_bottom(name):
     exec(compile("\n".join(BLOCKS[name]), f"docs/{name}", "exec"), {})
 
 
-def test_rules_and_layers_are_shown_in_python():
+def test_rules_and_layers_have_python_snippets():
     assert {"rules.md", "layers.md"} <= BLOCKS.keys()
 
 
-def test_every_page_is_in_the_menu_and_every_example_on_its_page():
+def test_every_page_is_in_the_navigation_and_every_example_on_its_page():
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert all(f": {name}\n" in menu for name in PAGES)
     assert all(f"::: examples.{path.stem}\n" in PAGES["examples.md"] for path in (ROOT / "examples").glob("*.py"))

@@ -1,8 +1,11 @@
 """Small random stacks in float64 and the autograd objectives that local learning must reproduce."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
+from learning_rules import Local, Result
 from pcrnn import Categorical, Chunk, PredictiveStack
 from pcrnn.nn.running_variance import ErrorNorm
 
@@ -41,6 +44,26 @@ def make_stack():
         return stack
 
     return make
+
+
+@contextmanager
+def whole_stack_at_once():
+    """Inside the block credit `layer` learns as every other: after the stack has run, from its whole activity."""
+    layerwise = Local._layerwise
+
+    def at_once(self, stack, chunk, state, carry, on_grad_ready):
+        activity, after = stack.observe(chunk.observations, state)
+        scores = stack.score_targets(activity, chunk)
+        self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
+        stack.adapt(activity, scores, chunk)
+        loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
+        return Result(loss, scores.surprise, activity.state_surprise, activity.output), after
+
+    Local._layerwise = at_once
+    try:
+        yield
+    finally:
+        Local._layerwise = layerwise
 
 
 def in_chunks(stack, rule, x, chunk=99):

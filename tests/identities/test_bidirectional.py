@@ -139,4 +139,4 @@ def test_every_stream_predicts_its_own_next_state_in_its_own_direction(stream):
     backward = stack.layers[1]
     r = activity.layers[1].output.flip(1)
     wanted = r[:, :-1] - r[:, 1:] @ backward.predictor.T
-    torch.testing.assert_close(activity.layers[1].state_residual.flip(1)[:, :-1], wanted)
+    torch.testing.assert_close(activity.layers[1].saved.state_residual.flip(1)[:, :-1], wanted)

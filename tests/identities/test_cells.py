@@ -111,7 +111,7 @@ def held_loss(stack, stream, learner):
         activity, _ = stack.observe(seen)
     layer = stack.layers[learner]
     before = layer.initial_state(len(stream)).cell
-    preactivation = activity.layers[learner].window @ layer.weight.T + layer.bias
+    preactivation = activity.layers[learner].saved.window @ layer.weight.T + layer.bias
     outputs = [each.output for each in activity.layers]
     outputs[learner] = reference_forward(layer.cell, preactivation, before, hold=True)
     torch.testing.assert_close(outputs[learner], activity.layers[learner].output, **TOLERANCE)

@@ -11,7 +11,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.nn.connections import Skip, width
 from pcrnn.nn.running_variance import RunningVariance
 from pcrnn.training.optimiser import adamw
-from tests.identities.conftest import assert_same, in_chunks
+from tests.identities.conftest import assert_same, in_chunks, whole_stack_at_once
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 D, C, LAYERS = 2, 3, 3
@@ -76,12 +76,12 @@ def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(x, credit, option
     assert all(part.isfinite().all() for part in whole)
 
 
-def test_one_call_a_layer_equals_the_general_path_running_variances_too(x, monkeypatch):
-    rule, fast, general = learning_rules.make("local", credit="layer"), make(rate=0.3), make(rate=0.3)
-    mine = in_chunks(fast, rule, x, chunk=4)
-    monkeypatch.setattr(type(rule), "in_one_sweep", lambda self, stack: False)
-    assert_same(mine, in_chunks(general, rule, x, chunk=4))
-    assert_same(fast.state_dict().values(), general.state_dict().values())
+def test_learning_layer_by_layer_equals_learning_from_the_whole_stack_running_variances_too(x):
+    rule, stack, other = learning_rules.make("local", credit="layer"), make(rate=0.3), make(rate=0.3)
+    layerwise = in_chunks(stack, rule, x, chunk=4)
+    with whole_stack_at_once():
+        assert_same(layerwise, in_chunks(other, rule, x, chunk=4))
+    assert_same(stack.state_dict().values(), other.state_dict().values())
 
 
 @pytest.mark.parametrize("rule", ["local", "bptt"])

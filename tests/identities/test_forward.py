@@ -52,8 +52,8 @@ def test_only_errors_go_up(make_stack, stream):
     """Layer l + 1 hears concat(pi e, eps) of layer l; its message never holds a state or an observation."""
     activity, _ = make_stack(num_taps=1).observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        weighed = lower.error * lower.error_norm
-        torch.testing.assert_close(upper.window, torch.cat([weighed, lower.state_error], -1))
+        weighed = lower.error * lower.saved.error_scale
+        torch.testing.assert_close(upper.saved.window, torch.cat([weighed, lower.state_error], -1))
     size = activity.layers[0].state_error.square().mean(-1)
     assert ((size > 0.5) & (size < 1.0)).all()  # unit root mean square, but for the epsilon under the root
 

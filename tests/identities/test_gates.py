@@ -21,7 +21,8 @@ def make_stack(hidden=(4, 4, 4), cell="lstm"):
 
 def gates_of(layer, seen):
     """i and o of an LSTM layer with all it hears and remembers held constant."""
-    k = linear(seen.window.detach(), layer.weight, layer.bias) + linear(seen.cell.hidden.detach(), layer.cell.recurrent)
+    window, hidden = seen.saved.window.detach(), seen.saved.cell.hidden.detach()
+    k = linear(window, layer.weight, layer.bias) + linear(hidden, layer.cell.recurrent)
     i, _, _, o = k.sigmoid().chunk(4, -1)
     return i, o
 
@@ -86,8 +87,9 @@ def test_a_layer_reads_the_gates_of_the_layers_right_above_and_below_only(float6
     for changed in ((), (3,), (2,)):
         layers = list(activity.layers)
         for index in changed:
-            gates = type(layers[index].cell.gates)(*(torch.rand_like(gate) for gate in layers[index].cell.gates))
-            layers[index] = layers[index]._replace(cell=layers[index].cell._replace(gates=gates))
+            saved = layers[index].saved
+            gates = type(saved.cell.gates)(*(torch.rand_like(gate) for gate in saved.cell.gates))
+            layers[index] = layers[index]._replace(saved=saved._replace(cell=saved.cell._replace(gates=gates)))
         stack.zero_grad()
         with torch.no_grad():
             coordinate_(stack, activity._replace(layers=tuple(layers)), 1, 1.0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import learning_rules
 from pcrnn import Bernoulli, Categorical, Gaussian, Poisson, PredictiveLayer, PredictiveStack
-from pcrnn.nn.state_inference import Covariances, relax, relax_output
+from pcrnn.nn.state_inference import Belief, Covariances, StateInference, relax
 from tests.identities.test_local_gradients import TOLERANCE, assert_layer_matches, loss_of, run
 
 STEPS = 3
@@ -37,6 +37,12 @@ def relaxed(layer, r, eta, x, steps, create_graph=False):
                                     @ layer.readout)  # fmt: skip
         error = error - size * gradient
     return r + sigma * error
+
+
+def refined(layer, r, eta, x, steps):
+    """r* as the stack takes it."""
+    belief = Belief(r, layer.state_variance, eta, layer.readout)
+    return StateInference(steps).refine(belief, layer.observation, x) if steps else r
 
 
 def written_out(stack, x, keep=lambda level: True, hold=False):
@@ -122,9 +128,9 @@ def test_no_step_raises_the_energy_and_its_gradient_vanishes_in_the_end(family):
         displaced = (r - output).square() / layer.state_variance
         return (0.5 * displaced.sum(-1) + observation.surprise(eta + (r - output) @ layer.readout.T, x)).sum()
 
-    energies = torch.stack([energy(relax_output(layer, output, eta, x, steps)) for steps in (0, 1, 2, 5, 20)])
+    energies = torch.stack([energy(refined(layer, output, eta, x, steps)) for steps in (0, 1, 2, 5, 20)])
     assert (energies.diff() < 0).all()
-    last = relax_output(layer, output, eta, x, 2000).detach().requires_grad_()
+    last = refined(layer, output, eta, x, 2000).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(energy(last), last)
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
 
@@ -136,7 +142,7 @@ def test_of_real_values_it_is_the_filters_correction():
     layer.observation.variance.uniform_(0.2, 2.0)
     r, x = torch.randn(3, 6, 4), torch.randn(3, 6, 5)
     covariances = Covariances(layer.state_variance.diag(), layer.observation.variance.diag())
-    found = relax_output(layer, r, r @ layer.readout.T, x, STEPS)
+    found = refined(layer, r, r @ layer.readout.T, x, STEPS)
     wanted = relax(r.flatten(0, 1), x.flatten(0, 1), layer.readout, covariances, STEPS).unflatten(0, (3, 6))
     torch.testing.assert_close(found, wanted, **TOLERANCE)
 

@@ -86,7 +86,7 @@ def test_state_surprise_equals_the_normal_distribution():
     layer.state_variance.copy_(torch.tensor([0.1, 1.0, 2.0, 5.0]))
     activity, _ = layer.observe(x)
     sigma = layer.state_variance.sqrt()
-    wanted = -torch.distributions.Normal(0.0, sigma).log_prob(activity.state_residual).sum(-1)
+    wanted = -torch.distributions.Normal(0.0, sigma).log_prob(activity.saved.state_residual).sum(-1)
     torch.testing.assert_close(activity.state_surprise, wanted)
 
 

@@ -4,12 +4,15 @@ Oracle: the stack's forward pass written anew in plain torch, one step at a time
 attached as the spatial credit says. Nothing of the rule's arithmetic is shared with it.
 """
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import learning_rules
 from pcrnn import Categorical, Chunk, PredictiveStack
+from tests.identities.conftest import SYMBOLS, whole_stack_at_once
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -282,27 +285,38 @@ def test_bptt_equals_plain_autograd(make_stack, stream, mixing):
         assert_layer_matches(layer, objective(stack, stream, 0, hops=99))
 
 
-@pytest.mark.parametrize("trace", ["exact", "chunk"])
-@pytest.mark.parametrize("num_taps", [1, 2])
-@pytest.mark.parametrize("mixing", [False, True])
-def test_one_call_a_layer_equals_the_general_path(make_stack, stream, trace, num_taps, mixing):
-    """`ops.local_update_` against the same rule with every step spelled out, two chunks, masks included."""
-    results = []
-    mask = (torch.arange(7) % 3 > 0).expand(stream.shape[0], 7)
-    for feedback in ("symmetric", "random"):  # with the readout as its random matrix the rule takes the general path
-        stack = make_stack(num_taps=num_taps, mixing=mixing)
-        rule = learning_rules.make("local", credit="layer", trace=trace, feedback=feedback)
+STACKS = {
+    "plain": {},
+    "one tap, mixing": {"num_taps": 1, "mixing": True},
+    "dense": {"skip": "dense"},
+    "residual": {"hidden": (4, 4, 4), "skip": "residual"},
+    "top-down": {"top_down": True, "mixing": True},
+    "inference steps": {"inference_steps": 2},
+    "lstm": {"cell": "lstm"},
+    "rotating": {"cell": "rotating"},
+    "target": {"target": Categorical(SYMBOLS)},
+}
+
+
+@pytest.mark.parametrize("options", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize(
+    "how", [{"trace": "exact"}, {"trace": "chunk"}, {"trace": "none"}, {"feedback": "random"}], ids=str
+)
+def test_learning_layer_by_layer_equals_learning_from_the_whole_stack(make_stack, stream, options, how):
+    """Bitwise: results, states, gradients, traces and running variances, over two chunks with a mask."""
+    results, mask = [], (torch.arange(7) % 3 > 0).expand(stream.shape[0], 7)
+    for context in (nullcontext, whole_stack_at_once):
+        stack, rule = make_stack(**options), learning_rules.make("local", credit="layer", **how)
         state, carry = None, rule.init(stack, stream.shape[0])
-        if carry.feedback:
-            carry = carry._replace(feedback=tuple(layer.readout.detach() for layer in stack.layers))
-        for piece in (stream[:, :8], stream[:, 7:]):
-            chunk = Chunk.of_stream(piece)._replace(mask=mask)
-            result, state, carry = rule.accumulate(stack, chunk, state, carry)
+        with context():
+            for piece in (stream[:, :8], stream[:, 7:]):
+                chunk = Chunk.of_stream(piece)._replace(mask=mask)
+                result, state, carry = rule.accumulate(stack, chunk, state, carry)
         flat = [part for layer in state.layers for part in layer] + [p.grad for p in stack.parameters()]
-        flat += [part for trace_ in carry.traces for part in trace_] + list(stack.buffers())
-        results.append([result.loss, result.surprise, result.state_surprise, result.output, *flat])
-    for mine, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(mine, theirs, **TOLERANCE)
+        flat += [part for trace in (*carry.traces, *carry.recurrent) for part in trace] + list(stack.buffers())
+        results.append([*result, *flat])
+    for layerwise, at_once in zip(*results, strict=True):
+        assert torch.equal(layerwise, at_once)
 
 
 @pytest.mark.parametrize("credit", ["layer", "top"])

@@ -102,7 +102,10 @@ def test_no_error_no_update(make_stack, stream):
     """Zero prediction errors, of observations and of states, leave every gradient exactly zero."""
     stack, chunk = make_stack(), Chunk.of_stream(stream)
     activity, _ = stack.observe(chunk.observations)
-    layers = tuple(a._replace(state_residual=torch.zeros_like(a.state_residual)) for a in activity.layers)
+    layers = tuple(
+        a._replace(saved=a.saved._replace(state_residual=torch.zeros_like(a.saved.state_residual)))
+        for a in activity.layers
+    )
     scores = stack.score_targets(activity, chunk)
     silent = TargetScores(tuple(torch.zeros_like(e) for e in scores.error), scores.surprise)
     for credit in NEIGHBOURHOODS:

@@ -8,7 +8,7 @@ import torch
 import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
 from pcrnn.nn.running_variance import RunningVariance
-from tests.identities.conftest import assert_same, in_chunks
+from tests.identities.conftest import assert_same, in_chunks, whole_stack_at_once
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -63,11 +63,11 @@ def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(gappy, credit, in
     assert all(part.isfinite().all() for part in whole)
 
 
-def test_one_call_a_layer_equals_the_general_path(gappy, monkeypatch):
+def test_learning_layer_by_layer_equals_learning_from_the_whole_stack(gappy):
     rule = learning_rules.make("local", credit="layer")
-    found = learned(rule, gappy)
-    monkeypatch.setattr(learning_rules.Local, "in_one_sweep", lambda *_: False)
-    assert_same(found, learned(rule, gappy))
+    layerwise = learned(rule, gappy)
+    with whole_stack_at_once():
+        assert_same(layerwise, learned(rule, gappy))
 
 
 @pytest.mark.parametrize("credit", ["layer", "neighbour"])

@@ -28,8 +28,10 @@ def test_off_sends_up_the_difference_itself_and_changes_nothing_below(series):
     weighted, plain = (make_stack(on).observe(series)[0] for on in (True, False))
     first, other = weighted.layers[0], plain.layers[0]
     torch.testing.assert_close(plain.base_error, weighted.base_error)
-    torch.testing.assert_close(plain.layers[0].window[..., :3], series - make_stack(False).sensory.eta, **TOLERANCE)
-    torch.testing.assert_close(weighted.layers[0].window[..., :3], series / VARIANCE, **TOLERANCE)
+    torch.testing.assert_close(
+        plain.layers[0].saved.window[..., :3], series - make_stack(False).sensory.eta, **TOLERANCE
+    )
+    torch.testing.assert_close(weighted.layers[0].saved.window[..., :3], series / VARIANCE, **TOLERANCE)
     eta = other.expectation[:, :-1]
     torch.testing.assert_close(other.message.error[:, 1:], series[:, 1:] - eta, **TOLERANCE)
     torch.testing.assert_close(other.error, other.message.error / VARIANCE, **TOLERANCE)  # learned from as the score

@@ -29,11 +29,11 @@ def test_the_top_layer_hears_what_the_table_says(target):
     for skip, levels in {"none": [2], "every-other": [2, 1], "dense": [2, 1, 0]}.items():
         stack, activity, sent = observed(skip, target)
         assert source_levels(stack.connections[2]) == levels
-        torch.testing.assert_close(activity.layers[2].window, concatenated(sent, levels), rtol=0, atol=0)
+        torch.testing.assert_close(activity.layers[2].saved.window, concatenated(sent, levels), rtol=0, atol=0)
     _, activity, sent = observed("residual", target)
     error, own, _ = sent[2]
     carried = [own + sent[1].state_error] if error is None else [error, own + sent[1].state_error]
-    torch.testing.assert_close(activity.layers[2].window, torch.cat(carried, -1), rtol=0, atol=0)
+    torch.testing.assert_close(activity.layers[2].saved.window, torch.cat(carried, -1), rtol=0, atol=0)
 
 
 def test_every_wiring_expects_something_else_and_the_flag_names_each():

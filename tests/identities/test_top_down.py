@@ -112,10 +112,10 @@ def test_the_error_that_goes_up_is_the_one_that_is_left(stream, options):
     activity, _ = stack.observe(stream)
     for level, (lower, upper) in enumerate(zip(activity.layers, activity.layers[1:], strict=False)):
         layer = stack.layers[level]
-        r_hat = lower.previous_output @ layer.predictor.T + upper.previous_output @ layer.top_down_weight.T
-        torch.testing.assert_close(lower.state_residual, lower.output - r_hat, **TOLERANCE)
+        r_hat = lower.saved.previous_output @ layer.predictor.T + upper.saved.previous_output @ layer.top_down_weight.T
+        torch.testing.assert_close(lower.saved.state_residual, lower.output - r_hat, **TOLERANCE)
         eps = F.rms_norm(lower.output - r_hat, (layer.hidden_size,), eps=1e-6)
-        heard = upper.window[..., 5 : 5 + layer.hidden_size]
+        heard = upper.saved.window[..., 5 : 5 + layer.hidden_size]
         residual = level and options.get("skip") == "residual"
         torch.testing.assert_close(heard, eps + activity.layers[0].state_error if residual else eps, **TOLERANCE)
 
@@ -125,8 +125,8 @@ def test_dropout_hides_the_same_numbers_while_stepping_and_in_the_chunk(make_sta
     stack = make_stack(num_taps=1, dropout=0.5, top_down=True)
     activity, _ = stack.observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        torch.testing.assert_close(upper.window, lower_message(lower) * upper.dropout_mask, **TOLERANCE)
-    assert (activity.layers[1].dropout_mask == 0).any()
+        torch.testing.assert_close(upper.saved.window, lower_message(lower) * upper.saved.dropout_mask, **TOLERANCE)
+    assert (activity.layers[1].saved.dropout_mask == 0).any()
 
 
 def lower_message(activity):
@@ -149,7 +149,9 @@ def test_d_learns_what_the_layer_above_knew_one_step_before(make_stack, stream):
     activity, _ = stack.observe(chunk.observations)
     rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
     for lower, upper, layer in zip(activity.layers, activity.layers[1:], stack.layers, strict=False):
-        wanted = -torch.einsum("btn,btm->nm", lower.state_residual, upper.previous_output) / lower.output.numel()
+        wanted = (
+            -torch.einsum("btn,btm->nm", lower.saved.state_residual, upper.saved.previous_output) / lower.output.numel()
+        )
         torch.testing.assert_close(layer.top_down_weight.grad, wanted, **TOLERANCE)
 
 
@@ -171,14 +173,15 @@ def test_of_the_layer_above_an_update_reads_what_it_put_out_before_and_no_more(m
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     if index < 2:
         own = layers[index]
-        layers[index] = own._replace(previous_above=torch.rand_like(own.previous_above))
+        saved = own.saved._replace(previous_above=torch.rand_like(own.saved.previous_above))
+        layers[index] = own._replace(saved=saved)
         told = layer_gradients(rule, stack, activity._replace(layers=tuple(layers)), scores, chunk, index)
         assert any(not torch.equal(old, new) for old, new in zip(before, told, strict=True))
 
 
-def test_one_call_a_layer_is_not_for_layers_that_wait_for_the_one_above(make_stack):
+def test_layers_that_wait_for_the_one_above_do_not_learn_alone(make_stack):
     rule = learning_rules.make("local", credit="layer")
-    assert rule.in_one_sweep(make_stack()) and not rule.in_one_sweep(make_stack(top_down=True))
+    assert rule.learns_alone(make_stack()) and not rule.learns_alone(make_stack(top_down=True))
 
 
 def test_a_bidirectional_stack_refuses_it():

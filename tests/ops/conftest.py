@@ -177,43 +177,6 @@ def _eligibility_update_(
     return _credit(decay, immediate, learning_signal)
 
 
-def _local_update_(
-    gradients, trace, bias_trace, parameters, window, state, below, observed, step_weight, precision, family
-) -> tuple[Tensor, ...]:
-    """Autograd of the layer's loss; what came before the chunk enters by ds_0/dW, the trace."""
-    weight, bias, predictor, readout, *mixing = leaves = [p.requires_grad_() for p in parameters]
-    initial = state[0].clone().requires_grad_()
-    _, _, states, output = _gated_cell(window @ weight.T + bias, initial)
-    for matrix in mixing:
-        candidate, gate = (output @ matrix.T).chunk(2, -1)
-        output = output + candidate / (1 + torch.exp(-gate))
-    before = torch.cat([state[1].unsqueeze(1), output[:, :-1]], 1)
-    expectation = below + output @ readout.T
-    formed = torch.cat([state[2].unsqueeze(1), expectation], 1)
-    error, surprise = _prediction_error(family, formed.detach(), observed, precision)
-    own = 0.5 * (output.detach() - before.detach() @ predictor.T).square().mean()
-    loss = own - (step_weight * _log_probability(family, expectation, observed[:, 1:], precision)).sum()
-    *of_leaves, of_initial = torch.autograd.grad(loss, [*leaves, initial], retain_graph=True)
-    for gradient, of_leaf in zip(gradients, of_leaves, strict=True):
-        gradient += of_leaf
-    if trace is not None:
-        batch, units = initial.shape
-        gradients[0][: 2 * units] += (of_initial.repeat(1, 2).unsqueeze(-1) * trace).sum(0)
-        gradients[1][: 2 * units] += (of_initial.repeat(1, 2) * bias_trace).sum(0)
-        (left,) = torch.autograd.grad(states[:, -1].sum(), initial, retain_graph=True)
-        every = torch.eye(batch * units, dtype=left.dtype).view(-1, batch, units)
-        in_weight, in_bias = torch.autograd.grad(states[:, -1], [weight, bias], every, is_grads_batched=True)
-        own_rows = torch.arange(units)  # s_n depends on the rows n of c and of f
-        in_weight = (
-            in_weight.view(batch, units, 3, units, -1)[:, own_rows, :2, own_rows].permute(1, 2, 0, 3).flatten(1, 2)
-        )
-        in_bias = in_bias.view(batch, units, 3, units)[:, own_rows, :2, own_rows].permute(1, 2, 0).flatten(1, 2)
-        trace.copy_(left.repeat(1, 2).unsqueeze(-1) * trace + in_weight)
-        bias_trace.copy_(left.repeat(1, 2) * bias_trace + in_bias)
-    eps, _ = _state_error(output, before @ predictor.T)
-    return states[:, -1], output, expectation, error, surprise, eps, output - before @ predictor.T
-
-
 # Arguments
 
 
@@ -254,31 +217,12 @@ def _eligibility_arguments(s: Shape, carried: bool) -> Arguments:
     return [randn(rows, width), randn(rows), *trace, decay, immediate, randn(s.B, s.T, width), signal]
 
 
-def _local_arguments(s: Shape, family: str, carried: bool = True, mixing: bool = False) -> Arguments:
-    rows, width = 2 * s.N, s.N + 1
-    trace = [randn(s.B, rows, width), randn(s.B, rows)] if carried else [None, None]
-
-    def layer() -> list[Tensor]:
-        sizes = (3 * s.N, width), (3 * s.N,), (s.N, s.N), (s.N, s.N), *([(2 * s.N, s.N)] if mixing else [])
-        return [randn(size) / (size[-1] ** 0.5 if len(size) > 1 else 1) for size in sizes]
-
-    return [
-        layer(), *trace, layer(), randn(s.B, s.T, width), [randn(s.B, s.N) for _ in range(3)], randn(s),
-        _observed(family, s.B, s.T + 1, s.N), rand(s.B, s.T), 0.1 + rand(s.N) if family == "gaussian" else None, family,
-    ]  # fmt: skip
-
-
 def _hard(gate: Tensor) -> Tensor:
     return gate.round()
 
 
 def _saturated(preactivation: Tensor) -> Tensor:
     return 50 * preactivation.sign()
-
-
-def _saturated_bias(gradients: Any, trace: Any, bias_trace: Any, parameters: Any, *rest: Any) -> Arguments:
-    weight, bias, *others = parameters
-    return [gradients, trace, bias_trace, [weight, _saturated(bias), *others], *rest]
 
 
 _ops = torch.ops.pcrnn
@@ -325,13 +269,6 @@ for _carried in (True, False):
         mutated=(0, 1, 2, 3),
         half=(6,),
     )
-    CASES[f"local_update_{'carried' if _carried else 'cut'}"] = Case(
-        _ops.local_update_.default,
-        _local_update_,
-        partial(_local_arguments, family="categorical", carried=_carried),
-        _saturated_bias,
-        mutated=(0, 1, 2),
-    )
 for _family in ("categorical", "bernoulli", "gaussian", "poisson"):
     CASES[f"{_family}_error"] = Case(
         getattr(_ops, f"{_family}_error").default,
@@ -341,13 +278,6 @@ for _family in ("categorical", "bernoulli", "gaussian", "poisson"):
         differentiable=(0,),
         half=(0,),
     )
-    CASES[f"local_update_{_family}"] = CASES["local_update_carried"]._replace(
-        arguments=partial(_local_arguments, family=_family)
-    )
-CASES["local_update_mixed"] = CASES["local_update_carried"]._replace(
-    arguments=partial(_local_arguments, family="categorical", mixing=True)
-)
-del CASES["local_update_carried"]  # it is the categorical one
 
 
 @pytest.fixture(params=CASES)

@@ -25,7 +25,7 @@ def test_without_a_gpu_the_reference_runs_and_says_why():
 
 def test_asked_for_the_reference_runs(monkeypatch):
     monkeypatch.setenv("PCRNN_BACKEND", "reference")
-    assert tuple(backend_function()) == ("reference", "asked for")
+    assert tuple(backend_function()) == ("reference", "requested")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without a GPU says")

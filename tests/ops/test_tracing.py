@@ -11,7 +11,8 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
-from pcrnn import Categorical, PredictiveStack, ops
+from pcrnn import Categorical, PredictiveStack
+from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, layer_update_
 
 pytestmark = pytest.mark.usefixtures("poisoned")
 
@@ -50,16 +51,22 @@ def test_compiled_whole_the_op_gives_equal_results(case):
     assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 
 
-def test_a_layer_chunk_compiles_whole_through_its_public_function(cases):
-    def update(gradients, trace, bias_trace, parameters, window, state, *rest):
-        *rest, precision, family = rest
-        carried, layer, into = (trace, bias_trace), ops.LayerTensors(*parameters), ops.LayerTensors(*gradients)
-        return ops.local_update_(into, carried, layer, window, tuple(state), *rest, family, precision)
+def test_a_layers_whole_update_compiles_into_one_graph():
+    """Every gradient and the trace, bitwise what they are without a compiler."""
 
-    case = cases["local_update_categorical"]
-    expected = case.run(case.draw(2, 5, 3))
-    actual = case._replace(op=compile_whole(update)).run(case.draw(2, 5, 3))
-    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+    def results(update: Callable) -> list[Tensor]:
+        torch.manual_seed(0)
+        batch, steps, units, width, size = 2, 5, 3, 4, 6
+        series = [torch.randn(batch, steps, n) for n in (width, units, units)]
+        decay, immediate = torch.rand(batch, steps, units), torch.randn(batch, steps, 2 * units)
+        grads = [torch.randn(batch, steps, n) for n in (size, units, units, units)]
+        inputs = UpdateInputs(*series, decay, immediate, *grads, torch.randn(batch, steps, units), None)
+        into = LayerTensors(*(torch.zeros(s) for s in ((3 * units, width), 3 * units, (units, units), (size, units))))
+        trace, bias_trace = torch.randn(batch, 2 * units, width), torch.randn(batch, 2 * units)
+        return [update(into, trace, bias_trace, inputs), *into[:4], trace, bias_trace]
+
+    pairs = zip(results(compile_whole(layer_update_)), results(layer_update_), strict=True)
+    assert all(torch.equal(compiled, eager) for compiled, eager in pairs)
 
 
 def test_a_stack_compiles_whole_forward_and_backward():

@@ -66,7 +66,7 @@ def test_surprise_over_time_of_a_series(tmp_path):
     values = np.sin(np.arange(300.0)).reshape(150, 2)
     stem = tmp_path / "series"
     svg = read(plots.surprise_over_time(stem, surprise - 2.0, state_surprise, values=values, info=UNCALIBRATED), stem)
-    assert "the series" in svg
+    assert ">series<" in svg
     assert "a density, so it may be below 0" in svg
     assert "only the top level is a calibrated predictor" in svg
 
@@ -114,7 +114,7 @@ def test_nats_explained_shows_a_level_that_is_worse_than_the_one_below(tmp_path)
     stem = tmp_path / "worse"
     svg = read(plots.nats_explained(stem, [1.0, 4.0, -0.5], info=UNCALIBRATED), stem)
     assert "−3.00 nats" in svg
-    assert "Hatched: the level expects worse than the one below." in svg
+    assert "Hatched: the level predicts worse than the one below it." in svg
     assert "only the top level is a calibrated predictor" in svg
 
 
@@ -259,7 +259,7 @@ def test_a_video_is_drawn_as_a_film_of_some_of_its_frames(tmp_path):
     pixels = np.random.default_rng(0).random((100, 6 * 8))
     stem = tmp_path / "film"
     svg = read(plots.surprise_over_time(stem, surprise, state_surprise, values=pixels, film=(6, 8)), stem)
-    assert "some of the frames" in svg and "a density" not in svg
+    assert "sample of the frames" in svg and "a density" not in svg
     assert svg.count("<image") == 3, "the heat map, the film, the colour scale"
 
 

@@ -21,7 +21,7 @@ PICTURES = {
         lambda stem, gain=CURVES, half=(0.5, math.nan): probes.frequency_response(
             stem, np.geomspace(0.01, 3, 6), gain, gain, gain, half, unit_decay=UNITS, unit_half_power=GAPS, info=INFO
         ),
-        ["What each layer does with a rhythm", "omega (radians/step)", "layer 2 (top)", "0.01", "leaky integrator"],
+        ["Frequency response of each layer", "omega (radians/step)", "layer 2 (top)", "0.01", "leaky integrator"],
     ),
     "impulse": (
         lambda stem, gain=CURVES, half=((2.5, math.nan), (1.0, 1.0)): probes.impulse_response(
@@ -39,7 +39,7 @@ PICTURES = {
         lambda stem, gain=UNITS, half=GAPS: probes.time_constants(
             stem, gain, half, [np.full((9, 5), math.nan), np.linspace(1, 0, 27).reshape(9, 3)], info=INFO
         ),
-        ["layer 1, decay", "layer 2 (top), states", "lag (steps)", "1/e"],
+        ["layer 1, decay", "layer 2 (top), state", "lag (steps)", "1/e"],
     ),
     "euler": (
         lambda stem, gain=CURVES, half=(1.0, 1.02): probes.convergence(

@@ -65,7 +65,7 @@ def test_the_part_of_a_lag_is_the_credit_at_that_step_times_what_was_heard_then(
     activity, _ = stack.observe(x[:, :-1])
     loss = stack.score_targets(activity, Chunk.of_stream(x)).surprise[-1][:, -1].mean()
     for layer, credit in enumerate(torch.autograd.grad(loss, preactivations)):
-        parts = torch.einsum("btg,btm->tgm", credit, activity.layers[layer].window)
+        parts = torch.einsum("btg,btm->tgm", credit, activity.layers[layer].saved.window)
         wanted = torch.linalg.matrix_norm(parts).flip(0)
         torch.testing.assert_close(found[:, layer], wanted, rtol=1e-9, atol=1e-12)
 

@@ -18,13 +18,13 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/npy_file.py",
-        "if expected != came:",
-        "if expected == came:",
+        "if expected != size:",
+        "if expected == size:",
     ),
     (
-        "learning_rules/layerwise.py",
-        "surprises.append(update.surprise[:, 1:])",
-        "surprises.append(update.surprise[:, 2:])",
+        "learning_rules/local.py",
+        "surprises.append(level_update(stack, len(surprises), level, chunk, learn))",
+        "surprises.append(level_update(stack, len(surprises) - 1, level, chunk, learn))",
     ),
     (
         "pcrnn/ops/reference.py",
@@ -68,14 +68,14 @@ _LINES = [
         "self.reading.copy_(torch.where(self.tripped > 1, self.reading, reading))",
     ),
     (
-        "pcrnn/data/series.py",
+        "pcrnn/data/series_reader.py",
         "if not (finite and mean.ndim == 1 and mean.shape == scale.shape and (scale > 0).all()):",
         "if not (finite and mean.ndim == 2 and mean.shape == scale.shape and (scale > 0).all()):",
     ),
     (
-        "pcrnn/data/series.py",
-        "expected, came = len(standardisation.mean), table.values.shape[1]",
-        "expected, came = len(standardisation.mean), table.values.shape[0]",
+        "pcrnn/data/series_reader.py",
+        "expected, channels = len(standardisation.mean), table.values.shape[1]",
+        "expected, channels = len(standardisation.mean), table.values.shape[0]",
     ),
     (
         "pcrnn/data/formats/npy_file.py",
@@ -144,8 +144,8 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        "n: backward.signal(own, told[n][direction] if n in told else None)",
-        "n: backward.signal(own, told[n + 1][direction] if n + 1 in told else None)",
+        "n: backward.signal(own, feedback[n][direction] if n in feedback else None)",
+        "n: backward.signal(own, feedback[n + 1][direction] if n + 1 in feedback else None)",
     ),
     (
         "learning_rules/local.py",
@@ -194,8 +194,8 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "if self.activity.inferred_output is None:  # else what Q reads is held constant",
-        "if self.activity.inferred_output is not None:",
+        "if self.activity.saved.inferred_output is None:  # else what Q reads is held constant",
+        "if self.activity.saved.inferred_output is not None:",
     ),
     (
         "learning_rules/bptt.py",
@@ -208,14 +208,14 @@ _LINES = [
         "loss = loss - 0.5 * (seen.output.detach() - predicted).square().mean()",
     ),
     (
-        "learning_rules/layerwise.py",
-        "coming = torch.cat([weight_up * update.error[:, :-1], update.state_error], -1)",
-        "coming = torch.cat([weight_up * update.error[:, 1:], update.state_error], -1)",
+        "pcrnn/nn/layer.py",
+        "return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)",
+        "return Message(None if self.error is None else self.saved.error_scale / self.error, self.state_error)",
     ),
     (
-        "learning_rules/layerwise.py",
-        "risen = assemble_message(stack.connections[0], [Message(stack.sensory.message(error[:, :-1]), None, covariates)])",
-        "risen = assemble_message(stack.connections[0], [Message(stack.sensory.message(error[:, 1:]), None, covariates)])",
+        "pcrnn/nn/stack.py",
+        "message = Message(self.sensory.message(error), None, covariates)",
+        "message = Message(self.sensory.message(-error), None, covariates)",
     ),
     (
         "learning_rules/credit.py",
@@ -258,19 +258,19 @@ _LINES = [
         "return error.to(eta.dtype), 0.5 * (error / difference).sum(-1) + constant",
     ),
     (
-        "pcrnn/ops/local.py",
-        "grad_expectation = error[:, 1:] * -step_weight.unsqueeze(-1)",
-        "grad_expectation = error[:, 1:] / -step_weight.unsqueeze(-1)",
+        "learning_rules/layerwise.py",
+        "grad = -chunk.weights(surprise.dtype).unsqueeze(-1) * error",
+        "grad = chunk.weights(surprise.dtype).unsqueeze(-1) * error",
     ),
     (
-        "pcrnn/ops/local.py",
-        "reference.add_product_(gradients.predictor, step.grad_residual, for_products(step.previous_output), sign=-1)",
-        "reference.add_product_(gradients.predictor, step.grad_residual, for_products(step.previous_output), sign=1)",
+        "pcrnn/ops/layer_update.py",
+        "reference.add_product_(gradients.predictor, inputs.grad_residual, predictor_input, sign=-1)",
+        "reference.add_product_(gradients.predictor, inputs.grad_residual, predictor_input, sign=1)",
     ),
     (
-        "pcrnn/ops/local.py",
-        "grad_residual=difference / output.numel(),",
-        "grad_residual=difference * output.numel(),",
+        "learning_rules/credit.py",
+        "grad_residual = activity.saved.state_residual / activity.output.numel()",
+        "grad_residual = activity.saved.state_residual * activity.output.numel()",
     ),
     (
         "learning_rules/local.py",
@@ -293,8 +293,8 @@ SURVIVORS = {
         'return repr(cell if len(cell) < 40 else cell[:37] + "...")',
     ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",
     Mutant(
-        "pcrnn/ops/local.py",
-        "if gradients.mixing is not None and step.grad_mixing is not None:",
-        "if gradients.mixing is not None or step.grad_mixing is not None:",
+        "pcrnn/ops/layer_update.py",
+        "if gradients.mixing is not None and inputs.grad_mixing is not None:",
+        "if gradients.mixing is not None or inputs.grad_mixing is not None:",
     ): "the same: a layer has both or neither, the line asks for both so that types are known",
 }

@@ -37,7 +37,9 @@ TESTS = {
     "learning_rules/layerwise.py": [*_RULES, "tests/identities/test_covariates.py"],
     "learning_rules/bptt.py": _RULES,
     "pcrnn/ops/reference.py": _OPS,
-    "pcrnn/ops/local.py": _OPS,
+    "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
+    "pcrnn/nn/layer.py": _RULES,
+    "pcrnn/nn/stack.py": [*_RULES, "tests/identities/test_covariates.py"],
     "pcrnn/runs/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
     "pcrnn/training/finite_check.py": ["tests/reliability/test_numbers.py"],
     "pcrnn/data/formats/csv_file.py": [
@@ -49,6 +51,8 @@ TESTS = {
     "pcrnn/data/lanes.py": ["tests/data/test_lanes.py"],
     "pcrnn/data/formats/npy_file.py": [_MALFORMED, "tests/data/test_series.py", _HOSTILE],
     "pcrnn/data/series.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/series_reader.py": ["tests/data/test_series.py", "tests/data/test_calendar.py", _MALFORMED],
+    "pcrnn/data/formats/times.py": ["tests/data/test_calendar.py"],
     "pcrnn/data/text.py": ["tests/data/test_text.py", _MALFORMED],
 }
 

@@ -124,7 +124,7 @@ def sparse(path: Path, content: bytes = b"") -> Path:
 def test_data_larger_than_memory_is_refused_before_it_is_read(tmp_path, name):
     header = str({"descr": "<f8", "fortran_order": False, "shape": ((LARGE - 128) // 8,)}).encode().ljust(118)
     path = sparse(tmp_path / name, b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header)
-    with peak_below(1 << 20), pytest.raises(DataError, match=r"expected a file that fits into memory, \d+ bytes, came"):
+    with peak_below(1 << 20), pytest.raises(DataError, match=r"expected a file that fits into memory, \d+ bytes, got"):
         open_source(str(path))
 
 

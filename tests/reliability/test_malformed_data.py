@@ -1,4 +1,4 @@
-"""Row 13: files that cannot be learned from: each gives one message with the place, what was expected, what came."""
+"""Row 13: files that cannot be learned from: one message each, with the place, what was expected and what was found."""
 
 import io
 import os
@@ -17,68 +17,68 @@ pytestmark = pytest.mark.row(13)
 ROWS = b"".join(b"%d,%d\n" % (i, i * i) for i in range(20))
 
 CSV = {
-    "empty": (b"", r":1:1: expected rows of numbers, came an empty file"),
-    "only newlines": (b"\n\r\n\n", r":1:1: expected rows of numbers, came an empty file"),
-    "only a byte-order mark": (b"\xef\xbb\xbf", r":1:1: expected rows of numbers, came an empty file"),
-    "header only": (b"a,b\n", r":2:1: expected rows of numbers below the header, came the end"),
+    "empty": (b"", r":1:1: expected rows of numbers, got an empty file"),
+    "only newlines": (b"\n\r\n\n", r":1:1: expected rows of numbers, got an empty file"),
+    "only a byte-order mark": (b"\xef\xbb\xbf", r":1:1: expected rows of numbers, got an empty file"),
+    "header only": (b"a,b\n", r":2:1: expected rows of numbers below the header, got the end"),
     "header of two lines only": (b'"a\nm",b\n', r":3:1: expected rows of numbers below the header"),
-    "one row": (b"a,b\n1,2\n", r": expected at least 11 rows, .* came 1; give a longer file"),
-    "ten rows": (ROWS[: ROWS.index(b"10,")], r": expected at least 11 rows, .* came 10;"),
+    "one row": (b"a,b\n1,2\n", r": expected at least 11 rows, .* got 1; give a longer file"),
+    "ten rows": (ROWS[: ROWS.index(b"10,")], r": expected at least 11 rows, .* got 10;"),
     "empty cell": (
         b"a,b\n1,2\n3,\n" + ROWS,
-        r":3:2: expected a finite number .* in column 'b', came an empty cell",
+        r":3:2: expected a finite number .* in column 'b', got an empty cell",
     ),
-    "blank cell": (b"a,b\n1,2\n  ,4\n" + ROWS, r":3:1: expected a finite number .* came an empty cell"),
-    "missing value": (b"a,b\n1,NA\n" + ROWS, r":2:2: expected a finite number .* in column 'b', came 'NA'"),
+    "blank cell": (b"a,b\n1,2\n  ,4\n" + ROWS, r":3:1: expected a finite number .* got an empty cell"),
+    "missing value": (b"a,b\n1,NA\n" + ROWS, r":2:2: expected a finite number .* in column 'b', got 'NA'"),
     "NaN": (
         b"a,b\n1,2\nnan,4\n" + ROWS,
-        r":3:1: expected a finite number .* in column 'a', came 'nan'; mend it",
+        r":3:1: expected a finite number .* in column 'a', got 'nan'; fix it",
     ),
     "NaN without header": (
         b"1,2\n3,NaN\n" + ROWS,
-        r":2:2: expected a finite number \(like -1\.5e3\), came 'NaN'",
+        r":2:2: expected a finite number \(like -1\.5e3\), got 'NaN'",
     ),
     "NaN in the first row": (
         b"nan,2\n" + ROWS,
-        r":1:1: expected a finite number \(like -1\.5e3\), came 'nan'",
+        r":1:1: expected a finite number \(like -1\.5e3\), got 'nan'",
     ),
-    "infinity": (b"a,b\n" + ROWS + b"1,-inf\n", r":22:2: expected a finite number .* came '-inf'"),
-    "too large for float64": (b"a,b\n1,1e999\n" + ROWS, r":2:2: expected a finite number .* came '1e999'"),
+    "infinity": (b"a,b\n" + ROWS + b"1,-inf\n", r":22:2: expected a finite number .* got '-inf'"),
+    "too large for float64": (b"a,b\n1,1e999\n" + ROWS, r":2:2: expected a finite number .* got '1e999'"),
     "date": (
         b"day,b\n2020-01-01,2\n" + ROWS,
-        r":2:1: .* in column 'day', came '2020-01-01'; .*remove the row or column",
+        r":2:1: .* in column 'day', got '2020-01-01'; .*remove the row or column",
     ),
-    "grouped digits": (b"a,b\n1_000,2\n" + ROWS, r":2:1: expected a finite number .* came '1_000'"),
-    "digits beyond ASCII": ("a,b\n٣,2\n".encode() + ROWS, r":2:1: expected a finite number .* came '٣'"),
+    "grouped digits": (b"a,b\n1_000,2\n" + ROWS, r":2:1: expected a finite number .* got '1_000'"),
+    "digits beyond ASCII": ("a,b\n٣,2\n".encode() + ROWS, r":2:1: expected a finite number .* got '٣'"),
     "decimal comma": (
         b"a;b\n1,5;2\n" + ROWS.replace(b",", b";"),
-        r":2:1: expected a finite number .* came '1,5'",
+        r":2:1: expected a finite number .* got '1,5'",
     ),
-    "separated by spaces": (b"a b\n1 2\n3 4\n", r":2:1: expected a finite number .* came '1 2'"),
+    "separated by spaces": (b"a b\n1 2\n3 4\n", r":2:1: expected a finite number .* got '1 2'"),
     "short row": (
         b"a,b\n1,2\n3\n" + ROWS,
-        r":3:2: expected 2 columns as in the first row, came 1; mend the row",
+        r":3:2: expected 2 columns as in the first row, got 1; fix the row",
     ),
-    "long row": (b"a,b\n1,2\n3,4,5\n" + ROWS, r":3:3: expected 2 columns as in the first row, came 3"),
-    "long row after one column": (b"1\n2\n3,4\n", r":3:2: expected 1 column as in the first row, came 2"),
-    "line numbers after a long header": (b'"a\nm",b\n1,2\nx,4\n', r":4:1: .* in column 'a\\nm', came 'x'"),
-    "empty line": (b"a,b\n1,2\n\n" + ROWS, r":3:1: expected 2 columns, came an empty line"),
-    "empty line in one column": (b"a\n1\n\n3\n", r":3:1: expected 1 column, came an empty line"),
-    "empty first line": (b"\na,b\n" + ROWS, r":1:1: expected names or numbers, came an empty line"),
-    "duplicate name": (b"a,b, a\n", r":1:3: expected different column names, came 'a' again \(as column 1\)"),
-    "missing name": (b",a,b\n0,1,2\n", r":1:1: expected a name for column 1, came an empty cell"),
-    "names beside numbers": (b"1,x,3\n", r":1:2: expected a first row of names only .* came 'x' beside '1'"),
+    "long row": (b"a,b\n1,2\n3,4,5\n" + ROWS, r":3:3: expected 2 columns as in the first row, got 3"),
+    "long row after one column": (b"1\n2\n3,4\n", r":3:2: expected 1 column as in the first row, got 2"),
+    "line numbers after a long header": (b'"a\nm",b\n1,2\nx,4\n', r":4:1: .* in column 'a\\nm', got 'x'"),
+    "empty line": (b"a,b\n1,2\n\n" + ROWS, r":3:1: expected 2 columns, got an empty line"),
+    "empty line in one column": (b"a\n1\n\n3\n", r":3:1: expected 1 column, got an empty line"),
+    "empty first line": (b"\na,b\n" + ROWS, r":1:1: expected names or numbers, got an empty line"),
+    "duplicate name": (b"a,b, a\n", r":1:3: expected different column names, got 'a' again \(as column 1\)"),
+    "missing name": (b",a,b\n0,1,2\n", r":1:1: expected a name for column 1, got an empty cell"),
+    "names beside numbers": (b"1,x,3\n", r":1:2: expected a first row of names only .* got 'x' beside '1'"),
     "latin-1": (
         "a,Température\n".encode("latin-1") + ROWS,
-        r":1:7: expected UTF-8 text, came the byte 0xe9; .*-f latin1",
+        r":1:7: expected UTF-8 text, got the byte 0xe9; .*-f latin1",
     ),
     "UTF-16": (
         "a,b\n1,2\n".encode("utf-16"),
-        r":1:1: expected UTF-8 text, came the byte 0xf[ef]; .*-f UTF-16",
+        r":1:1: expected UTF-8 text, got the byte 0xf[ef]; .*-f UTF-16",
     ),
-    "NUL byte": (b"a,b\n1,2\n3,\x004\n" + ROWS, r":3:3: expected text, came a NUL byte"),
+    "NUL byte": (b"a,b\n1,2\n3,\x004\n" + ROWS, r":3:3: expected text, got a NUL byte"),
     "open quote": (b'a,b\n1,2\n"3,4\n' + ROWS, r":3:1: expected a row of cells, .*unexpected end of data"),
-    "stray quote": (b'a,b\n"1"2,3\n' + ROWS, r":2:1: expected a row of cells, came one that cannot be read"),
+    "stray quote": (b'a,b\n"1"2,3\n' + ROWS, r":2:1: expected a row of cells, got one that cannot be read"),
     "open quote in the header": (
         b'a,"b\n' + ROWS,
         r":1:1: expected a row of cells, .*unexpected end of data",
@@ -87,12 +87,12 @@ CSV = {
         b"a,b\n" + b"x" * 200_000 + b",1\n" + ROWS,
         r":2:1: expected a row of cells, .*field larger",
     ),
-    "huge name": (b"a,b\n" + b"x" * 1000 + b",1\n" + ROWS, r":2:1: .* came 'x{37}\.\.\.'; mend it"),
+    "huge name": (b"a,b\n" + b"x" * 1000 + b",1\n" + ROWS, r":2:1: .* got 'x{37}\.\.\.'; fix it"),
     "constant column": (
         b"".join(b"%d,7\n" % i for i in range(20)),
         r": expected channels that vary .* column 2, always 7",
     ),
-    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), r":1:1: expected UTF-8 text, came the byte 0x89"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), r":1:1: expected UTF-8 text, got the byte 0x89"),
 }
 
 
@@ -122,7 +122,7 @@ def of_shape(shape: str, dtype: str = "<f8") -> bytes:
 NUMBERS = npy(np.arange(40.0).reshape(20, 2))
 
 NPY = {
-    "empty": (b"", r"expected a NumPy \.npy file, came one that is not"),
+    "empty": (b"", r"expected a NumPy \.npy file, got one that is not"),
     "text": (b"a,b\n1,2\n", r"expected a NumPy \.npy file"),
     "newer format": (
         b"\x93NUMPY\x09\x00" + NUMBERS[8:],
@@ -133,30 +133,30 @@ NPY = {
     "deep header": (header("-" * 9000 + "1"), r"expected a NumPy \.npy file"),
     "truncated data": (
         NUMBERS[:-1],
-        r"expected 320 bytes of data for shape \[20, 2\] of float64, came 319; .*damaged",
+        r"expected 320 bytes of data for shape \[20, 2\] of float64, got 319; .*damaged",
     ),
-    "trailing data": (NUMBERS + b"x", r"expected 320 bytes .* came 321"),
+    "trailing data": (NUMBERS + b"x", r"expected 320 bytes .* got 321"),
     "hostile size": (
         of_shape("(10**15,)".replace("10**15", "1" + "0" * 15)),
-        r"expected 8000000000000000 bytes .* came 0",
+        r"expected 8000000000000000 bytes .* got 0",
     ),
-    "size beyond 64 bits": (of_shape(f"({2**63}, {2**63})"), r"expected \d{30,} bytes .* came 0"),
-    "negative length": (of_shape("(-1,)") + bytes(8), r"expected a shape of lengths, came \[-1\]"),
-    "boolean length": (of_shape("(True,)") + bytes(8), r"expected a shape of lengths, came \[True\]"),
+    "size beyond 64 bits": (of_shape(f"({2**63}, {2**63})"), r"expected \d{30,} bytes .* got 0"),
+    "negative length": (of_shape("(-1,)") + bytes(8), r"expected a shape of lengths, got \[-1\]"),
+    "boolean length": (of_shape("(True,)") + bytes(8), r"expected a shape of lengths, got \[True\]"),
     "objects": (
         npy(np.array([{}] * 20), allow_pickle=True),
-        r"expected an array of float or int, came object",
+        r"expected an array of float or int, got object",
     ),
-    "text array": (npy(np.array(["a"] * 20)), r"expected an array of float or int, came <U1"),
-    "complex": (npy(np.ones(20, complex)), r"expected an array of float or int, came complex128"),
-    "boolean": (npy(np.ones(20, bool)), r"expected an array of float or int, came bool"),
-    "dates": (npy(np.zeros(20, "M8[s]")), r"expected an array of float or int, came datetime64"),
-    "fields": (npy(np.zeros(20, [("a", "f8")])), r"expected an array of float or int, came \[\('a'"),
-    "no axis": (npy(np.array(1.0)), r"expected an array \[T\] or \[T, D\] \(time first\), came shape \[\]"),
-    "three axes": (npy(np.ones((20, 2, 2))), r"expected an array \[T\] or .*, came shape \[20, 2, 2\]"),
-    "no steps": (npy(np.ones((0, 2))), r"expected at least one step and one channel, came shape \[0, 2\]"),
+    "text array": (npy(np.array(["a"] * 20)), r"expected an array of float or int, got <U1"),
+    "complex": (npy(np.ones(20, complex)), r"expected an array of float or int, got complex128"),
+    "boolean": (npy(np.ones(20, bool)), r"expected an array of float or int, got bool"),
+    "dates": (npy(np.zeros(20, "M8[s]")), r"expected an array of float or int, got datetime64"),
+    "fields": (npy(np.zeros(20, [("a", "f8")])), r"expected an array of float or int, got \[\('a'"),
+    "no axis": (npy(np.array(1.0)), r"expected an array \[T\] or \[T, D\] \(time first\), got shape \[\]"),
+    "three axes": (npy(np.ones((20, 2, 2))), r"expected an array \[T\] or .*, got shape \[20, 2, 2\]"),
+    "no steps": (npy(np.ones((0, 2))), r"expected at least one step and one channel, got shape \[0, 2\]"),
     "no channels": (npy(np.ones((20, 0))), r"expected at least one step and one channel"),
-    "short": (npy(np.arange(10.0)), r"expected at least 11 rows, .* came 10"),
+    "short": (npy(np.arange(10.0)), r"expected at least 11 rows, .* got 10"),
 }
 
 
@@ -183,26 +183,26 @@ def test_a_pickle_in_an_array_is_not_executed(tmp_path):
 
 
 TEXT = {
-    "empty": (b"", r": expected at least 11 characters, .* came 0; give a longer file"),
-    "only a byte-order mark": (b"\xef\xbb\xbf", r": expected at least 11 characters, .* came 0"),
-    "ten characters": ("äöü" * 3 + "a", r": expected at least 11 characters, .* came 10"),
-    "one symbol": (b"\n" * 500, r": expected at least 2 different symbols, came '\\n'; there is nothing"),
+    "empty": (b"", r": expected at least 11 characters, .* got 0; give a longer file"),
+    "only a byte-order mark": (b"\xef\xbb\xbf", r": expected at least 11 characters, .* got 0"),
+    "ten characters": ("äöü" * 3 + "a", r": expected at least 11 characters, .* got 10"),
+    "one symbol": (b"\n" * 500, r": expected at least 2 different symbols, got '\\n'; there is nothing"),
     "latin-1": (
         "one\ntwo Ä three".encode("latin-1"),
-        r":2:5: expected UTF-8 text, came the byte 0xc4; .*--tokens bytes",
+        r":2:5: expected UTF-8 text, got the byte 0xc4; .*--tokens bytes",
     ),
-    "latin-1 after an empty line": (b"\n\nab\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
-    "latin-1 after CRLF": (b"1\r\n2\r\n\xef\xbb\xbf3\xff", r":3:3: expected UTF-8 text, came the byte 0xff"),
+    "latin-1 after an empty line": (b"\n\nab\xff", r":3:3: expected UTF-8 text, got the byte 0xff"),
+    "latin-1 after CRLF": (b"1\r\n2\r\n\xef\xbb\xbf3\xff", r":3:3: expected UTF-8 text, got the byte 0xff"),
     "latin-1 after a byte-order mark": (
         b"\xef\xbb\xbfab\xff",
-        r":1:3: expected UTF-8 text, came the byte 0xff",
+        r":1:3: expected UTF-8 text, got the byte 0xff",
     ),
     "cut inside a symbol": (
         "one two three €".encode()[:-1],
-        r":1:15: expected UTF-8 text, came the byte 0xe2",
+        r":1:15: expected UTF-8 text, got the byte 0xe2",
     ),
     "UTF-16": ("one two three".encode("utf-16"), r":1:1: expected UTF-8 .*iconv -f UTF-16"),
-    "surrogate": (b"one two three\xed\xa0\x80", r":1:14: expected UTF-8 text, came the byte 0xed"),
+    "surrogate": (b"one two three\xed\xa0\x80", r":1:14: expected UTF-8 text, got the byte 0xed"),
 }
 
 
@@ -219,7 +219,7 @@ def test_text(tmp_path, name):
 def test_short_bytes(tmp_path, data):
     path = tmp_path / "data.bin"
     path.write_bytes(data)
-    with pytest.raises(DataError, match=f"expected at least 11 bytes, .* came {len(data)}"):
+    with pytest.raises(DataError, match=f"expected at least 11 bytes, .* got {len(data)}"):
         open_source(str(path), tokens="bytes")
 
 
@@ -250,9 +250,9 @@ def test_the_command_line_exits_3_with_the_place(program, tmp_path, name):
     good, bad = tmp_path / "good.csv", tmp_path / "bad.csv"
     good.write_bytes(b"a,b\n" + ROWS)
     content, words = {
-        "ragged row": (b"a,b\n1,2\n3\n" + ROWS, ("bad.csv:3:2", "mend the row")),
+        "ragged row": (b"a,b\n1,2\n3\n" + ROWS, ("bad.csv:3:2", "fix the row")),
         "missing column": (b"a\n" + b"".join(b"%d\n" % i for i in range(20)), ("bad.csv", "expected 2 channels")),
-        "renamed column": (b"a,c\n" + ROWS, ("bad.csv", "expected the columns a, b", "came a, c")),
+        "renamed column": (b"a,c\n" + ROWS, ("bad.csv", "expected the columns a, b", "got a, c")),
     }[name]
     bad.write_bytes(content)
     tiny = ("--hidden", 4, "--chunk", 4, "--batch", 2, "--steps", 1, "--no-plots")

@@ -13,7 +13,7 @@ from pcrnn.runs.checkpoint import load_newest
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import read_metrics
 from pcrnn.training import train as training
-from pcrnn.training.finite_check import Guard
+from pcrnn.training.finite_check import FiniteCheck
 from pcrnn.training.train import Trainer
 from tests.conftest import TINY, refused
 from tests.reliability.tiny import config
@@ -34,7 +34,7 @@ def test_in_data_it_is_placed(tmp_path, bad, row, kind):
         place = f":{row + 2}:2: expected a finite number"
     else:
         np.save(path, values)
-        place = f"[{row}, 1]: expected a finite number, came {bad} at step {row}"
+        place = f"[{row}, 1]: expected a finite number, got {bad} at step {row}"
     with pytest.raises(DataError, match=re.escape(f"{path}{place}")):
         open_source(str(path))
 
@@ -45,7 +45,7 @@ def test_divergence_exits_5_before_the_update_and_names_update_and_layer(program
 
     def spoilt(trainer):
         if trainer.step == 2:  # the third update
-            trainer.state.layers[1].cell.fill_(float("nan"))
+            trainer.learner.state.layers[1].cell.fill_(float("nan"))
         update(trainer)
 
     monkeypatch.setattr(training.Trainer, "update", spoilt)
@@ -96,7 +96,7 @@ def test_a_thousandfold_learning_rate_ends_well_or_with_exit_5(program, text, tm
 def test_the_guard_lets_no_bad_update_through_even_when_asked_late():
     parameter = torch.nn.Parameter(torch.ones(3))
     optimiser = torch.optim.AdamW([parameter], lr=0.1, fused=True)
-    guard = Guard(optimiser, ["loss", "surprise_0", "gradient_norm_1"], torch.device("cpu"))
+    guard = FiniteCheck(optimiser, ["loss", "surprise_0", "gradient_norm_1"], torch.device("cpu"))
     good, bad = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, float("inf")])
     seen = []
     for update, reading in enumerate([good, bad, good], 1):

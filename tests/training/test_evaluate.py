@@ -18,4 +18,4 @@ def test_lanes_continue_what_came_before_them():
     whole = activity.surprise[:, 0, WARM_UP + 1 :].mean(1)
     assert len(valid) == 800 and 799 % 17 == 0  # no transition is left over with 17 lanes
     for batch in (1, 17):
-        torch.testing.assert_close(torch.tensor(evaluate(stack, source, batch=batch, chunk=10)), whole.float())
+        torch.testing.assert_close(torch.tensor(evaluate(stack, source, batch=batch, chunk=10).nats), whole.float())

@@ -92,12 +92,12 @@ def noise(lanes: int, steps: int, channels: int, seed: int = 0) -> Tensor:
 
 def states(stack: PredictiveStack, activity: StackActivity) -> list[Tensor]:
     """The memory s_t of every layer, L times [B, T, N]; the real part of a complex one."""
-    return [_memory(layer.cell, each.cell) for layer, each in zip(stack.layers, activity.layers, strict=True)]
+    return [_memory(layer.cell, each.saved.cell) for layer, each in zip(stack.layers, activity.layers, strict=True)]
 
 
 def decays(stack: PredictiveStack, activity: StackActivity) -> list[Tensor]:
     """What a step leaves of every unit's memory, L times [N]: the geometric mean of its decay a_t over all steps."""
-    return [each.cell.decay.log().mean((0, 1)).exp() for each in activity.layers]
+    return [each.saved.cell.decay.log().mean((0, 1)).exp() for each in activity.layers]
 
 
 def falls(x: Tensor, y: Tensor, level: Tensor, *, first: bool = False) -> Tensor:

@@ -116,7 +116,7 @@ def field(copy: PredictiveStack, statistic: Tensor, potentials: list[Tensor]) ->
     slopes = []
     for layer, cell, v, each in zip(copy.layers, _cells(copy), potentials, activity.layers, strict=True):
         assert cell.recurrent is not None
-        k = F.linear(each.window[:, -1], layer.weight, layer.bias)
+        k = F.linear(each.saved.window[:, -1], layer.weight, layer.bias)
         slopes.append((F.linear(v.tanh(), cell.recurrent, k) - v) / cell.time_constant)
     return slopes
 

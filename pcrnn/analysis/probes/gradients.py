@@ -184,10 +184,10 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
     """
     assert stack.prior is not None
     seen = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
-    sent, losses, weight = [Message(seen, None)], [], chunk.weights(seen.dtype)
+    sent, losses, weight = {0: Message(seen, None)}, [], chunk.weights(seen.dtype)
     for layer, heard in zip(stack.layers, stack.connections, strict=True):
         activity, _ = layer.observe(assemble_message(heard, sent))
-        sent.append(Message(None, activity.output))
+        sent[len(sent)] = Message(None, activity.output)
         _, surprise = layer.observation.prediction_error(activity.expectation, chunk.targets)
         losses.append((surprise * weight).sum())
     return torch.stack(losses)

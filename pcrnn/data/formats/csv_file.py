@@ -1,6 +1,6 @@
-"""Numbers from a CSV file, or the first cell that is none.
+"""Numbers from a CSV file, or an error that names the first cell that is not one.
 
-Two parsers of one grammar: `np.loadtxt`, fast, takes the whole body or nothing; where it takes nothing, the
+Two parsers of one grammar: `np.loadtxt` is fast and accepts the whole body or nothing; where it accepts nothing, the
 standard library's reader goes cell by cell and finds out why. A place is file:line:column, column being the
 number of the FIELD, from 1.
 
@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcrnn.data.calendar import Clock, is_time, microseconds, why_no_time
 from pcrnn.data.formats.files import decode_utf8, locate, read_bytes
+from pcrnn.data.formats.times import is_time, microseconds, time_error
 from pcrnn.errors import DataError
 
 MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
@@ -27,23 +27,23 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 
 
 class Table(NamedTuple):
-    """values [T, D] float64, finite or, where missing, NaN; columns: D names, None where there are none; clock: of the
-    rows, where a column holds times."""
+    """The channels of a table and, where a column holds them, the times of its rows."""
 
-    values: np.ndarray
-    columns: tuple[str, ...] | None
-    clock: Clock | None = None
+    values: np.ndarray  # [T, D] float64, finite, or NaN where a value is missing
+    columns: tuple[str, ...] | None  # D names, None where there are none
+    time_column: str | None = None  # name of the column of times, or its number from 1
+    times: np.ndarray | None = None  # [T] datetime64[us]
 
 
 class Chosen(NamedTuple):
-    """Places of a file's columns, from 0: those that are channels, in their order, and that of times."""
+    """Indices of a file's columns, from 0: the channels, in their order, and the column of times."""
 
     channels: Sequence[int]
     time: int | None = None
 
 
 Choice = Callable[[Sequence[str]], Chosen]
-"""Which of a file's W columns to take, by their names; numbers from 1 stand for them where they have none."""
+"""Chooses among a file's W columns by their names, which are numbers from 1 where the file has none."""
 
 
 def every_column(names: Sequence[str]) -> Chosen:
@@ -51,7 +51,7 @@ def every_column(names: Sequence[str]) -> Chosen:
 
 
 def numbered(width: int) -> tuple[str, ...]:
-    """What columns without names are called: their numbers from 1."""
+    """Names for columns that have none: their numbers from 1."""
     return tuple(str(place) for place in range(1, width + 1))
 
 
@@ -65,10 +65,10 @@ def read_csv(path: Path, choose: Choice = every_column, *, missing: bool = False
     Args:
         choose: which columns are channels, and which one holds times.
         missing: whether a cell may be one of `MISSING`, which is NaN in the table; no time may.
-        timed: whether `choose` takes one of times, which the first row may then have beside numbers.
+        timed: whether `choose` picks a column of times, so that the first row may hold a time beside numbers.
 
     Raises:
-        DataError: names file:line:column, what was expected, what came and the fix.
+        DataError: names file:line:column, what was expected, what was found, and the fix.
     """
     name = str(path)
     text = decode_utf8(read_bytes(path), name).rstrip("\n")
@@ -81,7 +81,7 @@ def read_csv(path: Path, choose: Choice = every_column, *, missing: bool = False
     body = "".join(text.split("\n", skipped)[skipped:])
     if not body:
         raise DataError(
-            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, came the end of the file; add data"
+            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, got the end of the file; add data"
         )
     values = parse_fast(body, delimiter, len(first), chosen.time)
     if values is None:
@@ -91,20 +91,20 @@ def read_csv(path: Path, choose: Choice = every_column, *, missing: bool = False
 
 
 def take(values: np.ndarray, columns: tuple[str, ...] | None, chosen: Chosen) -> Table:
-    """The table that was chosen of the cells [T, W] of a file."""
+    """The chosen columns of the cells [T, W] of a file."""
     channels, time = chosen
-    clock = None
+    time_column, times = None, None
     if time is not None:
-        clock = Clock(columns[time] if columns else str(time + 1), values[:, time].astype("datetime64[us]"))
+        time_column, times = columns[time] if columns else str(time + 1), values[:, time].astype("datetime64[us]")
     if list(channels) != list(range(values.shape[1])):
         values = np.ascontiguousarray(values[:, channels])
-    return Table(values, columns and tuple(columns[place] for place in channels), clock)
+    return Table(values, columns and tuple(columns[place] for place in channels), time_column, times)
 
 
 def parse_fast(body: str, delimiter: str, width: int, time: int | None = None) -> np.ndarray | None:
-    """The rows as [T, width], None at any doubt: a cell that is no plain finite number, another width.
+    """The rows as [T, width]; None where a cell is not a plain finite number or a row has another width.
 
-    The column at the place `time` holds times, which are microseconds in the rows.
+    The column with index `time` holds times, which become microseconds.
     """
     times: dict[int | str, Callable[[str], float]] = {} if time is None else {time: microseconds}
     try:
@@ -131,7 +131,7 @@ def parse_carefully(
 
     Args:
         columns: a name, or "", for each of W.
-        skipped: how many lines of the file came before the body.
+        skipped: lines of the file before the body.
         missing: whether values may be missing, which are NaN then.
         chosen: all columns by default.
 
@@ -146,12 +146,12 @@ def parse_carefully(
         if missing and not cells and len(columns) == 1:
             cells = [""]
         if not cells:
-            raise DataError(f"{name}:{line}:1: expected {_count(len(columns))}, came an empty line; remove or fill it")
+            raise DataError(f"{name}:{line}:1: expected {_count(len(columns))}, got an empty line; remove or fill it")
         if len(cells) != len(columns):
             place = min(len(cells), len(columns)) + 1
             raise DataError(
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
-                f"came {len(cells)}; mend the row"
+                f"got {len(cells)}; fix the row"
             )
         row = [0.0] * len(columns)
         for i, read in readers:
@@ -162,13 +162,13 @@ def parse_carefully(
 
 def _require_text(text: str, name: str) -> None:
     if not text:
-        raise DataError(f"{name}:1:1: expected rows of numbers, came an empty file; give a file with data")
+        raise DataError(f"{name}:1:1: expected rows of numbers, got an empty file; give a file with data")
     if text.startswith("\n"):
-        raise DataError(f"{name}:1:1: expected names or numbers, came an empty line; remove it")
+        raise DataError(f"{name}:1:1: expected names or numbers, got an empty line; remove it")
     nul = text.find("\0")
     if nul >= 0:
         raise DataError(
-            f"{locate(text, nul, name)}: expected text, came a NUL byte; this is no CSV file, or it is damaged"
+            f"{locate(text, nul, name)}: expected text, got a NUL byte; this is not a CSV file, or it is damaged"
         )
 
 
@@ -188,13 +188,13 @@ def _rows(text: str, delimiter: str, name: str, skipped: int = 0) -> Iterator[tu
             return
         except csv.Error as error:
             raise DataError(
-                f"{name}:{line}:1: expected a row of cells, came one that cannot be read: {error}; mend it"
+                f"{name}:{line}:1: expected a row of cells, got one that cannot be read: {error}; fix it"
             ) from error
         yield line, cells, skipped + reader.line_num
 
 
 def _header(cells: list[str], name: str, missing: bool, timed: bool) -> tuple[str, ...] | None:
-    """The names in the first row, None where it holds numbers, of which some may be missing, and times if `timed`."""
+    """The names in the first row; None where it holds numbers (some may be missing) and, if `timed`, times."""
     names = [cell.strip() for cell in cells]
     numbers = [_number(cell) is not None or (timed and is_time(cell)) for cell in names]
     if missing and (any(numbers) or all(map(_is_missing, names))):
@@ -206,7 +206,7 @@ def _header(cells: list[str], name: str, missing: bool, timed: bool) -> tuple[st
         word, number = words.index(True), numbers.index(True)
         raise DataError(
             f"{name}:1:{word + 1}: expected a first row of names only or of numbers only, "
-            f"came {_shown(names[word])} beside {_shown(names[number])}; "
+            f"got {_shown(names[word])} beside {_shown(names[number])}; "
             f"name every column, or make every cell a number{_name_time(names[word], str(word + 1))}"
         )
     require_names(names, f"{name}:1")
@@ -214,7 +214,7 @@ def _header(cells: list[str], name: str, missing: bool, timed: bool) -> tuple[st
 
 
 def require_names(names: Sequence[str], name: str) -> None:
-    """Refuse columns without a name, and two of one name; `name` is where they stand, without the column.
+    """Refuse columns without a name, and two with the same one; `name` is the place in messages, without the column.
 
     Raises:
         DataError: names the first such column.
@@ -222,12 +222,10 @@ def require_names(names: Sequence[str], name: str) -> None:
     first: dict[str, int] = {}
     for i, column in enumerate(names, 1):
         if not column:
-            raise DataError(
-                f"{name}:{i}: expected a name for column {i}, came an empty cell; name or remove the column"
-            )
+            raise DataError(f"{name}:{i}: expected a name for column {i}, got an empty cell; name or remove the column")
         if first.setdefault(column, i) != i:
             raise DataError(
-                f"{name}:{i}: expected different column names, came {_shown(column)} again "
+                f"{name}:{i}: expected different column names, got {_shown(column)} again "
                 f"(as column {first[column]}); rename or remove one"
             )
 
@@ -238,8 +236,8 @@ def _finite(cell: str, place: str, column: str) -> float:
         return number
     allow = " (a missing value? allow them with ?missing=skip after the file's name)" if _is_missing(cell) else ""
     raise DataError(
-        f"{place}: expected a finite number (like -1.5e3){_in(column)}, came {_cell(cell)}; "
-        f"mend it, or remove the row or column{allow}{_name_time(cell, column or place.rpartition(':')[2])}"
+        f"{place}: expected a finite number (like -1.5e3){_in(column)}, got {_cell(cell)}; "
+        f"fix it, or remove the row or column{allow}{_name_time(cell, column or place.rpartition(':')[2])}"
     )
 
 
@@ -251,11 +249,11 @@ def _time(cell: str, place: str, column: str) -> float:
     try:
         return microseconds(cell)
     except ValueError:
-        raise DataError(f"{place}: {why_no_time(_cell(cell), cell, _in(column))}") from None
+        raise DataError(f"{place}: {time_error(_cell(cell), cell, _in(column))}") from None
 
 
 def _name_time(cell: str, column: str) -> str:
-    """The end of a message about a cell that is no number: which option reads it, if it is a time."""
+    """The end of a message about a cell that is not a number: if it is a time, the option that reads it."""
     return f" (times? say so with ?time={column} after the file's name)" if is_time(cell) else ""
 
 
@@ -264,7 +262,7 @@ def _is_missing(cell: str) -> bool:
 
 
 def _number(cell: str) -> float | None:
-    """What float() reads, but for digits grouped by "_" or outside ASCII, which np.loadtxt refuses too."""
+    """A number as float() reads it, except digits grouped by "_" or outside ASCII, which np.loadtxt refuses too."""
     if "_" in cell or not cell.isascii():
         return None
     try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import stat
+import zlib
 from pathlib import Path
 
 from pcrnn.errors import DataError
@@ -10,6 +13,8 @@ from pcrnn.memory import machine_memory
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP_MAGIC = b"\x1f\x8b"
+_BLOCK = 1 << 20  # bytes decompressed at a time
 
 
 def require_file(path: Path) -> None:
@@ -28,16 +33,16 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"{path}: expected a readable file, came {reason!r}; check the path and its permissions"
+            f"{path}: expected a readable file, got {reason!r}; check the path and its permissions"
         ) from error
-    came = "a folder; name one file in it" if stat.S_ISDIR(mode) else "a device or pipe; save it to a file first"
-    raise DataError(f"{path}: expected a regular file, came {came}")
+    kind = "a folder; name one file in it" if stat.S_ISDIR(mode) else "a device or pipe; save it to a file first"
+    raise DataError(f"{path}: expected a regular file, got {kind}")
 
 
 def _require_size(path: Path, size: int) -> None:
     if size > (most := machine_memory()):
         raise DataError(
-            f"{path}: expected a file that fits into memory, {most} bytes, came {size} bytes; give a part of it"
+            f"{path}: expected a file that fits into memory, {most} bytes, got {size} bytes; give a part of it"
         )
 
 
@@ -48,6 +53,27 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
+
+
+def gunzip(data: bytes, path: Path) -> bytes:
+    """The content of a gzip file, bytes that are none as they are.
+
+    Raises:
+        DataError: a damaged file, or content larger than the machine's memory.
+    """
+    if not data.startswith(_GZIP_MAGIC):
+        return data
+    most, parts, size = machine_memory(), [], 0
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            while part := file.read(_BLOCK):
+                parts.append(part)
+                size += len(part)
+                if size > most:
+                    raise DataError(f"{path}: expected content that fits into memory, {most} bytes, got more")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: expected a gzip file, got one that is damaged: {error}; fetch it again") from None
+    return b"".join(parts)
 
 
 def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
@@ -67,7 +93,7 @@ def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
         before = _unix_newlines(data[: error.start].decode("utf-8"))
         raise DataError(
             f"{locate(before, len(before), name)}: expected UTF-8 text, "
-            f"came the byte 0x{data[error.start]:02x}; "
+            f"got the byte 0x{data[error.start]:02x}; "
             f"convert the file (for instance iconv -f {encoding} -t utf-8){other_fix}"
         ) from error
 

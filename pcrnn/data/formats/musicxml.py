@@ -45,7 +45,7 @@ def read_musicxml(path: Path) -> list[Note]:
     except DataError:
         raise
     except _DAMAGES as error:
-        raise DataError(f"{path}: expected a MusicXML score, came one that is damaged: {error!r}") from None
+        raise DataError(f"{path}: expected a MusicXML score, got one that is damaged: {error!r}") from None
 
 
 _DAMAGES = (
@@ -73,7 +73,7 @@ def _unpacked(path: Path) -> bytes:
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
     if (size := archive.getinfo(name).file_size) > (most := machine_memory()):
-        raise DataError(f"{path}: expected content that fits into memory, {most} bytes, came {size}")
+        raise DataError(f"{path}: expected content that fits into memory, {most} bytes, got {size}")
     return archive.read(name)
 
 

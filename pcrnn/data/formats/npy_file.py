@@ -37,10 +37,10 @@ def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
         shape, dtype = _read_header(file, path)
         _require_numbers(dtype, path)
         if len(shape) not in axes:
-            raise DataError(f"{path}: expected an array {shapes} (time first), came shape {list(shape)}; reshape it")
+            raise DataError(f"{path}: expected an array {shapes} (time first), got shape {list(shape)}; reshape it")
         if 0 in shape:
             raise DataError(
-                f"{path}: expected at least one step and one channel, came shape {list(shape)}; save an array with data"
+                f"{path}: expected at least one step and one channel, got shape {list(shape)}; save an array with data"
             )
         _require_bytes(path.stat().st_size - file.tell(), shape, dtype, path)
     return np.load(path, allow_pickle=False)
@@ -60,7 +60,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 name = member.filename.removesuffix(".npy")
                 if name not in names:
                     raise DataError(
-                        f"{path}: expected the arrays {', '.join(names)}, came {name!r:.60}{nearest(name, names)}; "
+                        f"{path}: expected the arrays {', '.join(names)}, got {name!r:.60}{nearest(name, names)}; "
                         "save it without"
                     )
                 arrays[name] = _read_member(archive, member, f"{path}[{name}]")
@@ -68,14 +68,14 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{path}: expected a NumPy .npz file, came one that is not: {error}; save it with numpy.savez"
+            f"{path}: expected a NumPy .npz file, got one that is not: {error}; save it with numpy.savez"
         ) from error
     return arrays
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
     if member.file_size > (most := machine_memory()):
-        raise DataError(f"{name}: expected an array that fits into memory, {most} bytes, came {member.file_size}")
+        raise DataError(f"{name}: expected an array that fits into memory, {most} bytes, got {member.file_size}")
     with archive.open(member) as file:
         shape, dtype = _read_header(file, name)
         _require_numbers(dtype, name)
@@ -87,15 +87,15 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
 def _require_numbers(dtype: np.dtype, name: str | Path) -> None:
     if dtype.kind not in "fiu":
         raise DataError(
-            f"{name}: expected an array of float or int, came {dtype}; save it as float64 (objects are never loaded)"
+            f"{name}: expected an array of float or int, got {dtype}; save it as float64 (objects are never loaded)"
         )
 
 
-def _require_bytes(came: int, shape: tuple[int, ...], dtype: np.dtype, name: str | Path) -> None:
+def _require_bytes(size: int, shape: tuple[int, ...], dtype: np.dtype, name: str | Path) -> None:
     expected = math.prod(shape) * dtype.itemsize
-    if expected != came:
+    if expected != size:
         raise DataError(
-            f"{name}: expected {expected} bytes of data for shape {list(shape)} of {dtype}, came {came}; "
+            f"{name}: expected {expected} bytes of data for shape {list(shape)} of {dtype}, got {size}; "
             "the file is damaged, save it again"
         )
 
@@ -108,8 +108,8 @@ def _read_header(file: IO[bytes], path: Path | str) -> tuple[tuple[int, ...], np
         shape, _, dtype = _HEADER_READERS[version](file)
     except Exception as error:  # a hostile header also raises TokenError, RecursionError, TypeError, ...
         raise DataError(
-            f"{path}: expected a NumPy .npy file, came one that is not: {error}; save it with numpy.save"
+            f"{path}: expected a NumPy .npy file, got one that is not: {error}; save it with numpy.save"
         ) from error
     if any(type(length) is not int or length < 0 for length in shape):
-        raise DataError(f"{path}: expected a shape of lengths, came {list(shape)}; the file is damaged, save it again")
+        raise DataError(f"{path}: expected a shape of lengths, got {list(shape)}; the file is damaged, save it again")
     return shape, dtype

@@ -12,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from pcrnn.data.calendar import Clock, microseconds, why_no_time
 from pcrnn.data.formats.csv_file import Choice, Table, require_names
 from pcrnn.data.formats.files import require_file
+from pcrnn.data.formats.times import microseconds, time_error
 from pcrnn.errors import DataError
 
 
 def read_parquet(path: Path, choose: Choice, *, missing: bool = False) -> Table:
-    """Read the columns that `choose` takes as float64 [T, D]; a null is NaN where values may be missing.
+    """Read the columns that `choose` picks as float64 [T, D]; a null is NaN where values may be missing.
 
     Raises:
-        DataError: no Parquet file or a damaged one, a channel of no numbers, a column of no times, a null (names its
-            row and column), or pyarrow is not installed.
+        DataError: not a Parquet file or a damaged one, a channel that is not numeric, a column that holds no times, a
+            null (names its row and column), or pyarrow is not installed.
     """
     parquet = _pyarrow()
     require_file(path)
@@ -38,23 +38,23 @@ def read_parquet(path: Path, choose: Choice, *, missing: bool = False) -> Table:
     except DataError:
         raise
     except Exception as error:  # a damaged file raises nearly anything
-        said = str(error).splitlines()[0] if str(error) else repr(error)
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise DataError(
-            f"{path}: expected a Parquet file, came one that cannot be read: {said}; write it again"
+            f"{path}: expected a Parquet file, got one that cannot be read: {reason}; write it again"
         ) from None
     values = np.concatenate(parts)
     gaps = np.isnan(values)
     if gaps.any() and not missing:
         row, column = np.argwhere(gaps)[0]
         raise DataError(
-            f"{path}: expected a number in row {row + 1} of column {taken[column]!r}, came a missing value; "
+            f"{path}: expected a number in row {row + 1} of column {taken[column]!r}, got a missing value; "
             "fill it in, or allow missing values with ?missing=skip"
         )
-    return Table(values, tuple(taken), None if time is None else Clock(time, np.concatenate(stamps)))
+    return Table(values, tuple(taken), time, None if time is None else np.concatenate(stamps))
 
 
 def _chosen(schema: Any, choose: Choice, path: Path) -> tuple[list[str], str | None]:
-    """Names of the columns to read: of numbers, and of times."""
+    """Names of the columns to read: the channels and the column of times."""
     names = [field.name for field in schema]
     require_names(names, str(path))
     channels, time = choose(names)
@@ -72,17 +72,17 @@ def _numbers(columns: Sequence[Any]) -> np.ndarray:
 
 
 def _times(column: Any, name: str, before: int) -> np.ndarray:
-    """A column of one batch as [T] datetime64[us], local where it has a zone; `before` is how many rows came before."""
+    """A column of one batch as [T] datetime64[us], local where it has a zone; `before` counts the rows before it."""
     is_a, kind = importlib.import_module("pyarrow").types, column.type
     if column.null_count:
         row = before + column.is_null().to_pylist().index(True) + 1
-        raise DataError(f"{name}: row {row}: {why_no_time('a missing value', '')}")
+        raise DataError(f"{name}: row {row}: {time_error('a missing value', '')}")
     if is_a.is_string(kind) or is_a.is_large_string(kind):
         numbers = [_microseconds(cell, f"{name}: row {before + row}") for row, cell in enumerate(column.to_pylist(), 1)]
         return np.array(numbers, np.float64).astype("datetime64[us]")
     if not (is_a.is_timestamp(kind) or is_a.is_date(kind)):
         raise DataError(
-            f"{name}: expected times (timestamps, dates, or strings), came {kind}; name another with ?time=NAME"
+            f"{name}: expected times (timestamps, dates, or strings), got {kind}; name another with ?time=NAME"
         )
     if is_a.is_timestamp(kind) and kind.tz is not None:
         column = importlib.import_module("pyarrow.compute").local_timestamp(column)
@@ -93,14 +93,14 @@ def _microseconds(cell: str, place: str) -> float:
     try:
         return microseconds(cell)
     except ValueError:
-        raise DataError(f"{place}: {why_no_time(repr(cell[:40]), cell)}") from None
+        raise DataError(f"{place}: {time_error(repr(cell[:40]), cell)}") from None
 
 
 def _require_numbers(kind: Any, name: str) -> None:
     is_a = importlib.import_module("pyarrow").types
     if not (is_a.is_integer(kind) or is_a.is_floating(kind) or is_a.is_decimal(kind) or is_a.is_boolean(kind)):
         raise DataError(
-            f"{name}: expected numbers, came {kind}; choose others with ?columns=NAME,NAME"
+            f"{name}: expected numbers, got {kind}; choose others with ?columns=NAME,NAME"
             + (", or say that it holds times with ?time=NAME" if is_a.is_temporal(kind) else "")
         )
 

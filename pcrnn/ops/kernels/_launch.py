@@ -76,7 +76,7 @@ def as_rows(x: Tensor) -> Tensor:
 
 
 def any_float64(*tensors: Tensor | None) -> bool:
-    """The kernels compute in float32; float64 is asked for where the reference is wanted."""
+    """The kernels compute in float32; float64 means that the reference is wanted."""
     return any(x is not None and x.dtype == torch.float64 for x in tensors)
 
 

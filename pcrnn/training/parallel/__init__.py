@@ -1,4 +1,4 @@
-"""One run in several processes: torchrun starts them, torch.distributed carries what they tell each other.
+"""One run in several processes: torchrun starts them, they communicate by torch.distributed.
 
     torchrun --nproc-per-node 2 -m pcrnn train --parallel data ...      every rank learns from a share of the lanes
     torchrun --nproc-per-node 2 -m pcrnn train --parallel layers ...    every rank holds a share of the layers

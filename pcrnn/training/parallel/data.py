@@ -2,7 +2,7 @@
 
 The loss is a mean over lanes and every share is as large, so the gradient of the joined batch is the mean of the ranks'
 gradients. So are its running variances: a rank moves its own towards its share's mean squares, which is linear in them.
-Each layer's gradient travels as soon as the rule says that it is complete, while the next layer is at work; it is one
+Each layer's gradient is sent as soon as it is complete, while the next layer is at work; it is one
 buffer that `.grad` looks into, so nothing is packed. All ranks get the same bits and make the same step: replicas stay
 bitwise equal, which is verified. (torch's DistributedDataParallel reduces what autograd fills in: a rule that fills
 `.grad` itself would drift apart under it without a word.)
@@ -40,7 +40,7 @@ class DataTeam(Ranks):
         self.share = config.batch // self.size
         self.buffers: dict[nn.Module | None, Tensor] = {}
         self.variances: list[Tensor] = []
-        self.travelling: dict[nn.Module | None, dist.Work] = {}
+        self.pending: dict[nn.Module | None, dist.Work] = {}
         self.of_lanes: set[str] = set()  # names of a checkpoint's tensors that have a row a lane
 
     def lanes(self, batch: int) -> slice:
@@ -72,10 +72,10 @@ class DataTeam(Ranks):
         rest = torch.cat([self.buffers[None], *self.variances, seen])
         self._send(None, rest)
         for part, buffer in self.buffers.items():
-            if part not in self.travelling:  # a rule may not tell
+            if part not in self.pending:  # a rule may not call the hook
                 self._send(part, buffer)
             with talking():
-                self.travelling.pop(part).wait()
+                self.pending.pop(part).wait()
             (rest if part is None else buffer).div_(self.size)
         base, *variances, seen = rest.split([len(part) for part in (self.buffers[None], *self.variances, seen)])
         for mine, mean in zip((self.buffers[None], *self.variances), (base, *variances), strict=True):
@@ -106,7 +106,7 @@ class DataTeam(Ranks):
         with talking():
             work = dist.all_reduce(buffer, async_op=True)
         assert work is not None
-        self.travelling[part] = work
+        self.pending[part] = work
         self.sent += buffer.nbytes
 
 

@@ -1,6 +1,6 @@
 """Layer parallel: every rank holds a contiguous share of the layers and learns from all lanes.
 
-With spatial credit `layer` nothing comes down, so a rank hears from the rank below what rises from its layers, errors
+With spatial credit `layer` nothing is sent down, so a rank receives what the layers of the rank below send up, errors
 and expectations, and sends on what rises from its own. It never waits for a rank above: while that one is at work on
 chunk k, this one is at k + 1 (a pipeline without a backward lock). Only where the leader must know (a row of metrics,
 an evaluation, a checkpoint) do all meet.
@@ -20,11 +20,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from learning_rules import Local, LocalCarry, Result, Rule
-from learning_rules.layerwise import Rising, climb, sense
+from learning_rules.layerwise import base_update, level_update
 from learning_rules.local import Trace
-from learning_rules.rule import Hook, Learner, LearnerState, no_op
+from learning_rules.rule import Hook, Model, ModelState, no_op
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
+from pcrnn.nn.cells import GatedCell
+from pcrnn.nn.layer import LayerActivity, Message
 from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
 from pcrnn.training.parallel.ranks import Ranks, talking
 
@@ -67,13 +69,13 @@ class LayerTeam(Ranks):
             )
         if config.skip != "none":
             raise UsageError(
-                "skip: expected none with parallel layers, whose ranks hear the level right below only, got "
+                "skip: expected none with parallel layers, whose ranks receive from the level right below only, got "
                 f"{config.skip}; leave it out, or take --parallel data"
             )
         if config.top_down:
             raise UsageError(
-                "top_down: expected false with parallel layers, whose ranks hear nothing from above, got true; leave "
-                "it out, or take --parallel data"
+                "top_down: expected false with parallel layers, whose ranks receive nothing from above, got true; "
+                "leave it out, or take --parallel data"
             )
         self.shares: list[range] = []
         self.waiting: deque[tuple[dist.Work, Tensor]] = deque()  # what the rank above has not taken yet
@@ -84,9 +86,9 @@ class LayerTeam(Ranks):
         return self.rank == self.size - 1
 
     def shard_model(self, stack: PredictiveStack, rule: Rule) -> Rule:
-        if not isinstance(rule, Local) or not rule.in_one_sweep(stack):
+        if not isinstance(rule, Local) or not _fits(rule, stack):
             raise UsageError(
-                "parallel: expected, with layers, a rule by which nothing comes down: --rule local --credit layer, "
+                "parallel: expected, with layers, a rule that sends nothing down: --rule local --credit layer, "
                 f"feedback symmetric and trace exact or chunk, on gated cells; got {rule} on "
                 f"{type(stack.layers[0].cell).__name__}; choose those, or --parallel data"
             )
@@ -98,7 +100,7 @@ class LayerTeam(Ranks):
         return LayerShare(rule, self)
 
     def sync_should_stop(self, asked: bool) -> bool:
-        """As the leader was asked: the word goes up with the chunk, so that nobody waits for those above."""
+        """As the main rank was asked: passed up with the chunk, so that no rank waits for those above."""
         return bool(self.passed_up(torch.tensor([float(asked)])))
 
     def on_restart(self, stack: PredictiveStack) -> None:
@@ -133,7 +135,7 @@ class LayerTeam(Ranks):
         return mine
 
     def receives(self, *shapes: Sequence[int], like: Tensor) -> list[Tensor]:
-        """Tensors of these shapes from the rank below, that came in one piece."""
+        """Tensors of these shapes from the rank below, received in one piece."""
         sizes = [torch.Size(shape).numel() for shape in shapes]
         packed = like.new_empty(sum(sizes))
         with talking():
@@ -165,16 +167,23 @@ class LayerTeam(Ranks):
         return 0 if found is None else next(r for r, own in enumerate(self.shares) if int(found[1]) in own)
 
 
+def _fits(rule: Local, stack: PredictiveStack) -> bool:
+    """Whether ranks of layers can learn by a rule: as one process would, with nothing but errors going up."""
+    symmetric = rule.feedback == "symmetric" and rule.trace != "none"
+    gated = all(isinstance(layer.cell, GatedCell) for layer in stack.layers)
+    return rule.learns_alone(stack) and symmetric and gated and stack.prior is None and stack.inference is None
+
+
 class LayerShare:
-    """The local rule on one rank's layers; what it says of other layers is zero."""
+    """The local rule on one rank's layers; its results for other layers are zero."""
 
     def __init__(self, rule: Local, team: LayerTeam) -> None:
-        self.rule, self.team, self.shard_state = rule, team, team.shares[team.rank]
+        self.rule, self.team, self.indices = rule, team, team.shares[team.rank]
 
-    def init(self, learner: Learner, batch_size: int) -> LocalCarry:
+    def init(self, model: Model, batch_size: int) -> LocalCarry:
         """Traces of the own layers; empty ones, which take no memory, for the others."""
-        empty = self.rule.init(learner, 0)
-        lanes = [batch_size if index in self.shard_state else 0 for index in range(len(empty.traces))]
+        empty = self.rule.init(model, 0)
+        lanes = [batch_size if index in self.indices else 0 for index in range(len(empty.traces))]
         traces = (
             Trace(*(part.new_zeros(rows, *part.shape[1:]) for part in trace))
             for rows, trace in zip(lanes, empty.traces, strict=True)
@@ -184,38 +193,50 @@ class LayerShare:
     @torch.no_grad()
     def accumulate(
         self,
-        learner: Learner,
+        model: Model,
         chunk: Chunk,
-        state: LearnerState | None,
+        state: ModelState | None,
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
-    ) -> tuple[Result, LearnerState, LocalCarry]:
+    ) -> tuple[Result, ModelState, LocalCarry]:
         """Learn from one chunk as soon as the rank below sends what rises from it, and send on what rises here."""
-        assert isinstance(learner, PredictiveStack) and isinstance(state, StackState)
-        own, team, depth = slice(self.shard_state.start, self.shard_state.stop), self.team, len(learner.layers)
-        layers = list(learner.layers)[own]
-        steps, width, size = chunk.targets.shape[:2], layers[0].input_size, learner.observation.size
+        assert isinstance(model, PredictiveStack) and isinstance(state, StackState)
+        own, team, depth = self.indices, self.team, len(model.layers)
+        lanes, size = chunk.targets.shape[:2], model.observation.size
         if team.is_main:
-            rising, below = sense(learner, chunk, state)
+            model.check(chunk.observations, state)
+            base = model.observe_base_of(chunk)
+            chunk = model.without_covariates(chunk)
+            observed, message, expectation = base.observed, base.message, base.expectation
+            below = base_update(model, base, chunk)
         else:
-            rising = Rising(*team.receives((*steps, width), (*steps, size), like=layers[0].weight))
-            # Zero, or not finite where what came is not: the finite check then blames no layer of this rank.
-            below = (0 * rising.message.sum()).expand(steps)
-        climbed = climb(
-            layers, learner.without_covariates(chunk), rising, state.layers[own], carry.traces[own], on_grad_ready
-        )
+            chunk = model.without_covariates(chunk)
+            units, like = model.layers[own.start - 1].hidden_size, model.layers[own.start].weight
+            error, state_error, expectation = team.receives((*lanes, size), (*lanes, units), (*lanes, size), like=like)
+            observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)
+            message = Message(error, state_error)
+            # Zero, or not finite where the input is not: the finite check then blames no layer of this rank.
+            below = (0 * (error.sum() + state_error.sum())).expand(lanes)
+        nothing = torch.zeros_like(below)
+        surprise, state_surprise, states = [nothing] * (depth + 1), [nothing] * depth, list(state.layers)
+        surprise[own.start] = below
+
+        def learn(index: int, activity: LayerActivity, grad: Tensor) -> None:
+            self.rule.learn_layer(model, index, activity, grad, carry, on_grad_ready)
+
+        output = expectation
+        levels = model.observe_layers(own, observed, state.layers, {own.start: message}, expectation)
+        for index, level in zip(own, levels, strict=True):
+            surprise[index + 1] = level_update(model, index + 1, level, chunk, learn)
+            (state_surprise[index],), (states[index],) = level.state_surprises, level.state
+            message, expectation, output = level.layers[0].message, level.expectation, level.output
         if not team.top:
-            team.sends(*climbed.rising)
-        nothing = torch.zeros_like(climbed.surprise[0])
-        surprise, state_surprise = [nothing] * (depth + 1), [nothing] * depth
-        surprise[self.shard_state.start : self.shard_state.stop + 1] = [below, *climbed.surprise]
-        state_surprise[own] = climbed.state_surprise
-        states = list(state.layers)
-        states[own] = climbed.state
+            assert message.error is not None and message.state_error is not None
+            team.sends(message.error, message.state_error, expectation)
         loss = (surprise[-1] * chunk.weights(nothing.dtype)).sum()
-        result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), climbed.output)
+        result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output)
         return result, StackState(tuple(states)), carry
 
-    def clip_groups(self, learner: Learner) -> dict[str, list[nn.Parameter]]:
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
         """As the rule's; only the own layers have gradients."""
-        return self.rule.clip_groups(learner)
+        return self.rule.clip_groups(model)

@@ -60,7 +60,7 @@ def talking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise ParallelError(
-            "expected to hear from the other ranks, but the connection is lost: look for the message of the rank "
+            "expected messages of the other ranks, but the connection is lost: look for the message of the rank "
             "that ended first, then go on with --resume, or start torchrun with --max-restarts "
             f"({str(error).splitlines()[0]})"
         ) from None

@@ -17,10 +17,10 @@ from pcrnn.runs.folder import RunFolder
 
 
 class Team:
-    """The processes of one run: here a single one, so there is nobody to talk to.
+    """The processes of one run: here a single one, so nothing is communicated.
 
-    Ranks 0, 1, ... of `size` run the same loop. Rank 0 leads: it alone writes files and is heard by a person. Methods
-    are called on every rank in the same order; those named after what comes back speak to the others.
+    Ranks 0, 1, ... of `size` run the same loop. Rank 0 is the main one: it alone writes files and prints. Methods
+    are called on every rank in the same order.
     """
 
     rank, size = 0, 1
@@ -77,7 +77,7 @@ class Team:
         """Bring the leader's stack up to date with what other ranks hold."""
 
     def leader(self, figures: Callable[[], Sequence[float]]) -> list[float]:
-        """What the leader computes, told to all."""
+        """What the main rank computes, on every rank."""
         return list(figures())
 
     def gather_state(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ class Team:
     # The run's folder
 
     def assert_same(self, what: str, digest: str) -> None:
-        """Raise UsageError where another rank has other `what`, of which `digest` tells."""
+        """Raise UsageError where `what`, by its digest, differs on another rank."""
 
     def should_resume(self, folder: Path) -> bool:
         """Whether `folder` holds what this very launch began, and torchrun has started it again."""

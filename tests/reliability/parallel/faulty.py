@@ -53,7 +53,7 @@ def poisoned(rank: int, layer: int) -> Callable[[Trainer], None]:
     def fault(trainer: Trainer) -> None:
         trainer.update()
         if trainer.team.rank == rank:
-            trainer.state.layers[layer].cell[0] = float("nan")
+            trainer.learner.state.layers[layer].cell[0] = float("nan")
         trainer.update()
 
     return fault

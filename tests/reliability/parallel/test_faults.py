@@ -53,5 +53,5 @@ def test_a_layer_that_diverges_is_named_by_its_own_rank(met):
 def test_a_rank_that_is_gone_is_told_from_a_fault_of_ones_own(met):
     kind, message = met[0]["lost"]
     assert kind == "ParallelError"
-    assert message.startswith("expected to hear from the other ranks, but the connection is lost")
+    assert message.startswith("expected messages of the other ranks, but the connection is lost")
     assert "--max-restarts" in message

@@ -28,7 +28,7 @@ def trained(config: TrainConfig, folder: Path, team: Team | None = None) -> Trai
         trainer.update()
     team = trainer.team
     weights = {name: tensor.clone() for name, tensor in trainer.stack.state_dict().items()}
-    carried = trainer._carried() | trainer._optimiser_memory() | trainer._random_state()
+    carried = trainer._memory()
     whole = {k: t.contiguous().clone() for k, t in (team.gather_state(weights) | team.gather_state(carried)).items()}
     row, valid = trainer.row(), trainer.evaluate()
     folder.mkdir(parents=True, exist_ok=True)

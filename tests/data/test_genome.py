@@ -71,11 +71,11 @@ def test_baselines_are_of_the_strand_read():
     [
         (b"ACGT\n", r"a\.fa:1:1: expected a FASTA file, .*--data text:FILE"),
         (b"", r"a\.fa:1:1: expected a FASTA file"),
-        (b">x\nACGT\nACQT\n", r"a\.fa:3:3: expected a base .*came 'Q'"),
-        (b">x\nMKV*\n", r"a\.fa:2:4: expected a base .*came '\*'"),
+        (b">x\nACGT\nACQT\n", r"a\.fa:3:3: expected a base .*got 'Q'"),
+        (b">x\nMKV*\n", r"a\.fa:2:4: expected a base .*got '\*'"),
         (b">x\nACG\xc3\xa9\n", r"a\.fa:2:4: expected a base"),
         (b">x\nNNNNNNNNNNNNNNNNN\n", r"a\.fa: expected at least 11 bases, because"),
-        (gzip.compress(FASTA)[:-9], r"a\.fa: expected a gzip file, came one that is damaged"),
+        (gzip.compress(FASTA)[:-9], r"a\.fa: expected a gzip file, got one that is damaged"),
     ],
 )
 def test_what_is_no_genome_is_refused_at_its_place(tmp_path, content, message):
@@ -88,18 +88,18 @@ def test_what_is_no_genome_is_refused_at_its_place(tmp_path, content, message):
 def test_a_file_that_unpacks_beyond_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.fa.gz"
     path.write_bytes(gzip.compress(b">x\n" + b"A" * (1 << 22)))
-    monkeypatch.setattr("pcrnn.data.fasta.machine_memory", lambda: 1 << 21)
-    with pytest.raises(DataError, match="expected content that fits into memory, 2097152 bytes, came more"):
+    monkeypatch.setattr("pcrnn.data.formats.files.machine_memory", lambda: 1 << 21)
+    with pytest.raises(DataError, match="expected content that fits into memory, 2097152 bytes, got more"):
         open_source(path)
 
 
 def test_unknown_options_and_damaged_states_are_refused(genome, tmp_path):
-    with pytest.raises(DataError, match=r"came 'reverse_complement'; did you mean 'reverse-compl"):
+    with pytest.raises(DataError, match=r"got 'reverse_complement'; did you mean 'reverse-compl"):
         open_source(f"fasta:{genome}?reverse_complement")
     (tmp_path / "a.txt").write_text("some text to read")
-    with pytest.raises(DataError, match=r"of the options of text data, none, came 'x'"):
+    with pytest.raises(DataError, match=r"of the options of text data, none, got 'x'"):
         open_source(f"{tmp_path / 'a.txt'}?x=1")
-    with pytest.raises(CheckpointError, match="expected reverse_complement true or false, came 1"):
+    with pytest.raises(CheckpointError, match="expected reverse_complement true or false, got 1"):
         open_source(genome, state={"kind": "fasta", "reverse_complement": 1})
 
 

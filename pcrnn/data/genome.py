@@ -1,0 +1,108 @@
+"""Genomes: a sequence of bases, from FASTA files, plain or gzipped.
+
+Shapes: T bases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcrnn.data import baselines
+from pcrnn.data.features import locate_features
+from pcrnn.data.formats.fasta import BASES, read_fasta
+from pcrnn.data.formats.gff import Annotation, read_gff
+from pcrnn.data.source import Reader, Split, require_length
+from pcrnn.data.text import TextSource
+from pcrnn.errors import CheckpointError
+
+ORDER = 6
+"""Bases that the stronger baseline looks back."""
+
+
+class GenomeSource(TextSource):
+    """Bases A, C, G and T, in bits a base.
+
+    Records follow each other without a mark; bases that are not known (N and the other ambiguity codes) and gaps are
+    left out and counted.
+
+    Args:
+        sequence: upper-case bases.
+        name: what messages call it.
+        reverse_complement: train on the other strand too, after this one.
+        records: how many there were.
+        dropped: how many letters were left out.
+
+    Raises:
+        DataError: too short, or a letter that is not a base.
+    """
+
+    kind = "fasta"
+
+    def __init__(
+        self,
+        sequence: str,
+        *,
+        name: str = "genome",
+        reverse_complement: bool = False,
+        records: int = 1,
+        dropped: int = 0,
+    ) -> None:
+        require_length(len(sequence), name, "bases")
+        super().__init__(sequence, name=name, vocabulary=BASES)
+        self.tokens, self.unit = "bases", "bits/base"
+        self.reverse_complement, self.records, self.dropped = reverse_complement, records, dropped
+
+    def raw(self, split: Split) -> Tensor:
+        strand = super().raw(split)
+        if split != "train" or not self.reverse_complement:
+            return strand
+        return torch.cat([strand, len(BASES) - 1 - strand.flip(0)])  # ACGT backward is TGCA, its complement
+
+    def baselines(self) -> dict[str, float]:
+        """Bits per base of counting bases, of counting them after each run of `ORDER`, and of copying the last."""
+        train, valid = (self._ids[self.bounds(split)] for split in ("train", "valid"))
+        return {
+            "order 0": baselines.unigram(train, valid, len(BASES)),
+            f"order {ORDER}": baselines.markov(train, valid, len(BASES), ORDER),
+            "copy-last": baselines.copy_last(train, valid, len(BASES)),
+        }
+
+    def describe(self) -> str:
+        strands = ", both strands" if self.reverse_complement else ""
+        records = "1 record" if self.records == 1 else f"{self.records:,} records"
+        left_out = f", {self.dropped:,} unknown bases left out" if self.dropped else ""
+        train = self.split_point
+        return (
+            f"{self.name}: {self.length:,} bases of {records}{left_out}; {train:,} to train on{strands}, "
+            f"{self.length - train:,} to validate on (the last 10 %)"
+        )
+
+    def features(self, path: Path) -> list[Annotation]:
+        """Annotated features from a GFF3 file, counted in this sequence."""
+        return locate_features(read_gff(path), Path(self.name))
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": self.kind, "reverse_complement": self.reverse_complement}
+
+
+class GenomeReader(Reader):
+    """Reads FASTA files; the option `reverse-complement` trains on both strands."""
+
+    options = ("reverse-complement",)
+    suffixes = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz")
+
+    def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> GenomeSource:
+        both = "reverse-complement" in options
+        if state is not None:
+            both = state.get("reverse_complement")
+            if not isinstance(both, bool):
+                raise CheckpointError(
+                    f"data state: expected reverse_complement true or false, got {both!r}; it is damaged"
+                )
+        bases, records, dropped = read_fasta(Path(location))
+        return GenomeSource(bases, name=location, reverse_complement=both, records=records, dropped=dropped)
