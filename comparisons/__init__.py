@@ -1,1 +1,1 @@
-"""Claims about the whole, with their evidence: every suite writes its figures as JSON, ready to be redone."""
+"""Claims about the whole, with their evidence: every suite writes its numbers as JSON, ready to be redone."""

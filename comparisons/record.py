@@ -1,9 +1,13 @@
-"""What every suite shares: taking turns, the record of a measurement (where, when, with what) and its table."""
+"""What every suite shares: clocks, turns, fresh processes, the record of a measurement and its tables."""
 
+import base64
 import json
 import os
+import pickle
 import platform
 import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -16,13 +20,16 @@ import pcrnn
 from pcrnn import ops
 
 RESULTS = Path("comparisons/results")
-QUICK_RESULTS = Path("runs/quick")  # ignored by git: a quick run shows that a suite works, its figures mean nothing
-LEAST_ROUNDS = 3
+QUICK_RESULTS = Path("runs/quick")  # ignored by git: a quick run shows that a suite works, its numbers mean nothing
+ROOT = Path(__file__).parents[len((__package__ or "").split("."))]  # of imports: the folder of the top-level package
+MIN_ROUNDS = 3
+RESULT_MARK = "result: "  # before what a fresh process returns, on its standard output
 
 Run = Callable[[], object]
+Row = dict[str, Any]
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Row:
     """Hardware, versions and date of a measurement."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     backend = ops.backend()
@@ -40,9 +47,9 @@ def environment() -> dict[str, Any]:
     }
 
 
-def header(around: dict[str, Any]) -> str:
+def header(environment: Row) -> str:
     """The environment in one line, to stand over a table."""
-    return ", ".join(f"{name} {value}" for name, value in around.items() if value is not None)
+    return ", ".join(f"{name} {value}" for name, value in environment.items() if value is not None)
 
 
 def wall_clock(run: Run) -> float:
@@ -64,14 +71,14 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each contender's calls, one a round: they take turns, so that a slow moment of the machine hits all.
 
-    A round before the first warms up. After `budget` seconds no round begins, but LEAST_ROUNDS are made.
+    A round before the first warms up. After `budget` seconds no round begins, but MIN_ROUNDS are made.
     """
     times: dict[str, list[float]] = {label: [] for label in contenders}
     for run in contenders.values():
         run()
     start = time.perf_counter()
-    for turn in range(rounds):
-        if turn >= LEAST_ROUNDS and time.perf_counter() - start > budget:
+    for finished in range(rounds):
+        if finished >= MIN_ROUNDS and time.perf_counter() - start > budget:
             break
         for label, run in contenders.items():
             times[label].append(clock(run))
@@ -92,7 +99,54 @@ def peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def write(suite: str, config: dict[str, Any], rows: list[dict[str, Any]], out: Path = RESULTS, **sections: Any) -> Path:
+def in_fresh_process(function: Callable[..., Any], *arguments: Any, processes: int = 1) -> Any:
+    """What a function of this package returns in a new process: a peak of memory, or a pool of threads, is its own.
+
+    It returns something that JSON holds; arguments are pickled. Several processes are started by torchrun, with one
+    thread each; what is returned is of the one that does not return None.
+    """
+    packed = base64.b64encode(pickle.dumps((function, arguments))).decode()
+    command = ["-m", f"{__package__}.fresh_process", packed]
+    environment = dict(os.environ)
+    if processes > 1:
+        command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *command]
+        environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment)
+    results = [line for line in done.stdout.splitlines() if line.startswith(RESULT_MARK)]
+    if done.returncode or len(results) != 1:
+        raise RuntimeError(
+            f"{function.__name__} in {processes} fresh process(es): expected one result, got {len(results)} and "
+            f"status {done.returncode}: {done.stderr[-2000:]}"
+        )
+    return json.loads(results[0].removeprefix(RESULT_MARK))
+
+
+def publish(
+    out: Path,
+    suite: str,
+    title: str,
+    *,
+    config: Row,
+    rows: list[Row],
+    parts: Sequence[str],
+    draw: Callable[[Path], object] | None = None,
+    **sections: Any,
+) -> list[Path]:
+    """Write a suite's record, its Markdown page and its picture into a folder; returns their paths.
+
+    Args:
+        parts: paragraphs and tables of the page.
+        draw: draws the picture into files of that stem; see `pictures.drawing`.
+        sections: further tables of the record by name; `summary` are its sentences.
+    """
+    paths = [write(suite, config, rows, out, **sections), markdown(suite, title, parts, out)]
+    if draw is not None:
+        draw(out / suite)
+        paths += [out / f"{suite}.png", out / f"{suite}.svg"]
+    return paths
+
+
+def write(suite: str, config: Row, rows: list[Row], out: Path = RESULTS, **sections: Any) -> Path:
     """Write one suite's record, `out`/suite.json, and return its path; `sections` are further tables by name."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{suite}.json"
@@ -108,7 +162,7 @@ def markdown(suite: str, title: str, parts: Sequence[str], out: Path = RESULTS) 
     return path
 
 
-def table(rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+def table(rows: Sequence[Row], columns: dict[str, str]) -> str:
     """Markdown table of the rows; `columns` maps a row's key to its heading."""
     lines = ["| " + " | ".join(columns.values()) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(key)) for key in columns) + " |" for row in rows]

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from learning_rules.gates import penalty
+from learning_rules.options import BPTTOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import PredictiveLayer
@@ -25,16 +26,8 @@ from pcrnn.nn.stack import Chunk, PredictiveStack
 
 
 @dataclass(frozen=True, kw_only=True)
-class BPTT:
-    """Truncated backpropagation through time on the loss of the top level.
-
-    Args:
-        auxiliary: weight of the sum of every layer's own surprise, added to the loss.
-        gate_coordination: weight of the penalty of `learning_rules.gates`; LSTM cells only.
-    """
-
-    auxiliary: float = 0.0
-    gate_coordination: float = 0.0
+class BPTT(BPTTOptions):
+    """Truncated backpropagation through time on the loss of the top level; `BPTTOptions` says what it takes."""
 
     def init(self, model: Model, batch_size: int) -> tuple[()]:
         """BPTT carries nothing but the state."""

@@ -41,7 +41,7 @@ learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,7 @@ from learning_rules.credit import (
 )
 from learning_rules.gates import coordinate_
 from learning_rules.layerwise import base_update, level_update
+from learning_rules.options import LocalOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
 from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
@@ -73,10 +74,6 @@ from pcrnn.nn.stack import (
     flip_time,
 )
 
-Credit = Literal["layer", "top", "neighbour", "hierarchy", "cascade"]
-TraceKind = Literal["exact", "chunk", "none"]
-Feedback = Literal["symmetric", "random"]
-
 
 class LocalCarry(NamedTuple):
     """What the local rule carries between chunks."""
@@ -87,38 +84,8 @@ class LocalCarry(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Local:
-    """The local rule; what its options mean is at the top of this module.
-
-    Args:
-        credit: where the learning signal of a layer comes from.
-        hops: from how many layers above a layer learns, in place of `credit`, which `layer` and `hierarchy` rule out.
-        trace: `exact` carries eligibility traces across chunks, `chunk` drops them at chunk borders (credit limited
-            to the chunk), `none` gives credit to the present step only.
-        feedback: `symmetric` hands errors down through P', `random` through a fixed random matrix.
-        seed: of the random feedback matrices.
-        gate_coordination: weight of the penalty of `learning_rules.gates`, each layer learning its own side of it, for
-            which it reads the gates of the layers right above and below; LSTM cells only.
-    """
-
-    credit: Credit = "cascade"
-    hops: int | None = None
-    trace: TraceKind = "exact"
-    feedback: Feedback = "symmetric"
-    seed: int = 0
-    gate_coordination: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, kinds in (("credit", Credit), ("trace", TraceKind), ("feedback", Feedback)):
-            if getattr(self, name) not in kinds.__args__:
-                raise ValueError(
-                    f"Local: {name} must be one of {', '.join(kinds.__args__)}; got {getattr(self, name)!r}"
-                )
-        if self.hops is not None and (self.hops < 0 or self.credit in ("layer", "hierarchy")):
-            raise ValueError(
-                f"Local: hops must be 0 or more and stands in place of a credit, got hops={self.hops} with "
-                f"credit={self.credit!r}; leave credit out"
-            )
+class Local(LocalOptions):
+    """The local rule; what its options mean is at the top of this module and in `LocalOptions`."""
 
     def init(self, model: Model, batch_size: int) -> LocalCarry:
         """Zero traces and, with random feedback, the matrices."""

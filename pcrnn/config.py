@@ -1,21 +1,32 @@
-"""What a training run is made of: one frozen dataclass, checked when it is built.
+"""What a training run is made of: one frozen dataclass of groups of settings, checked when it is built.
 
 Values come from three places, the later one winning: the defaults below, a TOML file, the command line.
-The flags are generated from this class (pcrnn/cli/main.py), so a field's docstring is its help text.
+Flags are generated from these classes (pcrnn/cli/settings.py), so the string below a field is its help text. The
+options of a learning rule are fields of the rule (learning_rules/options.py); in files and flags they stand beside the
+others: `--credit top`, `credit = "top"`.
 """
 
 import dataclasses
 import math
-import sys
 import tomllib
-import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pcrnn.errors import CheckpointError, UsageError, nearest
-from pcrnn.nn import connections
+from pcrnn.tables import CELLS, RULES, options_of
+from pcrnn.validation import (
+    AT_LEAST_0,
+    AT_LEAST_1,
+    SEED,
+    OneOf,
+    Range,
+    as_flag,
+    check,
+    check_widths,
+    checked,
+    field_types,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,44 +47,57 @@ class DataConfig:
 class ModelConfig:
     """The stack."""
 
-    hidden: tuple[int, ...] = (256, 256, 256)
+    hidden: Annotated[tuple[int, ...], Range(at_least=1, words="one or more sizes of at least 1")] = (256, 256, 256)
     """Units of each layer, bottom first."""
-    cell: Literal["gated", "rotating", "leaky", "rnn", "lstm", "gru"] = "gated"
+    cell: Annotated[str, OneOf(CELLS)] = "gated"
     """Of every layer; the local rule is exact in time for `gated` and `rotating`, e-prop for the others."""
-    num_taps: int = 2
-    """How many of the last messages a layer's gates see."""
+    num_taps: Annotated[int, AT_LEAST_1] = 2
+    """How many of the last messages a layer's gates read."""
     mixing: bool = False
-    """Let the units of a layer meet within a step, through a gated linear unit."""
+    """Let the units of a layer interact within a step, through a gated linear unit."""
     normalize_errors: bool = True
-    """Send prediction errors up in units of their running root mean square, so that small ones are still heard."""
+    """Send prediction errors up divided by their running root mean square, so that small ones still count."""
     precision_weighting: bool = True
     """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
     skip: Literal["none", "residual", "dense", "every-other"] = "none"
-    """What a layer hears besides the level right below: the state errors of all below, added to that one's; all levels
-    below; or the level two below."""
+    """What a layer receives besides the level right below: the state errors of all below, added to that one's; all
+    levels below; or the level two below."""
     top_down: bool = False
-    """Let each layer say, one step late, what it expects of the layer below: only what neither explains goes up."""
-    inference_steps: int = 0
-    """How often each state is corrected by what comes before the next one is foretold from it; 0 never corrects."""
-    dropout: float = 0.0
-    """Share of every message that the layer above does not hear while it learns; for small data sets."""
+    """Let each layer predict the layer below, one step late: only what neither of them explains goes up."""
+    inference_steps: Annotated[int, AT_LEAST_0] = 0
+    """How often each state is refined by the current observation before it predicts the next; 0 never."""
+    dropout: Annotated[float, Range(at_least=0, below=1)] = 0.0
+    """Share of every message that is dropped during training; for small data sets."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuleConfig:
+    """How the stack learns."""
+
+    rule: Annotated[str, OneOf(RULES)] = "local"
+    """`local`: every layer learns from errors near it; `bptt`: the same stack, trained end to end."""
+    rule_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    """Options of the rule by name; those left out get their defaults."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
     """How gradients become updates: AdamW, a linear warm-up and a cosine, clipping."""
 
-    lr: float = 3e-3
+    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 3e-3
     """Learning rate after the warm-up; it then falls along a cosine to 5 %."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.01
     """Decay of the weight matrices (AdamW); biases and scales never decay."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: Annotated[tuple[float, float], Range(at_least=0, below=1, words="two numbers of at least 0 and below 1")] = (
+        0.9,
+        0.99,
+    )
     """AdamW's averaging constants of gradient and squared gradient."""
-    warmup: int = 50
+    warmup: Annotated[int, AT_LEAST_0] = 50
     """Updates over which the learning rate rises linearly."""
-    clip: float = 1.0
+    clip: Annotated[float, AT_LEAST_0] = 1.0
     """Largest gradient norm, of each layer for the local rule and of the stack for bptt; 0 never clips."""
-    steps: int = 360
+    steps: Annotated[int, AT_LEAST_1] = 360
     """Updates in all."""
 
 
@@ -81,11 +105,11 @@ class OptimiserConfig:
 class RunConfig:
     """One run: how data is read, where it is computed, what is written."""
 
-    chunk: int = 128
+    chunk: Annotated[int, AT_LEAST_1] = 128
     """Time steps between two updates."""
-    batch: int = 32
+    batch: Annotated[int, AT_LEAST_1] = 32
     """Sequences read side by side."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the initial weights."""
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
@@ -95,73 +119,101 @@ class RunConfig:
     """Under torchrun: `data` gives every process a share of the batch, `layers` (credit layer) of the layers."""
     cuda_graph: bool | None = None
     """Replay the whole update as one CUDA graph; by default on a GPU."""
-    log_every: int = 10
+    log_every: Annotated[int, AT_LEAST_1] = 10
     """Updates between two rows of metrics."""
-    evaluate_every: int = 100
+    evaluate_every: Annotated[int, AT_LEAST_0] = 100
     """Updates between two passes over the validation split; 0 evaluates at the end only."""
-    checkpoint_every: int = 200
+    checkpoint_every: Annotated[int, AT_LEAST_0] = 200
     """Updates between two checkpoints; 0 writes one at the end only (and one when interrupted)."""
-    keep_last: int = 2
+    keep_last: Annotated[int, AT_LEAST_1] = 2
     """Checkpoints to keep."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too (needs the package tensorboard)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig, ModelConfig, OptimiserConfig, RunConfig):
+class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfig):
     """Every choice of a training run; `TrainConfig()` is the default run.
 
-    Raises UsageError for a value of the wrong type or range: the field, what was expected, what came.
+    Raises UsageError for a value of the wrong type or range: the field, what was expected, what it got.
 
-    >>> TrainConfig(hidden=[64, 64], steps=100).hidden
-    (64, 64)
+    >>> config = TrainConfig(hidden=[64, 64], rule="local", rule_options={"credit": "top"})
+    >>> config.hidden, config.rule_options["trace"]
+    ((64, 64), 'exact')
     """
 
-    rule: Literal["local", "bptt"] = "local"
-    """`local`: every layer learns from errors near it; `bptt`: the same stack, trained end to end."""
-    credit: Literal["layer", "top", "neighbour", "hierarchy", "cascade"] = "cascade"
-    """Local rule: whose error a layer learns from."""
-    hops: int | None = None
-    """Local rule: how many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 `neighbour`."""
-    trace: Literal["exact", "chunk", "none"] = "exact"
-    """Local rule: eligibility carried across chunks, kept inside a chunk, or left out."""
-    feedback: Literal["symmetric", "random"] = "symmetric"
-    """Local rule: errors come back through the readout's transpose or through a fixed random matrix."""
-    auxiliary: float = 0.0
-    """bptt: weight of the lower levels' surprise in the loss."""
-    gate_coordination: float = 0.0
-    """Cell lstm: weight of the penalty on a layer's output gate and the next layer's input gate both being closed."""
-
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for field in dataclasses.fields(self):
-            value = _typed(field.name, hints[field.name], getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
-        _check_ranges(self)
-        _check_rule_options(self)
+        check(self)
+        _check_stack(self)
+        object.__setattr__(self, "rule_options", _checked_options(self))
+        try:
+            options = self.options
+            resolved = {name: getattr(options, name) for name in rule_option_names(self.rule)}
+            object.__setattr__(self, "rule_options", resolved)
+            if check_stack := getattr(options, "check_stack", None):
+                check_stack(self.cell, self.hidden)
+        except ValueError as error:  # of a user's rule
+            raise UsageError(str(error)) from None
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], origin: str) -> "TrainConfig":
-        """The config with these values in place of defaults; `origin` (a file) begins every error message."""
-        known = [field.name for field in dataclasses.fields(cls)]
+    def from_mapping(cls, values: Mapping[str, Any], origin: str = "") -> "TrainConfig":
+        """The config with these values, rule options among them, in place of defaults.
+
+        `origin` (a file) begins every error message.
+
+        >>> TrainConfig.from_mapping({"rule": "bptt", "auxiliary": 0.5}).rule_options["auxiliary"]
+        0.5
+        """
+        prefix = f"{origin}: " if origin else ""
+        if isinstance(rule := values.get("rule", "local"), str):
+            OneOf(RULES).check(f"{prefix}rule", rule)  # before options of a rule that is not there
+        options = {name for rule in RULES for name in rule_option_names(rule)}
+        known = [*_SETTINGS, *options]
         for key in values:
             if key not in known:
-                raise UsageError(f"{origin}: unknown setting '{key}'{nearest(key, known)}")
+                raise UsageError(f"{prefix}unknown setting '{key}'{nearest(key, known)}")
+        settings = {name: value for name, value in values.items() if name in _SETTINGS}
+        of_rule = {name: value for name, value in values.items() if name not in _SETTINGS}
         try:
-            return cls(**values)
+            return cls(**settings, rule_options=of_rule)
         except UsageError as error:
-            raise UsageError(f"{origin}: {error}") from None
+            raise UsageError(f"{prefix}{error}") from None
 
     def as_mapping(self) -> dict[str, Any]:
-        """JSON-able values by name; `from_mapping` reads them back."""
-        return dataclasses.asdict(self)
+        """JSON-able values by name, rule options among them; `from_mapping` reads them back."""
+        return {name: getattr(self, name) for name in _SETTINGS} | dict(self.rule_options)
+
+    def updated(self, **values: Any) -> "TrainConfig":
+        """A copy with some values, rule options among them, in place of this one's; another rule has its own options.
+
+        >>> TrainConfig().updated(credit="top", lr=1.0).updated(rule="bptt").lr
+        1.0
+        """
+        before = self.as_mapping()
+        if values.get("rule", self.rule) != self.rule:
+            before = {name: value for name, value in before.items() if name in _SETTINGS}
+        return TrainConfig.from_mapping(before | values)
+
+    @property
+    def options(self) -> Any:
+        """The rule's options as the dataclass that has them (for a user's rule, the rule)."""
+        return options_of(self.rule)(**self.rule_arguments())
+
+    def rule_arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `learning_rules.make(config.rule, ...)`: its options, and settings it shares (seed)."""
+        shared = [name for name in field_types(options_of(self.rule)) if name in _SETTINGS]
+        return {**self.rule_options, **{name: getattr(self, name) for name in shared}}
 
     @property
     def rule_in_words(self) -> str:
         """The rule as pictures name it."""
-        if self.rule == "bptt":
-            return self.rule
-        return f"{self.rule} ({self.credit if self.hops is None else f'hops {self.hops}'})"
+        label = getattr(self.options, "label", "")
+        return f"{self.rule} ({label})" if label else self.rule
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether every level learns to predict the next observation itself, and not only the top."""
+        return len(self.hidden) == 1 or bool(getattr(self.options, "calibrated", False))
 
     def stack_options(self) -> dict[str, Any]:
         """Keyword arguments of `PredictiveStack(observation, config.hidden, ...)`."""
@@ -176,25 +228,61 @@ class TrainConfig(DataConfig, ModelConfig, OptimiserConfig, RunConfig):
             "inference_steps": self.inference_steps,
         }
 
-    def rule_options(self) -> dict[str, Any]:
-        """Keyword arguments of `learning_rules.make(config.rule, ...)`."""
-        if self.rule == "bptt":
-            return {"auxiliary": self.auxiliary, "gate_coordination": self.gate_coordination}
-        return {
-            "credit": self.credit,
-            "hops": self.hops,
-            "trace": self.trace,
-            "feedback": self.feedback,
-            "seed": self.seed,
-            "gate_coordination": self.gate_coordination,
-        }
+
+_SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != "rule_options")
+
+
+def rule_option_names(rule: str) -> list[str]:
+    """The options of a rule: its fields but for those that are settings of every run (the seed)."""
+    return [name for name in field_types(options_of(rule)) if name not in _SETTINGS]
+
+
+def _checked_options(config: TrainConfig) -> dict[str, Any]:
+    """The given options of the config's rule; UsageError for one that it does not have or of a wrong type or range."""
+    names, kind, given = rule_option_names(config.rule), options_of(config.rule), config.rule_options
+    for name in given:
+        if name not in names:
+            _refuse_option(name, config.rule)
+    for field in dataclasses.fields(kind):
+        if field.name in names and field.name not in given and _is_required(field):
+            raise UsageError(f"{field.name}: expected a value, which rule {config.rule} needs, got none")
+    types = field_types(kind)
+    return {name: checked(name, types[name], value) for name, value in given.items()}
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _refuse_option(name: str, rule: str) -> None:
+    """An option that the rule would ignore is a mistake: say so instead of ignoring it."""
+    owners = [other for other in RULES if name in rule_option_names(other)]
+    if owners:
+        raise UsageError(f"{name}: expected only with rule {' or '.join(owners)}, got rule {rule}; leave it out")
+    known = rule_option_names(rule)
+    offered = f"an option of rule {rule} ({', '.join(known)})" if known else f"no option, rule {rule} has none"
+    raise UsageError(f"rule_options: expected {offered}, got {name!r}{nearest(name, known)}")
+
+
+def _check_stack(config: TrainConfig) -> None:
+    check_widths(config.skip, config.hidden)
+    if config.top_down and len(config.hidden) < 2:
+        raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
 
 
 def read_toml(path: Path) -> TrainConfig:
-    """The config of a TOML file of `name = value` lines; names it leaves out keep their defaults.
+    """The config of a TOML file; names it leaves out keep their defaults.
 
-    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a
-    wrong value.
+    Raises UsageError for a file that cannot be read or parsed, an unknown name (naming the nearest one) or a wrong
+    value.
+    """
+    return TrainConfig.from_mapping(toml_values(path), str(path))
+
+
+def toml_values(path: Path) -> dict[str, Any]:
+    """The `name = value` lines of a TOML file.
+
+    Raises UsageError for a file that cannot be read or parsed.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -202,23 +290,22 @@ def read_toml(path: Path) -> TrainConfig:
         raise UsageError(f"{path}: expected a TOML file, but it cannot be read: {error.strerror}") from None
     except ValueError as error:  # bad TOML, or bytes that are not UTF-8
         raise UsageError(f"{path}: expected a TOML file: {error}") from None
-    return TrainConfig.from_mapping({key.replace("-", "_"): item for key, item in values.items()}, str(path))
+    return {key.replace("-", "_"): item for key, item in values.items()}
 
 
-# What the weights, the carried state and the place in the data depend on: a run keeps these for life.
-_FIXED_FOR_A_RUN = (
-    "data", "tokens", "rule", "hidden", "cell", "num_taps", "mixing", "normalize_errors", "precision_weighting", "skip",
-    "top_down", "inference_steps", "credit", "hops", "trace", "feedback", "auxiliary", "gate_coordination", "chunk",
-    "batch", "seed",
-)  # fmt: skip
+# May be changed when a run is resumed; the others decide weights, carried state and the place in the data.
+_FREE = {field.name for group in (OptimiserConfig, RunConfig) for field in dataclasses.fields(group)}
+_FREE = (_FREE | {"dropout"}) - {"chunk", "batch", "seed"}
 
 
 def check_resumable(saved: TrainConfig, asked: TrainConfig) -> None:
     """Raises one CheckpointError that lists every setting a resumed run may not change."""
+    old, new = saved.as_mapping(), asked.as_mapping()
+    names: Iterable[str] = dict.fromkeys([*old, *new])
     changed = [
-        f"  {name}: the run has {_shown(old)}, asked for {_shown(new)}"
-        for name in _FIXED_FOR_A_RUN
-        if (old := getattr(saved, name)) != (new := getattr(asked, name))
+        f"  {name}: the run has {as_flag(old.get(name))}, asked for {as_flag(new.get(name))}"
+        for name in names
+        if name not in _FREE and old.get(name) != new.get(name)
     ]
     if changed:
         raise CheckpointError(
@@ -242,82 +329,6 @@ def resolve_device(name: str) -> "torch.device":
         raise UsageError(f"device: expected auto, cpu, cuda or cuda:N, got '{name}'")
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        found = "is built without CUDA" if torch.version.cuda is None else f"finds {count} CUDA devices"
-        raise UsageError(f"device: expected {name} to exist, but this torch {found}; use auto or cpu")
+        state = "is built without CUDA" if torch.version.cuda is None else f"finds {count} CUDA devices"
+        raise UsageError(f"device: expected {name} to exist, but this torch {state}; use auto or cpu")
     return device
-
-
-def _typed(name: str, hint: Any, value: Any) -> Any:
-    """`value` as `hint` asks for: a list becomes a tuple and a whole number a float, nothing else changes."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
-        expected = " or ".join(arguments)
-        raise UsageError(f"{name}: expected {expected}, got {value!r}{nearest(str(value), arguments)}")
-    if origin is UnionType:
-        (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _typed(name, inner, value)
-    if origin is tuple:
-        any_length = Ellipsis in arguments
-        if not isinstance(value, list | tuple) or not (any_length or len(value) == len(arguments)):
-            expected = "a list of values" if any_length else f"a list of {len(arguments)} values"
-            raise UsageError(f"{name}: expected {expected}, got {value!r}")
-        return tuple(_typed(name, arguments[0], item) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        expected = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[hint]
-        raise UsageError(f"{name}: expected {expected}, got {value!r}")
-    return value
-
-
-_AT_LEAST = {
-    "num_taps": 1, "inference_steps": 0, "hops": 0, "auxiliary": 0, "gate_coordination": 0, "chunk": 1, "batch": 1,
-    "steps": 1, "weight_decay": 0, "warmup": 0, "clip": 0, "seed": 0, "log_every": 1, "evaluate_every": 0,
-    "checkpoint_every": 0, "keep_last": 1,
-}  # fmt: skip
-
-
-def _check_ranges(config: TrainConfig) -> None:
-    for name, least in _AT_LEAST.items():
-        value = getattr(config, name)
-        if value is not None and not least <= value <= sys.maxsize:
-            raise UsageError(f"{name}: expected at least {least}, got {value}")
-    if not (0 < config.lr < math.inf):
-        raise UsageError(f"lr: expected a number above 0, got {config.lr}")
-    if not config.hidden or min(config.hidden) < 1:
-        raise UsageError(f"hidden: expected one or more sizes of at least 1, got {_shown(config.hidden)}")
-    try:
-        connections.check(config.skip, config.hidden)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    if config.top_down and len(config.hidden) < 2:
-        raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
-    if not 0 <= config.dropout < 1:
-        raise UsageError(f"dropout: expected at least 0 and below 1, got {config.dropout}")
-    if not all(0 <= beta < 1 for beta in config.betas):
-        raise UsageError(f"betas: expected two numbers of at least 0 and below 1, got {_shown(config.betas)}")
-
-
-_FORMER_DEFAULTS = {"credit": "neighbour"}  # stand in saved runs of either rule
-
-
-def _check_rule_options(config: TrainConfig) -> None:
-    """An option that the rule would ignore is a mistake: say so instead of ignoring it."""
-    others = ("auxiliary",) if config.rule == "local" else ("credit", "hops", "trace", "feedback")
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    for name in others:
-        if getattr(config, name) not in (defaults[name], _FORMER_DEFAULTS.get(name, defaults[name])):
-            owner = "bptt" if config.rule == "local" else "local"
-            raise UsageError(f"{name}: expected only with rule {owner}, got rule {config.rule}; leave it out")
-    if config.gate_coordination and (config.cell != "lstm" or len(config.hidden) < 2):
-        raise UsageError(
-            f"gate_coordination: expected only with two or more layers of cell lstm, got {len(config.hidden)} of cell "
-            f"{config.cell}; leave it out"
-        )
-
-
-def _shown(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -1,10 +1,10 @@
 """The tables of named parts that anyone may add to: cells, learning rules, likelihoods, readers of data, probes.
 
     CELLS      name of --cell      -> a Cell class                       pcrnn.nn.cells
-    FAMILIES   Observation.family  -> an Observation class               pcrnn.nn.observations
-    RULES      name of --rule      -> a dataclass of options, a Rule     learning_rules
+    FAMILIES   family in an export -> an Observation class               pcrnn.nn.observations
+    RULES      name of --rule      -> a Rule, a dataclass of its options learning_rules
     READERS    kind of --data      -> a Reader class                     pcrnn.data
-    PROBES     name of a probe     -> a dataclass of flags, a Probe      pcrnn.analysis.probes
+    PROBES     name of a probe     -> a Probe, a dataclass of its flags  pcrnn.analysis.probes
 
 A part is added by registering it, which `pcrnn --import MODULE ...` does before the flags are read:
 
@@ -126,3 +126,27 @@ READERS = Table(
     },
 )
 RULES = Table("rule", {"local": "learning_rules.local:Local", "bptt": "learning_rules.bptt:BPTT"})
+PROBES = Table(
+    "probe",
+    {
+        "frequency": "pcrnn.analysis.probes.frequency:Frequency",
+        "impulse": "pcrnn.analysis.probes.impulse:Impulse",
+        "jacobian": "pcrnn.analysis.probes.jacobian:Jacobian",
+        "timescales": "pcrnn.analysis.probes.timescales:TimeConstants",
+        "euler": "pcrnn.analysis.probes.euler:Euler",
+        "gradients": "pcrnn.analysis.probes.gradients:Gradients",
+        "lags": "pcrnn.analysis.probes.lags:Lags",
+        "gates": "pcrnn.analysis.probes.gates:Gates",
+    },
+)
+
+_OPTIONS = Table("rule", {"local": "learning_rules.options:LocalOptions", "bptt": "learning_rules.options:BPTTOptions"})
+
+
+def options_of(rule: str) -> type:
+    """The dataclass whose fields are a rule's options: the rule itself, or for a built-in one its base without torch.
+
+    >>> options_of("local").__name__
+    'LocalOptions'
+    """
+    return _OPTIONS[rule] if rule in _OPTIONS else RULES[rule]

@@ -12,7 +12,7 @@ import torch
 
 from pcrnn.cli import train as cli_train
 from pcrnn.cli.main import main
-from pcrnn.cli.sample import show_sample
+from pcrnn.cli.sample import print_sample
 from tests.reliability import table
 
 TINY = ("--hidden", 8, 8, "--chunk", 8, "--batch", 2, "--steps", 4, "--log-every", 2, "--warmup", 1)
@@ -79,7 +79,7 @@ def float64() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def short_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """`train` ends with a sample of 60 characters instead of 300, which would take longer than most runs here."""
-    monkeypatch.setattr(cli_train, "show_sample", partial(show_sample, length=60))
+    monkeypatch.setattr(cli_train, "print_sample", partial(print_sample, length=60))
 
 
 @pytest.fixture(scope="session")

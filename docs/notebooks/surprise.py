@@ -37,7 +37,14 @@ folder = Path(mkdtemp())
 
 # %%
 config = TrainConfig(
-    data=TEXT, credit="layer", hidden=(64, 64), batch=16, chunk=64, steps=200, lr=1e-2, evaluate_every=0
+    data=TEXT,
+    rule_options={"credit": "layer"},
+    hidden=(64, 64),
+    batch=16,
+    chunk=64,
+    steps=200,
+    lr=1e-2,
+    evaluate_every=0,
 )
 run = train(config, folder / "run")
 stack, source = run.stack, run.source

@@ -144,9 +144,7 @@ def run_info(config: TrainConfig, source: Source, updates: int) -> plots.RunInfo
 
 def is_calibrated(config: TrainConfig) -> bool:
     """Whether every level, not only the top, learns to predict the next observation."""
-    if config.rule == "bptt":
-        return config.auxiliary > 0 or len(config.hidden) == 1
-    return config.credit == "layer" or len(config.hidden) == 1
+    return config.calibrated
 
 
 def readable(length: int) -> int:

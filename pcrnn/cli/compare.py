@@ -1,4 +1,4 @@
-"""The command `pcrnn compare`: the suites of comparisons/, which stand above the program."""
+"""The command `pcrnn compare`: the suites of comparisons/, which stand above the program and read their own flags."""
 
 from dataclasses import dataclass
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.args import DeviceArgs, warn, write_csv
+from pcrnn.cli.args import DeviceArgs, write_csv
 from pcrnn.errors import UsageError
+from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SHARE
 
 if TYPE_CHECKING:
     from pcrnn.analysis.anomalies import Anomalies
@@ -21,58 +22,57 @@ class Detect(DeviceArgs):
     """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
 
     data: str | None = None
-    """The file to watch; by default the run's own."""
-    quantile: float = 0.999
+    """The file to search; by default the run's own."""
+    quantile: Annotated[float, SHARE] = 0.999
     """Share of the validation split that counts as normal."""
-    window: int = 1
+    window: Annotated[int, AT_LEAST_1] = 1
     """Steps over which the surprise is averaged."""
-    regimes: int = 0
+    regimes: Annotated[int, AT_LEAST_0] = 0
     """Look for regimes, too: stretches of at least so many steps that are more or less surprising than those before."""
     out: Annotated[Path | None, arg(metavar="FILE.csv")] = None
     """Where to write; by default RUN/anomalies.csv."""
 
+    def run(self) -> int:
+        """Write the table and print how many anomalies and regimes there are; returns the exit code."""
+        from pcrnn.analysis.anomalies import find_anomalies
+        from pcrnn.data import open_source
 
-def detect(command: Detect) -> int:
-    """Watch, write the table, say how many anomalies and regimes there are; returns the exit code."""
-    from pcrnn.analysis.anomalies import find_anomalies
-    from pcrnn.data import open_source
-    from pcrnn.runs.load import load_run
-
-    run = load_run(command.run, device=command.device)
-    warn(run.warnings)
-    if run.source.target() is not None:
-        raise UsageError(
-            f"{command.run}: expected a run that expects its next observation, got one that expects labels; "
-            "pcrnn plot surprise shows how surprising they are"
+        run = self.load()
+        if run.source.target() is not None:
+            raise UsageError(
+                f"{self.run_folder}: expected a run that expects its next observation, got one that expects labels; "
+                "pcrnn plot surprise shows how surprising they are"
+            )
+        source = run.source if self.data is None else open_source(self.data, state=run.source.state())
+        options = {"quantile": self.quantile, "window": self.window, "shortest": self.regimes}
+        anomalies = find_anomalies(run.stack, run.source, source, **options)
+        table = self.out or self.run_folder / "anomalies.csv"
+        write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], _rows(anomalies, source))
+        print(source.describe())
+        threshold = f"{anomalies.threshold / source.nats_per_unit:.4g} {source.unit}"
+        print(
+            f"{len(anomalies.spans)} anomalies in {len(anomalies.surprise):,} steps, more surprising than {threshold}"
         )
-    watched = run.source if command.data is None else open_source(command.data, state=run.source.state())
-    options = {"quantile": command.quantile, "window": command.window, "shortest": command.regimes}
-    found = find_anomalies(run.stack, run.source, watched, **options)
-    table = command.out or command.run / "anomalies.csv"
-    write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], _rows(found, watched))
-    print(watched.describe())
-    threshold = f"{found.threshold / watched.nats_per_unit:.4g} {watched.unit}"
-    print(f"{len(found.spans)} anomalies in {len(found.surprise):,} steps, more surprising than {threshold}")
-    if command.regimes:
-        print(f"{len(found.regimes) or 'no'} different regimes of at least {command.regimes:,} steps")
-    for first, end, mean in found.regimes:
-        mean_in_units = f"{mean / watched.nats_per_unit:.4g} {watched.unit}"
-        print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {watched.times_in_words(first, end)}".rstrip())
-    print(table)
-    return 0
+        if self.regimes:
+            print(f"{len(anomalies.regimes) or 'no'} different regimes of at least {self.regimes:,} steps")
+        for first, end, mean in anomalies.regimes:
+            mean_in_units = f"{mean / source.nats_per_unit:.4g} {source.unit}"
+            print(f"  {first:>9,} to {end - 1:>9,}  {mean_in_units}  {source.times_in_words(first, end)}".rstrip())
+        print(table)
+        return 0
 
 
-def _rows(found: "Anomalies", watched: "Source") -> list[list[object]]:
+def _rows(anomalies: "Anomalies", source: "Source") -> list[list[object]]:
     """A row an anomaly, then a row a regime; surprise and threshold in nats."""
 
     def peak(first: int, end: int) -> int:
-        return first + int(found.surprise[first:end].argmax())
+        return first + int(anomalies.surprise[first:end].argmax())
 
     rows: list[list[object]] = []
-    for first, end in found.spans:
+    for first, end in anomalies.spans:
         at = peak(first, end)
-        what = watched.in_words(first, end)
-        rows.append(["anomaly", first, end - 1, at, found.surprise[at], found.threshold, what])
-    for first, end, mean in found.regimes:
-        rows.append(["regime", first, end - 1, peak(first, end), mean, "", watched.times_in_words(first, end)])
+        what = source.in_words(first, end)
+        rows.append(["anomaly", first, end - 1, at, anomalies.surprise[at], anomalies.threshold, what])
+    for first, end, mean in anomalies.regimes:
+        rows.append(["regime", first, end - 1, peak(first, end), mean, "", source.times_in_words(first, end)])
     return rows

@@ -16,14 +16,14 @@ class Export(RunArgs):
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]
     """A new folder."""
 
+    def run(self) -> int:
+        """Write it and print the files; returns the exit code."""
+        from pcrnn.runs import export as hub
+        from pcrnn.runs.load import load_run
 
-def run_export(command: Export) -> int:
-    from pcrnn.runs import export as hub
-    from pcrnn.runs.load import load_run
-
-    run = load_run(command.run, device="cpu")
-    warn(run.warnings)
-    folder = hub.export(run, command.folder)
-    for path in sorted(folder.iterdir()):
-        print(path)
-    return 0
+        run = load_run(self.run_folder, device="cpu")
+        warn(run.warnings)
+        folder = hub.export(run, self.folder)
+        for path in sorted(folder.iterdir()):
+            print(path)
+        return 0

@@ -1,7 +1,7 @@
-"""The program `pcrnn`: train, evaluate, plot, sample, forecast, detect, probe, verify, export, compare, info.
+"""The program `pcrnn`. A command is a dataclass of flags with `run() -> int`, named in COMMANDS.
 
-The flags of `train` are the fields of TrainConfig. Errors that a person can mend are one message on standard
-error and an exit code: 2 usage, 3 data, 4 checkpoint, 5 diverged, 130 and 143 interrupted.
+Errors that a person can fix are one message on standard error and an exit code: 2 usage, 3 data, 4 checkpoint,
+5 diverged, 130 and 143 interrupted.
 """
 
 import importlib
@@ -11,43 +11,40 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
 import tyro
-from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, subcommand
+from tyro.conf import subcommand
 
-from pcrnn import __version__
-from pcrnn.cli import plot as plotting
-from pcrnn.cli.compare import Compare
-from pcrnn.cli.detect import Detect, detect
-from pcrnn.cli.evaluate import Evaluate, run_evaluate
-from pcrnn.cli.export import Export, run_export
-from pcrnn.cli.forecast import Forecast, forecast
-from pcrnn.cli.info import Info, run_info
-from pcrnn.cli.probe import Kinds, probe
-from pcrnn.cli.sample import Sample, run_sample
-from pcrnn.cli.train import Flags, Train, base_settings, run_train
-from pcrnn.cli.verify import Verify, run_verify
+from pcrnn import __version__, extensions
 from pcrnn.errors import PcrnnError, UsageError
+from pcrnn.tables import Table
+from pcrnn.validation import check
 
 # Everything that needs torch is imported by the command that needs it: --help must not wait for it.
 
+COMMANDS = Table(
+    "command",
+    {
+        "train": "pcrnn.cli.train:Train",
+        "evaluate": "pcrnn.cli.evaluate:Evaluate",
+        "plot": "pcrnn.cli.plot:Plot",
+        "sample": "pcrnn.cli.sample:Sample",
+        "forecast": "pcrnn.cli.forecast:Forecast",
+        "detect": "pcrnn.cli.detect:Detect",
+        "probe": "pcrnn.cli.probe:Probe",
+        "verify": "pcrnn.cli.verify:Verify",
+        "export": "pcrnn.cli.export:Export",
+        "compare": "pcrnn.cli.compare:Compare",
+        "info": "pcrnn.cli.info:Info",
+    },
+)
 
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """Draw the pictures of a run: all, those of its training, or the surprise along a stretch of any file."""
+_ABOUT = """Predictive-coding stacked RNNs.
 
-    kind: OmitSubcommandPrefixes[OmitArgPrefixes[plotting.Kinds]]
-    """Which picture."""
+--version prints the version.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """Look inside a stack: its rhythms, memory, stability; one picture and one table an instrument."""
-
-    kind: OmitSubcommandPrefixes[OmitArgPrefixes[Kinds]]
-    """Which instrument."""
+--import MODULE, before the command, loads a module or .py file with cells, rules, readers ... of your own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,13 +54,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        argv = _import_modules(argv)
         if argv == ["--version"]:
             print(f"pcrnn {__version__}")
             return 0
         if argv[:1] == ["compare"]:  # the comparisons stand above the program: it knows them by name only
             return importlib.import_module("comparisons.__main__").main(argv[1:])
         command = _parse(argv)
-        return _COMMANDS[type(command)](command)
+        check(command)
+        return command.run()
     except PcrnnError as error:
         print(f"pcrnn: {_speaker()}error: {error}", file=sys.stderr)
         return error.exit_code
@@ -83,39 +82,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UsageError.exit_code
 
 
+def _import_modules(argv: list[str]) -> list[str]:
+    """Load what the --import flags before the command name; returns the other arguments."""
+    rest = list(argv)
+    while rest and (rest[0] == "--import" or rest[0].startswith("--import=")):
+        flag, equals, module = rest.pop(0).partition("=")
+        module = module if equals else rest.pop(0) if rest else ""
+        if not module or module.startswith("-"):
+            raise UsageError(f"{flag}: expected a module or a .py file before the command, got {module or 'nothing'}")
+        extensions.load(module)
+    return rest
+
+
 def _parse(argv: list[str]) -> Any:
-    base = Flags(**base_settings(argv).as_mapping())
-    commands = Union[  # noqa: UP007 - built at run time: the defaults of train's flags depend on the flags
-        Annotated[Train, subcommand("train", default=Train(settings=base))],
-        Annotated[Evaluate, subcommand("evaluate")],
-        Annotated[Plot, subcommand("plot")],
-        Annotated[Sample, subcommand("sample")],
-        Annotated[Forecast, subcommand("forecast")],
-        Annotated[Detect, subcommand("detect")],
-        Annotated[Probe, subcommand("probe")],
-        Annotated[Verify, subcommand("verify")],
-        Annotated[Export, subcommand("export")],
-        Annotated[Compare, subcommand("compare")],
-        Annotated[Info, subcommand("info")],
-    ]
-    description = "Predictive-coding stacked RNNs. --version prints the version."
-    return tyro.cli(commands, prog="pcrnn", description=description, args=argv)
+    """The command with its flags. One whose flags depend on tables or on other flags builds them: `with_flags`."""
+    commands = {name: COMMANDS[name] for name in COMMANDS}
+    if argv and (build := getattr(commands.get(argv[0]), "with_flags", None)):
+        commands[argv[0]] = build(argv[1:])
+    kinds: Any = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
+    return tyro.cli(kinds, prog="pcrnn", description=_ABOUT, args=argv)
 
 
 def _speaker() -> str:
-    """Which of several processes says something."""
+    """Which of several processes prints a message."""
     return f"rank {os.environ.get('RANK')}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
-
-
-_COMMANDS: dict[type, Any] = {
-    Train: run_train,
-    Evaluate: run_evaluate,
-    Plot: lambda command: plotting.plot(command.kind),
-    Sample: run_sample,
-    Forecast: forecast,
-    Detect: detect,
-    Probe: lambda command: probe(command.kind),
-    Verify: run_verify,
-    Export: run_export,
-    Info: run_info,
-}

@@ -1,17 +1,17 @@
 """The command `pcrnn plot`: which picture of a run, of what stretch of which data.
 
-A picture is a class of flags below and a function that draws it, named together in `PICTURES`.
+A picture is a class of flags with a method that draws it, named in `Plot`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import arg, subcommand
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
-from pcrnn.cli.args import DeviceArgs, warn
+from pcrnn.cli.args import DeviceArgs
 from pcrnn.errors import UsageError
+from pcrnn.validation import AT_LEAST_0, AT_LEAST_1
 
 if TYPE_CHECKING:
     from pcrnn.analysis.surprise import SurpriseRecord
@@ -28,70 +28,92 @@ class Surprise(DeviceArgs):
 
     data: str | None = None
     """Another file, read as the run's was."""
-    start: int | None = None
+    start: Annotated[int | None, AT_LEAST_0] = None
     """First step, counted from 0 in the file (of labelled sequences: which one); by default the first of the validation
     split, or of another file."""
-    length: int = 192
+    length: Annotated[int, AT_LEAST_1] = 192
     """How many steps."""
-    smooth: int | None = None
+    smooth: Annotated[int | None, AT_LEAST_1] = None
     """Steps that surprises are averaged over; by default 1, in a stretch of more than 400 about a hundredth of it."""
-    regimes: int = 0
+    regimes: Annotated[int, AT_LEAST_0] = 0
     """Mark where a regime of at least so many steps begins, one more or less surprising than before; 0 marks none."""
     features: Annotated[Path | None, arg(metavar="FILE.gff")] = None
     """Of a genome: its annotated features (GFF3, plain or gzipped), drawn as boxes below."""
     out: Annotated[Path | None, arg(metavar="NAME")] = None
     """Name of the picture without its ending; by default RUN/plots/surprise_over_time."""
 
+    def draw(self, run: "TrainedRun") -> list[Path]:
+        """Draw the files, and print the surprise within features; returns the files."""
+        from pcrnn.analysis.anomalies import SETTLING, regimes, validation_surprises
+        from pcrnn.analysis.pictures import draw_surprise, run_info
+        from pcrnn.analysis.surprise import record_surprise
+        from pcrnn.data import open_source
+
+        source = run.source if self.data is None else open_source(self.data, state=run.source.state())
+        start = self.start
+        features = [] if self.features is None else _features(self.features, source)
+        if start is None:
+            start = source.split_point if self.data is None else 0
+        if self.regimes and source.target() is not None:
+            raise UsageError(
+                "regimes: expected 0 for a run that expects labels, whose sequences are each their own, got "
+                f"{self.regimes}; leave it out"
+            )
+        record = record_surprise(run.stack, source, start, self.length)
+        stem, info = self.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
+        changes = []
+        if self.regimes:
+            normal, top = validation_surprises(run.stack, run.source), record.surprise[-1].double().numpy()
+            changes = [
+                start + regime.first
+                for regime in regimes(top, normal, self.regimes, begin=max(0, SETTLING - start))[1:]
+            ]
+        files = draw_surprise(stem, source, record, info, smooth=self.smooth, features=features, changes=changes)
+        if features:
+            _print_features(features, record, source)
+        return files
+
 
 @dataclass(frozen=True, kw_only=True)
 class Training(DeviceArgs):
     """Surprise and gradients of every layer over the updates, and what each layer explains at the end."""
 
+    def draw(self, run: "TrainedRun") -> list[Path]:
+        """Draw the files; returns them."""
+        from pcrnn.analysis.pictures import draw_training
+
+        return draw_training(run.folder, run.config, run.source)
+
 
 @dataclass(frozen=True, kw_only=True)
 class All(DeviceArgs):
-    """Every picture of a run, as training leaves them: of its updates and of the first validation passage."""
+    """Every picture of a run, as training leaves them: of its updates and of the start of the validation split."""
+
+    def draw(self, run: "TrainedRun") -> list[Path]:
+        """Draw the files; returns them."""
+        from pcrnn.analysis.pictures import draw
+
+        return draw(run.folder, run.config, run.source, run.stack)
 
 
-def plot(command: Any) -> int:
-    """Draw, print the names of the files; returns the exit code."""
-    from pcrnn.runs.load import load_run
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw the pictures of a run: all, those of its training, or the surprise along a stretch of any file."""
 
-    run = load_run(command.run, device=command.device)
-    warn(run.warnings)
-    for path in PICTURES[type(command)](command, run):
-        print(path)
-    return 0
-
-
-def _surprise(command: Surprise, run: "TrainedRun") -> list[Path]:
-    from pcrnn.analysis.anomalies import SETTLING, regimes, validation_surprises
-    from pcrnn.analysis.pictures import draw_surprise, run_info
-    from pcrnn.analysis.surprise import record_surprise
-    from pcrnn.data import open_source
-
-    source = run.source if command.data is None else open_source(command.data, state=run.source.state())
-    start = command.start
-    features = [] if command.features is None else _features(command.features, source)
-    if start is None:
-        start = source.split_point if command.data is None else 0
-    if command.regimes and source.target() is not None:
-        raise UsageError(
-            "regimes: expected 0 for a run that expects labels, whose sequences are each their own, got "
-            f"{command.regimes}; leave it out"
-        )
-    passage = record_surprise(run.stack, source, start, command.length)
-    stem, info = command.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
-    changes = []
-    if command.regimes:
-        normal, top = validation_surprises(run.stack, run.source), passage.surprise[-1].double().numpy()
-        changes = [
-            start + regime.first for regime in regimes(top, normal, command.regimes, begin=max(0, SETTLING - start))[1:]
+    kind: OmitSubcommandPrefixes[
+        OmitArgPrefixes[
+            Annotated[Surprise, subcommand("surprise")]
+            | Annotated[Training, subcommand("training")]
+            | Annotated[All, subcommand("all")]
         ]
-    files = draw_surprise(stem, source, passage, info, smooth=command.smooth, features=features, changes=changes)
-    if features:
-        _tell_features(features, passage, source)
-    return files
+    ]
+    """Which picture."""
+
+    def run(self) -> int:
+        """Draw and print the names of the files; returns the exit code."""
+        for path in self.kind.draw(self.kind.load()):
+            print(path)
+        return 0
 
 
 def _features(path: Path, source: "Source") -> list["Feature"]:
@@ -100,36 +122,12 @@ def _features(path: Path, source: "Source") -> list["Feature"]:
     return [Feature(each.first, each.end, each.kind, each.name, each.strand) for each in source.features(path)]
 
 
-def _tell_features(features: list["Feature"], passage: "SurpriseRecord", source: "Source") -> None:
+def _print_features(features: list["Feature"], record: "SurpriseRecord", source: "Source") -> None:
     from pcrnn.analysis.pictures import surprise_within
 
-    rows = surprise_within(features, passage, source.nats_per_unit)
+    rows = surprise_within(features, record, source.nats_per_unit)
     print(f"{source.unit} of the whole stack, inside features of a kind and outside")
     width = max((len(row["kind"]) for row in rows), default=0)
     for row in rows:
         count = f"{row['features']:>6,} of {row['steps']:>9,} {source.unit.partition('/')[2]}s"
         print(f"{row['kind']:<{width}}  {count}  {row['inside']:.3f}  {row['outside']:.3f}")
-
-
-def _training(command: Training, run: "TrainedRun") -> list[Path]:
-    from pcrnn.analysis.pictures import draw_training
-
-    return draw_training(run.folder, run.config, run.source)
-
-
-def _all(command: All, run: "TrainedRun") -> list[Path]:
-    from pcrnn.analysis.pictures import draw
-
-    return draw(run.folder, run.config, run.source, run.stack)
-
-
-PICTURES: dict[type, Callable[[Any, "TrainedRun"], list[Path]]] = {
-    Surprise: _surprise,
-    Training: _training,
-    All: _all,
-}
-Kinds = Union[  # noqa: UP007 - one name for the flag parser
-    Annotated[Surprise, subcommand("surprise")],
-    Annotated[Training, subcommand("training")],
-    Annotated[All, subcommand("all")],
-]

@@ -1,4 +1,4 @@
-"""What a person sees while a run learns: a progress bar on a terminal, plain lines in a pipe."""
+"""The progress of a run: a bar on a terminal, plain lines in a pipe."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ class PlainReporter(Callback):
         self.start: TrainInfo | None = None
 
     def on_start(self, start: TrainInfo) -> None:
-        """Say what will be done, so that a wrong setting is seen at once."""
+        """Print the settings, so that a wrong one is seen at once."""
         self.start = start
         for line in summary(start):
             print(line, flush=True)
@@ -63,21 +63,21 @@ class BarReporter(PlainReporter):
             TextColumn("update"),
             MofNCompleteColumn(),
             BarColumn(),
-            TextColumn("{task.fields[figure]}"),
+            TextColumn("{task.fields[metric]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
 
     def on_start(self, start: TrainInfo) -> None:
-        """Say what will be done, then show the bar."""
+        """Print the settings, then show the bar."""
         super().on_start(start)
         self.bar.start()
-        self.task = self.bar.add_task("", total=start.config.steps, completed=start.step, figure="")
+        self.task = self.bar.add_task("", total=start.config.steps, completed=start.step, metric="")
 
     def on_row(self, row: Row) -> None:
         """Move the bar."""
         assert self.start is not None
-        figure = f"{row['metric']:.3f} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
-        self.bar.update(self.task, completed=row["step"], figure=figure)
+        metric = f"{row['metric']:.3f} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
+        self.bar.update(self.task, completed=row["step"], metric=metric)
         if "valid_metric" in row:
             self.bar.console.print(self.line(row), highlight=False)
 
@@ -94,28 +94,28 @@ def summary(start: TrainInfo) -> list[str]:
     """What a run is about to do, a line each for data, stack, rule and folder."""
     config, stack = start.config, start.stack
     parameters = sum(parameter.numel() for parameter in stack.parameters())
-    options = ", ".join(f"{k} {v}" for k, v in config.rule_options().items() if v is not None and k != "seed")
+    options = ", ".join(f"{k} {v}" for k, v in config.rule_options.items() if v is not None)
     sizes = " + ".join(map(str, config.hidden))
     automatic = " (auto)" if config.device == "auto" else ""
-    together = f", {config.parallel} parallel, {start.processes} processes" if config.parallel != "none" else ""
-    going_on = f", going on after update {start.step}" if start.step else ""
+    parallel = f", {config.parallel} parallel, {start.processes} processes" if config.parallel != "none" else ""
+    resumed = f", going on after update {start.step}" if start.step else ""
     return [
         f"data    {start.source.describe()}",
-        f"stack   {sizes} units, {parameters:,} parameters, on {start.device}{automatic}{together}",
+        f"stack   {sizes} units, {parameters:,} parameters, on {start.device}{automatic}{parallel}",
         f"rule    {config.rule}: {options}",
-        f"run     {start.folder.path}{going_on}",
+        f"run     {start.folder.path}{resumed}",
     ]
 
 
-def figures(title: str, levels: Sequence[float], baselines: Mapping[str, float], calibrated: bool) -> list[str]:
-    """A table of what every level expects, beside what simple predictors reach, all in one unit."""
+def level_table(title: str, levels: Sequence[float], baselines: Mapping[str, float], calibrated: bool) -> list[str]:
+    """A table of the surprise of every level, beside what simple predictors reach, all in one unit."""
     names = ["level 0, the base rate", *(f"level {level}" for level in range(1, len(levels)))]
     names[-1] = f"level {len(levels) - 1}, the stack"
     rows = [*zip(names, levels, strict=True), *baselines.items()]
     width = max(len(name) for name, _ in rows)
     lines = [title, *(f"  {name:<{width}}  {value:8.3f}" for name, value in rows)]
     if not calibrated:
-        lines.append("  (this rule makes only the top level a predictor of its own; levels below it specialise)")
+        lines.append("  (under this rule only the top level is a calibrated predictor; levels below it specialise)")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The command `pcrnn sample`: what a run writes or plays."""
+"""The command `pcrnn sample`: text or music drawn from a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.args import DeviceArgs, warn
+from pcrnn.cli.args import DeviceArgs
 from pcrnn.errors import UsageError
+from pcrnn.validation import AT_LEAST_0, SEED, TEMPERATURE
 
 if TYPE_CHECKING:
     from pcrnn.data import Source
@@ -18,49 +19,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(DeviceArgs):
-    """Let a run that was trained on text write."""
+    """Draw text or music from a trained stack."""
 
     prompt: str | None = None
-    """What to go on from; by default the first words of the validation split."""
-    length: int = 300
-    """How many symbols to write."""
-    temperature: float = 1.0
-    """Below 1 it takes fewer risks."""
-    seed: int = 0
-    """Another seed writes another text."""
+    """Text to continue; by default the first words of the validation split."""
+    length: Annotated[int, AT_LEAST_0] = 300
+    """How many symbols (or frames of music) to draw."""
+    temperature: Annotated[float, TEMPERATURE] = 1.0
+    """Below 1 the distribution is sharper; 0 takes the likeliest symbol."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of the draws."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """Where to write; by default a text is printed and music is RUN/sample.mid."""
 
+    def run(self) -> int:
+        """Print or write what it draws; returns the exit code."""
+        from pcrnn.analysis.evaluate import WARM_UP
+        from pcrnn.analysis.generate import sample
 
-def run_sample(command: Sample) -> int:
-    from pcrnn.analysis.evaluate import WARM_UP
-    from pcrnn.analysis.generate import sample
-    from pcrnn.runs.load import load_run
-
-    run = load_run(command.run, device=command.device)
-    warn(run.warnings)
-    opening = run.source.opening(command.prompt, WARM_UP)
-    if opening is None:
-        raise UsageError(
-            f"{command.run}: expected a run trained on text or music, got one trained on a {run.source.kind}; "
-            "pcrnn forecast goes on from a series"
-        )
-    drawn = sample(run.stack, opening.steps, command.length, temperature=command.temperature, seed=command.seed)
-    content = opening.render(drawn)
-    if isinstance(content, bytes):
-        path = command.out or command.run / f"sample{opening.suffix}"
-        path.write_bytes(content)
-        print(path)
-    elif command.out is None:
-        print(f"{opening.text or ''}{content}")
-    else:
-        command.out.write_text(f"{opening.text or ''}{content}", encoding="utf-8", errors="backslashreplace")
-        print(command.out)
-    return 0
+        run = self.load()
+        opening = run.source.opening(self.prompt, WARM_UP)
+        if opening is None:
+            raise UsageError(
+                f"{self.run_folder}: expected a run trained on text or music, got one trained on a {run.source.kind}; "
+                "pcrnn forecast goes on from a series"
+            )
+        drawn = sample(run.stack, opening.steps, self.length, temperature=self.temperature, seed=self.seed)
+        content = opening.render(drawn)
+        if isinstance(content, bytes):
+            path = self.out or self.run_folder / f"sample{opening.suffix}"
+            path.write_bytes(content)
+            print(path)
+        elif self.out is None:
+            print(f"{opening.text or ''}{content}")
+        else:
+            self.out.write_text(f"{opening.text or ''}{content}", encoding="utf-8", errors="backslashreplace")
+            print(self.out)
+        return 0
 
 
-def show_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
-    """What a stack writes after the first words of the validation split; nothing where the data is not a text."""
+def print_sample(stack: "PredictiveStack", source: "Source", length: int = 300) -> None:
+    """Print what a stack draws after the first words of the validation split; nothing where the data is not a text."""
     from pcrnn.analysis.generate import sample
 
     opening = source.opening()

@@ -9,33 +9,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import OmitArgPrefixes, arg
+from tyro.conf import arg
 
-from pcrnn.cli.evaluate import show_accuracy, show_figures
-from pcrnn.cli.sample import show_sample
-from pcrnn.config import TrainConfig, read_toml
+from pcrnn import extensions
+from pcrnn.cli.evaluate import print_accuracy, print_levels
+from pcrnn.cli.sample import print_sample
+from pcrnn.cli.settings import Base, chosen, with_settings
+from pcrnn.config import TrainConfig, toml_values
 from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 
+if TYPE_CHECKING:
+    from pcrnn.training.train import TrainResult
+
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flags(TrainConfig):
-    """The flags as given; TrainConfig checks them afterwards, so that its message is all there is to read."""
-
-    def __post_init__(self) -> None:
-        pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a stack; writes metrics, pictures and checkpoints into one folder."""
 
-    settings: OmitArgPrefixes[Flags]
-    """What to learn, and how."""
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder of the run, new or empty; by default runs/DATA-RULE-NUMBER."""
     resume: Annotated[Path | None, arg(metavar="RUN")] = None
@@ -45,67 +40,80 @@ class Train:
     plots: bool = True
     """Draw the pictures when the run is done."""
 
+    @classmethod
+    def with_flags(cls, argv: list[str]) -> type:
+        """The command with the flags of every setting; their defaults depend on --resume and --config."""
+        return with_settings(cls, base_settings(argv))
 
-def base_settings(argv: list[str]) -> TrainConfig:
+    def run(self) -> int:
+        """Train, print results and paths; returns the exit code."""
+        from pcrnn.cli.progress import reporter
+        from pcrnn.training.train import train
+
+        config = chosen(self)
+        config = config.updated(data=_absolute(config.data))
+        if config.parallel != "none" and not (self.resume or self.out):
+            raise UsageError(
+                f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
+                "torchrun starts again, find the same one; got none"
+            )
+        out = self.resume or self.out or runs.free_name(Path("runs"), _stem(config))
+        with _stop_signals() as stop:
+            callback = reporter(lambda: stop.signal is not None)
+            try:
+                result = train(config, out, resume=self.resume is not None, callback=callback)
+            finally:
+                callback.close()
+        if not result.is_main:
+            return 0 if stop.signal is None else 128 + stop.signal
+        if stop.signal is not None or not result.finished:
+            flags = "".join(f"--import {module} " for module in extensions.loaded())
+            print(f"stopped after update {result.step}; go on with: pcrnn {flags}train --resume {out}", flush=True)
+            return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have got it
+        self._print_result(config, result)
+        return 0
+
+    def _print_result(self, config: TrainConfig, result: "TrainResult") -> None:
+        """Levels, accuracy and a sample of a finished run; its pictures and the paths of all files."""
+        assert result.valid is not None  # the run has finished
+        print_levels(config, result.source, result.valid, f"validation after {result.step} updates")
+        if result.source.target() is not None:
+            from pcrnn.analysis.evaluate import evaluate
+
+            print_accuracy(
+                result.source, evaluate(result.stack, result.source, batch=config.batch, chunk=config.chunk).accuracy
+            )
+        print_sample(result.stack, result.source)
+        if self.plots:
+            from pcrnn.analysis.pictures import draw
+
+            draw(result.folder, config, result.source, result.stack)
+        print(f"metrics     {result.folder.metrics_csv} (and .jsonl)")
+        if self.plots:
+            print(f"pictures    {result.folder.plots}")
+        print(f"checkpoint  {result.checkpoint}")
+
+
+def base_settings(argv: list[str]) -> Base:
     """What the flags of `train` start from: a run's settings, a TOML file or the defaults."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--resume", type=Path)
     early.add_argument("--config", type=Path)
     early.add_argument("--out")
     try:
-        asked, _ = early.parse_known_args(argv if argv[:1] == ["train"] else [])
+        asked, _ = early.parse_known_args(argv)
     except argparse.ArgumentError:
-        return TrainConfig()  # a flag without its value: tyro tells it better
+        return Base(TrainConfig(), {})  # a flag without its value: tyro's message is better
     if asked.resume is not None:
         for name in ("out", "config"):
             if getattr(asked, name) is not None:
                 raise UsageError(f"--{name}: a resumed run keeps its folder and settings; leave it out")
-        return runs.read_settings(runs.existing(asked.resume))
-    return TrainConfig() if asked.config is None else read_toml(asked.config)
-
-
-def run_train(command: Train) -> int:
-    from pcrnn.cli.progress import reporter
-    from pcrnn.training.train import train
-
-    flags = command.settings.as_mapping()
-    flags["data"] = _absolute(flags["data"])
-    config = TrainConfig(**flags)
-    if config.parallel != "none" and not (command.resume or command.out):
-        raise UsageError(
-            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
-            "torchrun starts again, find the same one; got none"
-        )
-    out = command.resume or command.out or runs.free_name(Path("runs"), _stem(config))
-    with _stop_signals() as stop:
-        callback = reporter(lambda: stop.signal is not None)
-        try:
-            summary = train(config, out, resume=command.resume is not None, callback=callback)
-        finally:
-            callback.close()
-    if not summary.is_main:
-        return 0 if stop.signal is None else 128 + stop.signal
-    if stop.signal is not None or not summary.finished:
-        print(f"stopped after update {summary.step}; go on with: pcrnn train --resume {out}", flush=True)
-        return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have heard it
-    assert summary.valid is not None  # the run has finished
-    show_figures(config, summary.source, summary.valid, f"validation after {summary.step} updates")
-    if summary.source.target() is not None:
-        from pcrnn.analysis.evaluate import evaluate
-
-        show_accuracy(
-            summary.source, evaluate(summary.stack, summary.source, batch=config.batch, chunk=config.chunk).accuracy
-        )
-    show_sample(summary.stack, summary.source)
-    if command.plots:
-        from pcrnn.analysis.pictures import draw
-
-        draw(summary.folder, config, summary.source, summary.stack)
-    print(f"metrics     {summary.folder.metrics_csv} (and .jsonl)")
-    if command.plots:
-        print(f"pictures    {summary.folder.plots}")
-    print(f"checkpoint  {summary.checkpoint}")
-    return 0
+        config = runs.read_settings(runs.existing(asked.resume))
+        return Base(config, config.as_mapping(), goes_on=True)
+    if asked.config is None:
+        return Base(TrainConfig(), {})
+    written = toml_values(asked.config)
+    return Base(TrainConfig.from_mapping(written, str(asked.config)), written)
 
 
 def _absolute(data: str) -> str:

@@ -1,4 +1,4 @@
-"""The command `pcrnn verify`: are all checkpoints of a run sound?."""
+"""The command `pcrnn verify`: whether all checkpoints of a run are sound."""
 
 from dataclasses import dataclass
 
@@ -11,21 +11,21 @@ from pcrnn.runs import folder as runs
 class Verify(RunArgs):
     """Read every checkpoint of a run and say which are sound; exit code 4 where one is not, or none is there."""
 
+    def run(self) -> int:
+        """Print a line a checkpoint; raises CheckpointError where one is damaged."""
+        from pcrnn.runs.checkpoint import verify
 
-def run_verify(command: Verify) -> int:
-    from pcrnn.runs.checkpoint import verify
-
-    folder = runs.existing(command.run).checkpoints
-    verdicts = verify(folder)
-    width = max((len(verdict.folder.name) for verdict in verdicts), default=0)
-    for path, size, damage in verdicts:
-        print(f"{path.name:<{width}}  " + (f"ok       {size:,} bytes" if damage is None else f"damaged  {damage}"))
-    sound = [path.name for path, _, damage in verdicts if damage is None]
-    if not sound:
-        raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, got none; start a new run")
-    if len(sound) < len(verdicts):
-        raise CheckpointError(
-            f"{folder}: expected sound checkpoints only, got {len(verdicts) - len(sound)} damaged of {len(verdicts)}; "
-            f"--resume goes on from {sound[0]}"
-        )
-    return 0
+        folder = runs.existing(self.run_folder).checkpoints
+        verdicts = verify(folder)
+        width = max((len(verdict.folder.name) for verdict in verdicts), default=0)
+        for path, size, damage in verdicts:
+            print(f"{path.name:<{width}}  " + (f"ok       {size:,} bytes" if damage is None else f"damaged  {damage}"))
+        sound = [path.name for path, _, damage in verdicts if damage is None]
+        if not sound:
+            raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, got none; start a new run")
+        if len(sound) < len(verdicts):
+            raise CheckpointError(
+                f"{folder}: expected sound checkpoints only, got {len(verdicts) - len(sound)} damaged of "
+                f"{len(verdicts)}; --resume goes on from {sound[0]}"
+            )
+        return 0

@@ -19,6 +19,8 @@ count edges. Sources: He et al. (2016) for residual, Huang et al. (2017) for den
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from pcrnn.validation import check_widths
+
 Skip = Literal["none", "residual", "dense", "every-other"]
 
 
@@ -65,12 +67,7 @@ def check(skip: str, hidden_sizes: Sequence[int]) -> None:
     """Raise ValueError for an unknown skip, and for residual layers of unequal width."""
     if skip not in Skip.__args__:
         raise ValueError(f"skip must be one of {', '.join(Skip.__args__)}; got {skip!r}")
-    if skip == "residual" and len(set(hidden_sizes)) > 1:
-        got = " ".join(map(str, hidden_sizes))
-        raise ValueError(
-            f"hidden: expected layers of one size with skip residual, whose state errors add, got {got}; "
-            "make them equal, or take skip dense"
-        )
+    check_widths(skip, hidden_sizes)
 
 
 def width(message: Sequence[Block]) -> int:

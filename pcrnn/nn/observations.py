@@ -10,6 +10,7 @@ the others; surprise is [...]. Source: Wainwright & Jordan, "Graphical models, e
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +31,10 @@ class Observation(nn.Module, ABC):
         if size < 1:
             raise ValueError(f"{type(self).__name__}: size must be at least 1 natural parameter, got {size}")
         self.size = size
+
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments beside `size` that build this observation again, JSON types only."""
+        return {}
 
     @property
     def precision(self) -> Tensor | None:
@@ -186,6 +191,9 @@ class Gaussian(Observation):
         super().__init__(size)
         self.floor, self.weighted = floor, weighted
         self.running = RunningVariance(size, rate)
+
+    def options(self) -> dict[str, Any]:
+        return {"rate": self.running.rate, "floor": self.floor, "weighted": self.weighted}
 
     @property
     def variance(self) -> Tensor:

@@ -1,6 +1,6 @@
 """A trained stack as a folder to hand on: `config.json` and `model.safetensors`, as model hubs hold them.
 
-    config.json         the stack's settings, the family it observes, how its data was read, the versions it was made by
+    config.json         the stack's settings, its likelihood, how its data was read, the modules it needs imported
     model.safetensors   its weights and running variances
 
 There is no optimiser, no carried state and no trace in it, and nothing is pickled: loading a stranger's folder runs
@@ -9,48 +9,42 @@ nothing. To go on with a run, use its checkpoints.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from pcrnn import extensions
 from pcrnn.config import TrainConfig
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import require_memory
-from pcrnn.nn import observations
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
+from pcrnn.runs.load import TrainedRun
 from pcrnn.runs.sizes import count_weights
-
-if TYPE_CHECKING:
-    from pcrnn.runs.load import TrainedRun
+from pcrnn.tables import FAMILIES
 
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
 _CONFIG_LIMIT = 1 << 26  # bytes; a vocabulary of all of Unicode takes a tenth
-_FAMILIES: dict[str, type[Observation]] = {
-    family.family: family
-    for family in (observations.Categorical, observations.Bernoulli, observations.Gaussian, observations.Poisson)
-}
 
 
-def export(run: "TrainedRun", folder: Path) -> Path:
+def export(run: TrainedRun, folder: Path) -> Path:
     """Write the stack of a run as a new folder; returns its path.
 
     Raises UsageError where the folder exists, CheckpointError where the disk refuses; nothing half-written is left.
     """
     if folder.exists():
         raise UsageError(f"{folder}: expected the name of a new folder, got one that exists; choose another")
-    observation = run.stack.observation
-    weighting = {} if run.config.precision_weighting else {"weighted": False}
     target = run.source.target()
     document = {
         "format": FORMAT,
         "library": "pcrnn",
-        "observation": {"family": observation.family, "size": observation.size, **weighting},
-        "target": None if target is None else {"family": target.family, "size": target.size},
+        "imports": extensions.loaded(),
+        "observation": _as_document(run.stack.observation),
+        "target": None if target is None else _as_document(target),
         "covariates": run.stack.covariates,
         "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
         "data": run.source.state(),
@@ -69,6 +63,8 @@ def export(run: "TrainedRun", folder: Path) -> Path:
 def load(folder: str | Path) -> PredictiveStack:
     """The stack of a folder that `pcrnn export` wrote, on the CPU and in evaluation mode.
 
+    A stack with a cell or a likelihood of a user's own needs the module that registers it imported before.
+
     Raises CheckpointError for a folder that is none, is damaged, or was written by a later version; UsageError for a
     stack that the machine's memory cannot hold.
 
@@ -76,42 +72,83 @@ def load(folder: str | Path) -> PredictiveStack:
     >>> expectation, state = stack(torch.zeros(1, 10, dtype=torch.long))  # doctest: +SKIP
     """
     path = Path(folder)
-    family, target, covariates, config = _described(path)
+    document = _read_config(path / CONFIG)
+    with extensions.required(document.get("imports")):
+        parts = _parse_config(document, path / CONFIG)
     weights = _weights(path / MODEL)
-    numbers = count_weights(config, family.size, None if target is None else target.size, covariates)
+    config, target = parts.config, parts.target
+    numbers = count_weights(config, parts.observation.size, None if target is None else target.size, parts.covariates)
     require_memory(numbers, torch.device("cpu"), f"{path / CONFIG}: hidden")
-    stack = PredictiveStack(family, config.hidden, target=target, covariates=covariates, **config.stack_options())
+    options = config.stack_options()
+    stack = PredictiveStack(parts.observation, config.hidden, target=target, covariates=parts.covariates, **options)
     checkpoints.check_fits(stack.state_dict(), weights, str(path / MODEL))
     stack.load_state_dict(weights)
     return stack.eval()
 
 
-def _described(path: Path) -> tuple[Observation, Observation | None, int, TrainConfig]:
-    """The observation, the target, the number of covariates and the settings in a folder's config."""
-    name = path / CONFIG
-    content = checkpoints.read_file(name, limit=_CONFIG_LIMIT)
+class _Parts(NamedTuple):
+    """What a stack is built from."""
+
+    observation: Observation
+    target: Observation | None
+    covariates: int
+    config: TrainConfig
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    content = checkpoints.read_file(path, limit=_CONFIG_LIMIT)
     try:
-        document: dict[str, Any] = json.loads(content)
+        document = json.loads(content)
         if document["format"] > FORMAT:
             raise CheckpointError(
-                f"{name}: expected format {FORMAT} or earlier, got {document['format']}; "
+                f"{path}: expected format {FORMAT} or earlier, got {document['format']}; "
                 "use the version of pcrnn that wrote it, or a newer one"
             )
-        observation, stack = document["observation"], document["stack"]
-        weighting = {} if observation.get("weighted", True) else {"weighted": False}
-        family = _FAMILIES[observation["family"]](_whole(observation["size"]), **weighting)
-        expected = document.get("target")
-        target = None if expected is None else _FAMILIES[expected["family"]](_whole(expected["size"]))
-        covariates = _whole(document.get("covariates", 0))
-        if covariates < 0 or (covariates and family.symbolic):
-            raise ValueError(f"covariates {covariates}")
-        return family, target, covariates, TrainConfig.from_mapping(stack, str(name))
+        return document
     except CheckpointError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{name}: expected what pcrnn export writes, but reading it gave {error!r}; export the run again"
-        ) from None
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+def _parse_config(document: dict[str, Any], path: Path) -> _Parts:
+    try:
+        observation, target = _from_document(document["observation"]), document.get("target")
+        covariates = _whole(document.get("covariates", 0))
+        if covariates < 0 or (covariates and observation.symbolic):
+            raise ValueError(f"covariates {covariates}")
+        return _Parts(
+            observation,
+            None if target is None else _from_document(target),
+            covariates,
+            TrainConfig.from_mapping(document["stack"], str(path)),
+        )
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
+
+
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error) if isinstance(error, PcrnnError) else repr(error)
+    return CheckpointError(
+        f"{path}: expected what pcrnn export writes, but reading it gave {reason}; export the run again"
+    )
+
+
+def _as_document(observation: Observation) -> dict[str, Any]:
+    """UsageError for a likelihood that is not registered, since nobody could load it."""
+    family = FAMILIES.name_of(type(observation))
+    return {"family": family, "size": observation.size, "options": observation.options()}
+
+
+def _from_document(document: dict[str, Any]) -> Observation:
+    family, options = FAMILIES[document["family"]], document["options"]
+    for name, value in options.items():
+        if not isinstance(value, bool | int | float | str | None):
+            raise TypeError(f"option {name} {value!r}")
+    return family(_whole(document["size"]), **options)
 
 
 def _whole(number: object) -> int:

@@ -1,6 +1,6 @@
 """A run's folder: where its files are, who may write them, and the rows of its metrics.
 
-RUN/config.json     every setting, and the versions it ran with
+RUN/config.json     every setting, the modules it imported and the versions it ran with
     data.json       the vocabulary or standardisation of its data
     metrics.csv     one row every `log_every` updates; metrics.jsonl holds the same rows
     checkpoints/    step_N folders (pcrnn/runs/checkpoint.py)
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pcrnn import extensions
 from pcrnn.config import TrainConfig
 from pcrnn.errors import CheckpointError, UsageError
 
@@ -98,13 +99,13 @@ def create(path: Path) -> RunFolder:
     run = RunFolder(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        found = [entry.name for entry in path.iterdir() if entry.name != run.lock.name]
+        entries = [entry.name for entry in path.iterdir() if entry.name != run.lock.name]
         run.lock.touch()
     except OSError as error:
         raise unwritable(path, error) from None
-    if found:
+    if entries:
         raise UsageError(
-            f"{path}: expected a new or empty folder for the run, found {found[0]} in it; "
+            f"{path}: expected a new or empty folder for the run, got one with {entries[0]} in it; "
             f"go on with that run by --resume {path}, or choose another --out"
         )
     return run
@@ -114,8 +115,8 @@ def existing(path: Path) -> RunFolder:
     """The folder of an earlier run; CheckpointError when it is not one."""
     run = RunFolder(path)
     if not run.config.is_file():
-        found = f"no {run.config.name}" if path.is_dir() else "no such folder"
-        raise CheckpointError(f"{path}: expected the folder of a run, found {found}")
+        got = f"one with no {run.config.name}" if path.is_dir() else "no such folder"
+        raise CheckpointError(f"{path}: expected the folder of a run, got {got}")
     return run
 
 
@@ -124,8 +125,9 @@ def read_settings(run: RunFolder) -> TrainConfig:
     try:
         if (size := run.config.stat().st_size) > _CONFIG_LIMIT:
             raise CheckpointError(f"{run.config}: expected at most {_CONFIG_LIMIT} bytes of settings, got {size}")
-        settings = json.loads(run.config.read_text(encoding="utf-8"))["settings"]
-        return TrainConfig.from_mapping(settings, str(run.config))
+        document = json.loads(run.config.read_text(encoding="utf-8"))
+        with extensions.required(document.get("imports")):
+            return TrainConfig.from_mapping(document["settings"], str(run.config))
     except OSError as error:
         raise CheckpointError(f"{run.config}: expected the settings of a run, got: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import torch
 
+from pcrnn import extensions
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.memory import require_memory
-from pcrnn.nn.observations import Gaussian, Observation
+from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
@@ -35,7 +36,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     observation, target = _observation(config, source), source.target()
     if target is not None and config.inference_steps:
         raise UsageError(
-            f"inference_steps: expected 0 for {source.name}, whose labels are not seen when they are asked for, got "
+            f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
             f"{config.inference_steps}; leave it out"
         )
     numbers = count_weights(config, observation.size, None if target is None else target.size, source.covariates)
@@ -48,12 +49,13 @@ def _observation(config: TrainConfig, source: Source) -> Observation:
     observation = source.observation()
     if config.precision_weighting:
         return observation
-    if not isinstance(observation, Gaussian):
+    options = observation.options()
+    if "weighted" not in options:
         raise UsageError(
             f"precision_weighting: expected true for {source.name}, whose {type(observation).__name__} "
             "observations have no precisions, got false; leave it out"
         )
-    return Gaussian(observation.size, weighted=False)
+    return type(observation)(observation.size, **options | {"weighted": False})
 
 
 def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> TrainedRun:
@@ -63,13 +65,20 @@ def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> Tr
     """
     folder = runs.existing(path)
     loaded = checkpoints.load_newest(folder.checkpoints)
-    config, state = read_documents(loaded)
-    source = open_source(data or config.data, tokens=config.tokens, state=state)
-    stack = build_stack(config, source)
+    with extensions.required(recorded_imports(loaded)):
+        config, state = read_documents(loaded)
+        source = open_source(data or config.data, tokens=config.tokens, state=state)
+        stack = build_stack(config, source)
     checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
     stack.load_state_dict(loaded.checkpoint.weights)
     stack.to(resolve_device(device))
     return TrainedRun(folder, config, source, stack, loaded.checkpoint.step, loaded.warnings)
+
+
+def recorded_imports(loaded: checkpoints.Loaded) -> object:
+    """The modules that were imported when a checkpoint was written, by its config.json; whatever stands there."""
+    document = loaded.checkpoint.documents.get("config")
+    return document.get("imports") if isinstance(document, dict) else None
 
 
 def read_documents(loaded: checkpoints.Loaded) -> tuple[TrainConfig, dict]:

@@ -91,7 +91,7 @@ class MetricsWriter:
 def read_metrics(run: RunFolder) -> list[Row]:
     """The rows of a run's metrics; CheckpointError when they are missing or damaged."""
     if not run.metrics_jsonl.is_file():
-        raise CheckpointError(f"{run.metrics_jsonl}: expected the metrics of a run, found no such file")
+        raise CheckpointError(f"{run.metrics_jsonl}: expected the metrics of a run, got no such file")
     return _rows(run.metrics_jsonl)
 
 
@@ -107,9 +107,9 @@ def _rows(path: Path) -> list[Row]:
         except (ValueError, RecursionError):
             row = None
         if not (isinstance(row, dict) and "step" in row and all(type(value) in (int, float) for value in row.values())):
-            came = line[:40].decode("utf-8", "replace")
+            start = line[:40].decode("utf-8", "replace")
             raise CheckpointError(
-                f"{path}:{number}: expected a JSON object of numbers, among them step, got {came!r}; remove the line"
+                f"{path}:{number}: expected a JSON object of numbers, among them step, got {start!r}; remove the line"
             )
         rows.append(row)
     return rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcrnn.nn.connections import blocks, width
+from pcrnn.tables import CELLS
 
 if TYPE_CHECKING:
     from pcrnn.config import TrainConfig
@@ -18,16 +19,19 @@ def layer_sizes(
     config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0
 ) -> list[tuple[int, int]]:
     """N and K M of every layer of a stack that observes D = `parameters`, bottom first; see `count_weights`."""
-    heard = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
-    return [(units, config.num_taps * width(message)) for units, message in zip(config.hidden, heard, strict=True)]
+    messages = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
+    return [(units, config.num_taps * width(message)) for units, message in zip(config.hidden, messages, strict=True)]
 
 
 def count_weights(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
     """How many weights that stack has: W and b, R, Q, P, D, the mixing's A and B, and the base rates.
 
+    Of a cell it counts what the class attributes of `pcrnn.nn.cells.Cell` declare; parameters that a user's cell adds
+    of its own come on top.
+
     Args:
         target: natural parameters of a target, if it has one, which the layers then expect.
-        covariates: numbers of a step that are known beforehand and heard by its first layer.
+        covariates: numbers of a step that are known beforehand and go to its first layer.
     """
     expected = parameters if target is None else target
     cell = _cell(config)
@@ -50,16 +54,13 @@ def count_numbers(config: TrainConfig, parameters: int, target: int | None = Non
     """A part of what a run allocates: weights, gradients, both moments, exact traces, gates and windows of a chunk."""
     sizes = layer_sizes(config, parameters, target, covariates)
     cell = _cell(config)
-    traced = cell.components * cell.traced_blocks if config.trace == "exact" else 0
-    heard = 1 if cell.recurrent_blocks else 0
-    traces = sum(traced * units * (window + heard * units) for units, window in sizes)
+    traced = cell.components * cell.traced_blocks if getattr(config.options, "keeps_traces", False) else 0
+    recurrent = 1 if cell.recurrent_blocks else 0
+    traces = sum(traced * units * (window + recurrent * units) for units, window in sizes)
     steps = sum(cell.blocks * units + window for units, window in sizes)
-    learning = traces if config.rule == "local" else 0
     weights = count_weights(config, parameters, target, covariates)
-    return 4 * weights + config.batch * (learning + config.chunk * steps)
+    return 4 * weights + config.batch * (traces + config.chunk * steps)
 
 
 def _cell(config: TrainConfig) -> type[Cell]:
-    from pcrnn.nn.cells import CELLS  # here, so that reading flags and files does not wait for torch
-
     return CELLS[config.cell]

@@ -30,25 +30,52 @@ class GraphedUpdate:
         self.x: tuple[Tensor, ...] = ()
 
     def __call__(self, *x: Tensor) -> None:
-        """Learn from one chunk, the tensors x on the device; every chunk's have the same shapes."""
+        """Learn from one chunk, the tensors x on the device; ValueError where their shapes differ from the captured."""
         self.calls += 1
         if self.calls > WARM_UP and self.graph is None and self.captures:
             self._capture(x)
         if self.graph is None:
             self.update(*x)
             return
+        captured, given = ([tuple(part.shape) for part in parts] for parts in (self.x, x))
+        if captured != given:  # copying would broadcast
+            raise ValueError(f"x: expected the shapes the graph was captured with, {captured}, got {given}")
         copy_into(self.x, x)
         self.graph.replay()
 
     def _capture(self, x: tuple[Tensor, ...]) -> None:
         self.x = tuple(part.clone() for part in x)
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
         try:
-            with torch.cuda.graph(graph):
-                self.update(*self.x)  # recorded, not run
+            self.graph = _captured(self.update, self.x)
         except RuntimeError as error:
             self.captures = False
-            self.warn(f"no CUDA graph, going on without: {str(error).splitlines()[0]}")
-            return
-        self.graph = graph
+            first = str(_first_cause(error)).strip() or type(error).__name__
+            self.warn(f"no CUDA graph, going on without: {first.splitlines()[0]}")
+
+
+def _captured(update: Callable[..., None], x: tuple[Tensor, ...]) -> torch.cuda.CUDAGraph:
+    """A graph of `update(*x)`, which is recorded, not run.
+
+    Where that fails the process is left as it was: `torch.cuda.graph` itself stays on its capture stream when ending
+    the capture fails, too, and leaves the random generator in a capture that nothing ends.
+    """
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    stream = torch.cuda.current_stream()
+    generator = torch.cuda.default_generators[stream.device_index]
+    state = generator.clone_state()
+    try:
+        with torch.cuda.graph(graph):
+            update(*x)
+    except BaseException:
+        torch.cuda.set_stream(stream)
+        generator.graphsafe_set_state(state)
+        raise
+    return graph
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error that was raised first: ending a broken capture raises one more, which says less."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

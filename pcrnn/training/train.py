@@ -20,7 +20,7 @@ from torch import Tensor
 
 import learning_rules
 import pcrnn
-from pcrnn import trees
+from pcrnn import extensions, trees
 from pcrnn.analysis.evaluate import evaluate
 from pcrnn.config import TrainConfig, check_resumable
 from pcrnn.data import Source, open_source
@@ -339,7 +339,11 @@ class Trainer:
     def documents(self) -> dict[str, Any]:
         """The JSON documents of a checkpoint."""
         return {
-            "config": {"settings": self.config.as_mapping(), "versions": versions()},
+            "config": {
+                "settings": self.config.as_mapping(),
+                "imports": extensions.loaded(),
+                "versions": versions(),
+            },
             "data": {"state": self.source.state(), "sha256": self.source.fingerprint()},
             "progress": {
                 "seconds": self.seconds,
@@ -407,7 +411,7 @@ def versions() -> dict[str, str]:
 
 def _make_rule(config: TrainConfig) -> learning_rules.Rule:
     try:
-        return learning_rules.make(config.rule, **config.rule_options())
+        return learning_rules.make(config.rule, **config.rule_arguments())
     except ValueError as error:
         raise UsageError(str(error)) from None
 

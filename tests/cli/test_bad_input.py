@@ -71,6 +71,18 @@ def test_resuming_with_another_architecture_exits_4_and_lists_all_differences(pr
     refused(called, 4, "hidden: the run has 8 8, asked for 8 8 8", "chunk: the run has 8, asked for 4")
 
 
+def test_resuming_with_another_rule_or_option_exits_4(program, run):
+    other_rule = program("train", "--resume", run, "--rule", "bptt")
+    refused(other_rule, 4, "rule: the run has local, asked for bptt", "credit: the run has cascade, asked for None")
+    refused(program("train", "--resume", run, "--credit", "top"), 4, "credit: the run has cascade, asked for top")
+
+
+def test_an_option_in_a_file_is_refused_with_a_rule_on_the_command_line_that_lacks_it(program, tmp_path):
+    (tmp_path / "s.toml").write_text('credit = "top"\n')
+    called = program("train", "--config", tmp_path / "s.toml", "--rule", "bptt")
+    refused(called, 2, "credit: expected only with rule local, got rule bptt; leave it out")
+
+
 def test_resuming_to_fewer_updates_than_were_done_is_refused(program, run):
     refused(program("train", "--resume", run, "--steps", 3), 2, "steps: expected at least the 4 already done")
 
@@ -98,8 +110,34 @@ def test_a_damaged_settings_file_exits_4(program, run, tmp_path):
 
 def test_a_passage_that_cannot_be_drawn_exits_2(program, run):
     refused(program("plot", "surprise", run, "--start", 5000), 2, "expected a start from 0 to 1199")
-    refused(program("plot", "surprise", run, "--length", 0), 2, "a length of at least 1")
+    refused(program("plot", "surprise", run, "--length", 0), 2, "length: expected at least 1, got 0")
     refused(program("plot", "surprise", run, "--smooth", 0), 2, "smooth: expected at least 1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sample", "RUN", "--temperature", "nan"), "temperature: expected a finite number of at least 0, got nan"),
+        (("sample", "RUN", "--temperature", "inf"), "temperature: expected a finite number of at least 0, got inf"),
+        (("sample", "RUN", "--length", -1), "length: expected at least 0, got -1"),
+        (("sample", "RUN", "--seed", 2**63), f"seed: expected at least 0 and at most {2**63 - 1}, got {2**63}"),
+        (("forecast", "RUN", "--horizon", 0), "horizon: expected at least 1, got 0"),
+        (("forecast", "RUN", "--samples", 0), "samples: expected at least 1, got 0"),
+        (("forecast", "RUN", "--start", 0), "start: expected at least 1, got 0"),
+        (("forecast", "RUN", "--interval", 1), "interval: expected above 0 and below 1, got 1.0"),
+        (("forecast", "RUN", "--seed", -1), "seed: expected at least 0, got -1"),
+        (("detect", "RUN", "--quantile", 0), "quantile: expected above 0 and below 1, got 0.0"),
+        (("detect", "RUN", "--window", 0), "window: expected at least 1, got 0"),
+        (("detect", "RUN", "--regimes", -1), "regimes: expected at least 0, got -1"),
+        (("plot", "surprise", "RUN", "--start", -1), "start: expected at least 0, got -1"),
+        (("plot", "surprise", "RUN", "--length", 2**64), f"length: expected at least 1 and at most {2**63 - 1}, got"),
+        (("probe", "euler", "RUN", "--span", "inf"), "span: expected above 0 and at most"),
+        (("probe", "lags", "RUN", "--seed", -1), "seed: expected at least 0, got -1"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_before_anything_is_read(program, tmp_path, arguments, message):
+    given = [tmp_path / "nowhere" if part == "RUN" else part for part in arguments]
+    refused(program(*given), 2, message)
 
 
 def test_a_name_that_is_no_text_is_shown_all_the_same(run, tmp_path, monkeypatch):

@@ -217,10 +217,10 @@ def test_regimes_of_noise_are_rare_and_those_of_a_shift_are_exact():
 
 def test_what_cannot_be_is_refused(program, trained, run):
     refused(program("forecast", run), 2, "expected a run trained on a series, got one trained on text")
-    refused(program("forecast", trained, "--horizon", 0), 2, "horizon and samples of at least 1")
+    refused(program("forecast", trained, "--horizon", 0), 2, "horizon: expected at least 1, got 0")
     refused(program("forecast", trained, "--start", SEEN + 1), 2, f"expected a step from 1 to {SEEN}")
     refused(program("forecast", trained, "--horizon", SEEN + 5), 2, "a horizon longer than the data needs a start")
-    refused(program("detect", trained, "--quantile", 1), 2, "expected a quantile between 0 and 1")
+    refused(program("detect", trained, "--quantile", 1), 2, "quantile: expected above 0 and below 1, got 1.0")
     refused(program("detect", trained, "--out", "/nowhere/at/all.csv"), 1, "No such file or directory")
 
 

@@ -94,7 +94,7 @@ def test_what_is_too_large_for_json_is_named(program, tmp_path):
         (("timescales", *SMALL, "--steps", 0), ["steps: expected at least 1, got 0"]),
         (("impulse", *SMALL, "--lanes", -1), ["lanes: expected at least 1, got -1"]),
         (("impulse", *SMALL, "--steps", 2), ["expected 2 to 2 of the background's steps, got 1"]),
-        (("frequency", *SMALL, "--amplitude", "nan"), ["an amplitude above 0, got 20 and nan"]),
+        (("frequency", *SMALL, "--amplitude", "nan"), ["amplitude: expected a finite number above 0, got nan"]),
         (("frequency", *SMALL, "--steps", 9), ["expected at least 8 steps after the warm-up"]),
         (("euler", "RUN"), ["euler: expected leaky cells, got GatedCell"]),
         (("jacobian", *SMALL, "--at", "rest"), ["--at"]),

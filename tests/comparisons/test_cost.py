@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 
-from comparisons import cost
+from comparisons.cost import cost
 from comparisons.suite import Request
-from learning_rules import Local
 from pcrnn import Categorical, PredictiveStack
 from pcrnn.nn.connections import width
+from tests.identities.conftest import whole_stack_at_once
 
-SETTING = cost.Setting(symbols=5, batch=2, chunk=6)
+SETTING = cost.CostSetup(symbols=5, batch=2, chunk=6)
 HIDDEN = (4, 3, 6)
 DELAY = 2
 
@@ -40,10 +40,10 @@ def test_a_carried_trace_costs_one_product_of_every_traced_block(credit):
     assert exact["multiply_adds"] - chunk["multiply_adds"] == pytest.approx(traced)
 
 
-def test_one_call_a_layer_costs_what_the_general_path_does(monkeypatch):
-    fast = cost.counted("layer, exact", HIDDEN, SETTING)
-    monkeypatch.setattr(Local, "in_one_sweep", lambda self, stack: False)
-    assert cost.counted("layer, exact", HIDDEN, SETTING) == fast
+def test_learning_layer_by_layer_costs_what_learning_from_the_whole_stack_does():
+    layerwise = cost.counted("layer, exact", HIDDEN, SETTING)
+    with whole_stack_at_once():
+        assert cost.counted("layer, exact", HIDDEN, SETTING) == layerwise
 
 
 def test_what_comes_down_is_of_the_messages_width_and_nothing_under_layer():

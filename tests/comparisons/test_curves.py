@@ -1,20 +1,21 @@
-"""The curves suite at a tiny size."""
+"""The curves suite at a tiny size: every rule along its updates, and in the time of BPTT's."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from comparisons import curves
-from comparisons.contenders import BPTT
+from comparisons.quality import contenders, curves, tasks
+from comparisons.quality.contenders import BPTT
+from comparisons.quality.tasks import Absent
 from comparisons.suite import Request
-from comparisons.tasks import Absent
 
 
 def test_the_suite_follows_every_rule_along_its_updates(tmp_path):
     paths = curves.run(Request(quick=True, seeds=2, out=tmp_path))
     assert [path.name for path in paths] == [f"curves.{ending}" for ending in ("json", "md", "png", "svg")]
     rows = json.loads(paths[0].read_text())["rows"]
-    updates = curves.QUICK.base.steps
+    updates = curves.QUICK.study.base.steps
     assert [(row["rule"], row["update"]) for row in rows if row["seed"] == 1] == [
         (rule, step) for rule in curves.RULES for step in range(1, updates + 1)
     ]
@@ -34,3 +35,34 @@ def test_rates_are_those_that_quality_found(tmp_path):
     path.write_text(json.dumps({"rows": [*rows, {"data": "other", "rule": BPTT, "lr": 7.0}]}))
     found = curves.best_rates(path)
     assert found == {row["rule"]: row["lr"] for row in rows} | {"neighbour, chunk": found["neighbour, exact"]}
+
+
+def test_a_rule_twice_as_fast_as_bptt_gets_twice_the_updates(tmp_path, monkeypatch):
+    def taking_turns(contenders, rounds, *, clock):
+        return {name: [0.2 if name == "bptt" else 0.1] * rounds for name in contenders}
+
+    monkeypatch.setattr(curves.record, "in_turns", taking_turns)
+
+    def equal_time():
+        path, *_ = curves.run(Request(quick=True, seeds=1, out=tmp_path))
+        return json.loads(path.read_text())["equal_time"]
+
+    first = equal_time()
+    updates = {row["rule"]: row["updates"] for row in first}
+    assert updates == {"bptt": 4} | dict.fromkeys(curves.TIMED, 8)
+
+    monkeypatch.setattr(curves.record, "in_turns", lambda *_, **__: pytest.fail("what was timed is kept"))
+    assert equal_time() == first
+
+
+def test_a_timed_learner_does_what_a_trained_one_does():
+    config = replace(curves.QUICK.study.base, rule="local", steps=2)
+    task = tasks.open_pydoc(config, None, 400)
+    contender = contenders.CONTENDERS["neighbour, exact"]
+    training = contenders.Training(task, contender, config)
+    training.update()
+    training.update()
+    assert training.learner.updates == 2
+    fitted = contenders.fit_contender(task, contender, config)
+    assert fitted is not None
+    assert contenders.score(training.model, task, "valid").nats == fitted.valid.nats

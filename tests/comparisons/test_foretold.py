@@ -2,7 +2,7 @@
 
 import json
 
-from comparisons import foretold
+from comparisons.mechanisms import foretold
 from comparisons.suite import Request
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from comparisons import inference_cost
-from comparisons.fixed_prediction import Weights, at_once, in_turn, learn, loss
+from comparisons.cost import inference_cost
+from comparisons.cost.fixed_prediction import Weights, at_once, in_turn, learn, loss
 from comparisons.suite import Request
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -76,7 +76,7 @@ def test_unfinished_inference_damps_credit_by_one_factor_a_step(weights, x, iter
 
 def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     torch.set_default_dtype(torch.float32)
-    tiny = inference_cost.Setting(
+    tiny = inference_cost.InferenceCostSetup(
         symbols=SYMBOLS, hidden=8, batch=2, steps=5, iterations=(1, 200), depths=(1, 2), rounds=3
     )
     monkeypatch.setattr(inference_cost, "QUICK", tiny)

@@ -7,21 +7,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from comparisons import long_lags
-from comparisons.learner import cut
-from comparisons.memory_tasks import Adding, CopyMemory
+from comparisons.gradients import split_chunk
+from comparisons.mechanisms import long_lags
+from comparisons.mechanisms.memory_tasks import Adding, CopyMemory
 from comparisons.suite import Request
 from pcrnn import Chunk
 
 LADDER = long_lags.Ladder(
     tasks=(CopyMemory(lag=6, items=2, kinds=3),), search=(), hidden=(4, 3), updates=4, rates=(4e-2,)
 )
-TINY = long_lags.Setting(
+TINY = long_lags.LongLagsSetup(
     ladders=(LADDER, replace(LADDER, tasks=(Adding(lag=10),), search=(Adding(lag=4),), rates=(1e-2, 4e-2), seeds=1)),
     weighed=(CopyMemory(lag=6),),
     chunk=4,
-    judge_every=2,
-    judged=8,
+    evaluate_every=2,
+    held_out=8,
 )
 ONE_OF_TWO = long_lags.Ladder(tasks=(), search=(), hidden=(8,), updates=100)
 
@@ -88,11 +88,11 @@ def test_always_saying_one_scores_the_chance_of_adding():
 
 def test_pieces_of_a_sequence_are_the_sequence():
     whole = Adding(lag=10).draw(2, 1, torch.Generator().manual_seed(0))
-    pieces = cut(whole, 4)
+    pieces = split_chunk(whole, 4)
     assert [piece.targets.shape[1] for piece in pieces] == [4, 4, 2]
     for i, part in enumerate(whole):
         assert torch.equal(torch.cat([piece[i] for piece in pieces], 1), part)
-    assert cut(Chunk(whole.observations, whole.targets), 4)[0].mask is None
+    assert split_chunk(Chunk(whole.observations, whole.targets), 4)[0].mask is None
 
 
 # The suite
@@ -101,18 +101,18 @@ def test_pieces_of_a_sequence_are_the_sequence():
 @pytest.mark.parametrize("ladder", TINY.ladders, ids=lambda ladder: ladder.name)
 def test_contenders_begin_with_the_same_weights(ladder):
     weights = []
-    for contender in long_lags.contenders(4).values():
-        stack = long_lags.learner_of(contender, ladder.tasks[0], ladder, TINY, 1e-2, seed=3).stack
+    for rule in long_lags.chunked_rules(4).values():
+        stack = long_lags.new_learner(rule, ladder.tasks[0], ladder, TINY, 1e-2, seed=3).model
         weights.append(torch.cat([p.detach().flatten() for p in stack.parameters()]))
     assert all(torch.equal(weights[0], other) for other in weights[1:])
 
 
 def test_exact_traces_recall_ten_chunks_back_where_truncation_cannot():
     """One symbol of two kinds, at chunks of 4; inside a chunk both learn it."""
-    setting = replace(TINY, judge_every=25, judged=64)
+    setting = replace(TINY, evaluate_every=25, held_out=64)
 
     def solves(name: str, lag: int) -> bool:
-        task, contender = CopyMemory(lag=lag, items=1, kinds=2), long_lags.contenders(4)[name]
+        task, contender = CopyMemory(lag=lag, items=1, kinds=2), long_lags.chunked_rules(4)[name]
         row = long_lags.trial(contender, task, ONE_OF_TWO, setting, 8e-2, seed=0)
         assert row["curve"][-1] == (row["updates"], row["score"])
         return row["solved"]
@@ -141,8 +141,8 @@ def test_the_summary_compares_the_longest_lags():
     names = [ladder.name for ladder in TINY.ladders]
     rows = rows_of(long_lags.EXACT, {2: [True], 40: [True]}, names[0])
     rows += rows_of(long_lags.TRUNCATED, {2: [True], 40: [False]}, names[0])
-    rows += [row for name in long_lags.contenders(4) for row in rows_of(name, {10: [False]}, names[1])]
-    peaks = [{"learner": name, "lag": lag, "peak_mib": lag} for name in long_lags.contenders(4) for lag in (1, 7)]
+    rows += [row for name in long_lags.chunked_rules(4) for row in rows_of(name, {10: [False]}, names[1])]
+    peaks = [{"learner": name, "lag": lag, "peak_mib": lag} for name in long_lags.chunked_rules(4) for lag in (1, 7)]
     solved, unsolved, memory = long_lags.summary(rows, peaks, TINY.chunk)
     assert "solves a lag of 40, truncated BPTT of 2 (20 times), BPTT over whole sequences none" in solved
     assert "not solved" in unsolved and "local, exact 0.5000" in unsolved and "without memory 0.1000" in unsolved
@@ -152,7 +152,7 @@ def test_the_summary_compares_the_longest_lags():
 def test_a_climb_ends_when_lags_in_a_row_are_not_solved(monkeypatch):
     monkeypatch.setattr(long_lags, "trial", lambda c, task, *_: {"lag": task.lag, "solved": task.lag not in (6, 8, 9)})
     tasks = tuple(CopyMemory(lag=lag) for lag in (5, 6, 7, 8, 9, 10))
-    contender = long_lags.contenders(4)[long_lags.EXACT]
+    contender = long_lags.chunked_rules(4)[long_lags.EXACT]
 
     def climbed(*, known: dict, misses: int) -> list[dict]:
         return list(long_lags.climb(tasks, contender, LADDER, TINY, 1e-2, 0, known, misses))
@@ -172,19 +172,19 @@ def test_a_climb_ends_when_lags_in_a_row_are_not_solved(monkeypatch):
     ],
 )
 def test_the_rate_that_climbs_best_is_chosen(monkeypatch, outcomes, best):
-    def trial(contender, task, ladder, setting, rate, seed):
+    def trial(rule, task, ladder, setup, rate, seed):
         return dict(zip(("solved", "updates", "nats"), outcomes[rate][task.lag], strict=True))
 
     monkeypatch.setattr(long_lags, "trial", trial)
     ladder = replace(LADDER, search=(CopyMemory(lag=0), CopyMemory(lag=1))[: len(outcomes[0.1])], rates=tuple(outcomes))
-    rate, tried = long_lags.chosen_rate(long_lags.contenders(4)[long_lags.EXACT], ladder, TINY)
+    rate, tried = long_lags.chosen_rate(long_lags.chunked_rules(4)[long_lags.EXACT], ladder, TINY)
     assert rate == best
     assert len(tried) == sum(map(len, outcomes.values()))
 
 
 def test_the_peak_is_measured_in_a_process_of_its_own():
     setting = replace(TINY, ladders=(replace(LADDER, hidden=(64,)),))
-    whole = long_lags.contenders(4)[long_lags.WHOLE]
+    whole = long_lags.chunked_rules(4)[long_lags.WHOLE]
     assert 1 < long_lags.peak_in_fresh_process(whole, CopyMemory(lag=500), setting) < 500
 
 

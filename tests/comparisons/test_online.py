@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from comparisons import online
+from comparisons.mechanisms import online
 from comparisons.suite import Request
 
 SPANS = (online.Span(interval=1, half=24, rates=(3e-3,)), online.Span(interval=8, half=48, rates=(3e-3, 1e-2)))
@@ -72,7 +72,7 @@ def test_who_never_recovers_is_said_to():
 
 def test_figures_are_of_the_parts_before_and_after_the_change():
     met = torch.cat([torch.full((16,), 4.0), torch.full((8,), 9.0), torch.full((8,), 1.0)])
-    found = online.figures(met, 2)
+    found = online.metrics(met, 2)
     assert (found["mean"], found["before"], found["early_after"], found["end"]) == (4.5, 4.0, 9.0, 1.0)
     assert (found["curve"], found["window"]) == ([4.0, 4.0, 9.0, 1.0], 8)
 
@@ -112,17 +112,17 @@ def test_a_distance_beyond_twice_its_error_is_not_called_level():
 
 
 def test_the_rate_is_searched_on_the_first_seed_only(monkeypatch):
-    heard = []
+    trained = []
 
-    def listen(stream, rule, interval, rate, setting, seed):
-        heard.append((rate, seed))
+    def learn_online(stream, rule, interval, rate, setup, seed):
+        trained.append((rate, seed))
         return torch.full((96,), abs(rate - 1e-2) if rate < 1 else math.nan)
 
-    monkeypatch.setattr(online, "listen", listen)
+    monkeypatch.setattr(online, "learn_online", learn_online)
     span = online.Span(interval=8, half=48, rates=(3e-3, 1e-2, 10.0))
     stream = online.changing_series(TINY, 48)
     found = online.rule_rows(stream, BPTT, span, TINY, range(3))
-    assert heard == [(3e-3, 0), (1e-2, 0), (10.0, 0), (1e-2, 1), (1e-2, 2)]
+    assert trained == [(3e-3, 0), (1e-2, 0), (10.0, 0), (1e-2, 1), (1e-2, 2)]
     assert [(one["seed"], one["lr"]) for one in found] == [(0, 1e-2), (1, 1e-2), (2, 1e-2)]
     assert found[0]["search"] == {"0.003": pytest.approx(7e-3), "0.01": pytest.approx(0), "10": None}
 
@@ -131,7 +131,7 @@ def test_the_rate_is_searched_on_the_first_seed_only(monkeypatch):
 def test_a_step_is_scored_before_it_is_learned_from(rule):
     """The first chunk meets the initial weights, whatever the rule and its rate."""
     stream = online.changing_series(TINY, 48)
-    slow, fast = (online.listen(stream, rule, 8, rate, TINY, seed=0) for rate in (1e-9, 1e-2))
+    slow, fast = (online.learn_online(stream, rule, 8, rate, TINY, seed=0) for rate in (1e-9, 1e-2))
     torch.testing.assert_close(slow[:8], fast[:8])
     assert not torch.allclose(slow[8:], fast[8:])
 
@@ -140,7 +140,7 @@ def test_at_two_layers_neighbour_is_truncated_bptt_until_a_border_is_crossed():
     """Over the first chunk both have the same gradient, so they meet the second with the same weights."""
     stream = online.changing_series(replace(TINY, hidden=(4, 3)), 48)
     neighbour, bptt = (
-        online.listen(stream, rule, 16, 1e-2, replace(TINY, hidden=(4, 3)), seed=0)
+        online.learn_online(stream, rule, 16, 1e-2, replace(TINY, hidden=(4, 3)), seed=0)
         for rule in ("neighbour, exact", BPTT)
     )
     torch.testing.assert_close(neighbour[:32], bptt[:32], rtol=1e-3, atol=1e-4)

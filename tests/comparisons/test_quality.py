@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from comparisons import quality, tasks
 from comparisons.__main__ import main
-from comparisons.contenders import KINDS, Fit, Outside, Score, Stack, fit, size_of
+from comparisons.quality import quality, study, tasks
+from comparisons.quality.contenders import CONTENDERS, Fit, Score, Training, fit_contender, new_model
+from comparisons.quality.networks import size_of
+from comparisons.search import Cells
 from comparisons.suite import Request
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource, TextSource
@@ -36,17 +38,17 @@ def text(tmp_path):
 @pytest.mark.parametrize("num_taps", [1, 2])
 def test_a_stack_on_a_stream_learns_bit_for_bit_as_in_the_program(kind, num_taps, text, tmp_path):
     """So that a figure of the suite is one that `pcrnn train` gives, over more than one epoch."""
-    config = KINDS[kind].settings(replace(TINY, data=str(text), num_taps=num_taps, steps=60))
+    config = CONTENDERS[kind].settings(replace(TINY, data=str(text), num_taps=num_taps, steps=60))
     summary = train(config, tmp_path / "run")
-    found = fit(tasks.open_text(config, text, None), KINDS[kind], config)
+    found = fit_contender(tasks.open_text(config, text, None), CONTENDERS[kind], config)
     assert found is not None and found.valid.nats == found.test.nats == summary.valid
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CONTENDERS)
 def test_every_kind_learns(kind, text):
-    config = KINDS[kind].settings(replace(TINY, steps=40, lr=1e-2))
+    config = CONTENDERS[kind].settings(replace(TINY, steps=40, lr=1e-2))
     task = tasks.open_text(config, text, None)
-    before, after = (fit(task, KINDS[kind], replace(config, steps=steps)) for steps in (1, 40))
+    before, after = (fit_contender(task, CONTENDERS[kind], replace(config, steps=steps)) for steps in (1, 40))
     assert before is not None and after is not None
     assert after.test.nats[-1] < before.test.nats[-1] - 0.3
     assert 0 < after.test.accuracy < 1
@@ -57,16 +59,16 @@ def test_stacks_of_one_seed_begin_with_the_same_weights(text):
     begins = []
     for name in ("bptt", "neighbour, exact", "neighbour, random feedback", "bptt, lower gates frozen"):
         torch.manual_seed(0)
-        begins.append(Stack(task, KINDS[name], KINDS[name].settings(TINY)).module.state_dict())
+        begins.append(new_model(task, CONTENDERS[name], CONTENDERS[name].settings(TINY)).state_dict())
     for other in begins[1:]:
         torch.testing.assert_close(other, begins[0], rtol=0, atol=0)
 
 
 def test_the_control_keeps_the_lower_gates_it_was_drawn_with(text):
-    task, kind = tasks.open_text(TINY, text, None), KINDS["bptt, lower gates frozen"]
-    learner = Stack(task, kind, kind.settings(TINY))
-    learner.learn(*task.read(0))
-    bottom, top = learner.stack.layers
+    task, kind = tasks.open_text(TINY, text, None), CONTENDERS["bptt, lower gates frozen"]
+    training = Training(task, kind, kind.settings(TINY))
+    training.update()
+    bottom, top = training.model.layers
     assert bottom.weight.grad is None and bottom.bias.grad is None
     assert bottom.readout.grad.any() and top.weight.grad.any()
 
@@ -74,7 +76,7 @@ def test_the_control_keeps_the_lower_gates_it_was_drawn_with(text):
 def test_bptt_clipped_by_layer_has_the_groups_of_a_local_rule(text):
     task = tasks.open_text(TINY, text, None)
     bptt, by_layer, local = (
-        Stack(task, KINDS[name], KINDS[name].settings(TINY)).clip_groups()
+        list(Training(task, CONTENDERS[name], CONTENDERS[name].settings(TINY)).learner.groups.values())
         for name in ("bptt", "bptt, clipped by layer", "top, exact")
     )
     assert [len(group) for group in by_layer] == [len(group) for group in local] == [4, 4, 1]
@@ -85,21 +87,21 @@ def test_bptt_clipped_by_layer_has_the_groups_of_a_local_rule(text):
 def test_outside_networks_have_as_many_parameters_as_the_stack(network, text):
     config = replace(TINY, hidden=(32, 32))
     task = tasks.open_text(config, text, None)
-    wanted = size_of(Stack(task, KINDS["bptt"], config).module)
-    assert size_of(Outside(task, network, config).module) == pytest.approx(wanted, rel=0.02)
+    wanted = size_of(new_model(task, CONTENDERS["bptt"], config))
+    assert size_of(new_model(task, CONTENDERS[network], config)) == pytest.approx(wanted, rel=0.02)
 
 
 def test_an_update_that_is_not_finite_ends_training(text):
     task = tasks.open_text(TINY, text, None)
-    assert fit(task, KINDS["bptt"], replace(TINY, lr=1e30, clip=0.0)) is None
+    assert fit_contender(task, CONTENDERS["bptt"], replace(TINY, lr=1e30, clip=0.0)) is None
 
 
 def test_where_validation_is_best_the_test_figure_is_taken():
     """Half way through, with a rate that then destroys what was learned."""
     task = tasks.Chorales({name: rolls(4) for name in ("traindata", "validdata", "testdata")}, TINY)
-    config = KINDS["top, exact"].settings(replace(TINY, steps=30, evaluate_every=5, lr=0.3))
-    found = fit(task, KINDS["top, exact"], config)
-    at_end = fit(task, KINDS["top, exact"], replace(config, evaluate_every=0))
+    config = CONTENDERS["top, exact"].settings(replace(TINY, steps=30, evaluate_every=5, lr=0.3))
+    found = fit_contender(task, CONTENDERS["top, exact"], config)
+    at_end = fit_contender(task, CONTENDERS["top, exact"], replace(config, evaluate_every=0))
     assert found.valid.nats[-1] <= at_end.valid.nats[-1]
     assert found.step % 5 == 0
 
@@ -182,21 +184,21 @@ def trained(monkeypatch):
     calls = []
 
     def look_up(task, kind, config):
-        name = next(name for name, one in KINDS.items() if one is kind)
+        name = next(name for name, one in CONTENDERS.items() if one is kind)
         calls.append((name, config.lr, config.seed))
         nats = SCORES[name][config.lr][config.seed]
         score = None if nats is None else Score([5.0, nats], None)
         return None if score is None else Fit(score, score, config.steps, 7)
 
-    monkeypatch.setattr(quality, "fit", look_up)
+    monkeypatch.setattr(study, "fit_contender", look_up)
     return calls
 
 
 def rows_of(tmp_path, tell=lambda line: None) -> list[dict]:
-    study = quality.Study(open=tasks.open_text, base=TINY, kinds=tuple(SCORES), rates=(0.001, 0.01))
+    one = study.Study(open=tasks.open_text, base=TINY, contenders=tuple(SCORES), rates=(0.001, 0.01))
     task = tasks.Stream(TextSource(TEXT), TINY)
     task.nats_per_unit = 1.0
-    return quality.study_rows("text", study, task, range(3), quality.Cells(tmp_path / "cells.jsonl"), tell)
+    return study.Trainer(Cells(tmp_path / "cells.jsonl"), range(3), tell).study_rows("text", one, task)
 
 
 def test_every_kind_has_its_own_best_rate_and_is_paired_with_bptt_seed_by_seed(tmp_path, trained):
@@ -248,7 +250,7 @@ def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, 
     assert [path.name for path in paths] == ["quality.json", "quality.md", "quality.png", "quality.svg"]
     assert all(path.stat().st_size > 0 for path in paths)
     written = json.loads(paths[0].read_text())
-    assert {row["rule"] for row in written["rows"]} == set(quality.STUDIES["tinyshakespeare"].kinds)
+    assert {row["rule"] for row in written["rows"]} == set(quality.STUDIES["tinyshakespeare"].contenders)
     assert {row["data"] for row in written["rows"]} == {"text"}
     assert len(told) == len(written["rows"]) * 3  # two rates on one seed, one on the other
     assert set(written["baselines"]["text"]) == {"unigram", "bigram", "copy-last", "gzip", "xz"}
@@ -257,13 +259,13 @@ def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, 
     assert told == []
 
 
-@pytest.mark.parametrize("ending, study", [(".mat", "JSB chorales"), (".csv", "weather"), (".txt", "tinyshakespeare")])
-def test_a_file_chooses_its_study(ending, study):
-    assert list(quality.chosen(Request(data=Path(f"a{ending}")))) == [study]
+@pytest.mark.parametrize("ending, name", [(".mat", "JSB chorales"), (".csv", "weather"), (".txt", "tinyshakespeare")])
+def test_a_file_chooses_its_study(ending, name):
+    assert list(study.chosen(Request(data=Path(f"a{ending}")), quality.STUDIES)) == [name]
 
 
 def test_only_the_studies_asked_for_run_and_an_unknown_one_is_refused(tmp_path, capsys):
-    assert list(quality.chosen(Request(only=("digits", "pydoc")))) == ["pydoc", "digits"]
+    assert list(study.chosen(Request(only=("digits", "pydoc")), quality.STUDIES)) == ["pydoc", "digits"]
     assert main(["quality", "--only", "pydok", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     known = "pydoc, ablations, tinyshakespeare, JSB chorales, weather, digits"

@@ -1,14 +1,21 @@
 """What `pcrnn compare` takes and what its report shows; the README's table is that of the records in the repository."""
 
 import base64
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import comparisons
-from comparisons import online, quality, record, report, suite
+from comparisons import page, record, report, suite
 from comparisons.__main__ import main as compare
+from comparisons.mechanisms import online
+from comparisons.quality import quality
 from comparisons.suite import SUITES, Request
 from pcrnn.cli.main import main as pcrnn
 
@@ -39,8 +46,8 @@ def results(tmp_path) -> Path:
 
 
 def test_the_documentation_shows_what_the_records_in_the_repository_say():
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page == report.site_page(report.read(ROOT / "comparisons" / "results"))
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert text == report.site_page(report.read(ROOT / "comparisons" / "results"))
 
 
 def test_the_readme_shows_what_the_records_in_the_repository_say():
@@ -68,7 +75,7 @@ def test_a_table_has_the_figures_the_gap_and_where_they_came_from(results):
 
 def test_the_command_names_the_parts_that_were_asked_for():
     found = {"environment": record.environment(), "config": {"seeds": 3, "only": ["pydoc", "JSB chorales"]}}
-    assert report.command("quality", found).startswith("`pcrnn compare quality --only pydoc 'JSB chorales'`; 3 seeds;")
+    assert page.command("quality", found).startswith("`pcrnn compare quality --only pydoc 'JSB chorales'`; 3 seeds;")
 
 
 def test_every_data_set_has_a_column_with_its_unit():
@@ -172,8 +179,8 @@ def test_a_readme_without_markers_is_refused(text, results):
 
 
 def test_the_page_holds_everything_it_shows(results, tmp_path):
-    (page,) = report.build(results, tmp_path / "no README is touched")
-    text = page.read_text(encoding="utf-8")
+    (path,) = report.build(results, tmp_path / "no README is touched")
+    text = path.read_text(encoding="utf-8")
     assert base64.b64encode(b"picture").decode() in text
     assert "pydoc: top is 5 % &lt; BPTT &amp; more." in text
     assert "<td>top, exact</td><td>2.1</td>" in text
@@ -201,7 +208,7 @@ def memory_record(local: float, bptt: float) -> dict:
         ("long_lags", {"summary": [f"c: local {SOLVES} 15, truncated BPTT of 30 (0 times), BPTT none."]}, "Loses"),
         ("long_lags", {"summary": ["c: not solved by local learning with exact traces (0.1)."]}, "Loses"),
         ("long_lags", {"summary": ["Peak memory at a lag of 5: local 3 MiB."]}, ""),
-        ("latency", {"summary": ["It takes 5."]}, ""),
+        ("tagging", {"summary": ["It takes 5."]}, ""),
         ("memory", memory_record(1.0, 2.0), "Wins"),
         ("memory", memory_record(2.0, 1.0), "Costs"),
         ("speed", {"summary": ["With exact traces, neighbour learns 0.86 times as fast as BPTT."]}, "Costs"),
@@ -214,35 +221,33 @@ def memory_record(local: float, bptt: float) -> dict:
     ],
 )
 def test_a_sentence_stands_under_the_verdict_that_its_figures_give(name, found, verdict):
-    by_verdict = report.judged({name: found})
+    by_verdict = page.sorted_by_verdict({name: found})
     assert {under for under, said in by_verdict.items() if said} == {verdict}
 
 
 def test_the_verdict_leaves_out_the_other_rules_in_brackets_at_the_end():
     found = {"quality": {"summary": ["a: the best local rule (top, 2 nats) is 2.0 % behind BPTT (layer: +3.0 %)."]}}
-    assert "a: the best local rule (top, 2 nats) is 2.0 % behind BPTT.</li>" in report.verdict(found)
-    told = report.verdict({"online": {"summary": ["Wins: it is -0.150 ± 0.032 / -0.01 ± 0.3 (level) of it."]}})
-    assert "It is -0.150 / -0.01 (level) of it.</li>" in told
-    assert "B (1 layer, cosine 1.000).</li>" in report.verdict(
-        {"ops": {"summary": ["Wins: b (1 layer, cosine 1.000)."]}}
-    )
+    assert "a: the best local rule (top, 2 nats) is 2.0 % behind BPTT.</li>" in page.verdict(found)
+    shown = page.verdict({"online": {"summary": ["Wins: it is -0.150 ± 0.032 / -0.01 ± 0.3 (level) of it."]}})
+    assert "It is -0.150 / -0.01 (level) of it.</li>" in shown
+    assert "B (1 layer, cosine 1.000).</li>" in page.verdict({"ops": {"summary": ["Wins: b (1 layer, cosine 1.000)."]}})
 
 
 def test_a_verdict_is_not_said_twice():
-    assert report.judged({"online": {"summary": ["Wins: it does."]}})["Wins"] == [("online", "It does.")]
+    assert page.sorted_by_verdict({"online": {"summary": ["Wins: it does."]}})["Wins"] == [("online", "It does.")]
 
 
 def test_quality_sentences_are_judged_by_the_words_the_suite_uses():
-    """`judged_quality` reads what `quality.verdict` writes."""
+    """`quality_verdict` reads what `study.verdict` writes."""
     for gap, verdict in ((-3.0, "Wins"), (3.0, "Loses"), (0.01, "Level")):
         row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None, "metrics": [2.0]}
         (sentence,) = quality.summary([row])
-        assert report.judged_quality({}, sentence) == verdict
+        assert page.quality_verdict({}, sentence) == verdict
 
 
 def test_a_page_of_nothing_says_so(tmp_path):
-    (page,) = report.build(tmp_path / "empty")
-    assert "No suite has been measured yet." in page.read_text(encoding="utf-8")
+    (path,) = report.build(tmp_path / "empty")
+    assert "No suite has been measured yet." in path.read_text(encoding="utf-8")
 
 
 # The command
@@ -300,3 +305,46 @@ def test_help_lists_the_suites(capsys):
         pcrnn(["compare", "--help"])
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in [*SUITES, "report"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["cost", "--seeds", "2"],
+            "--seeds: expected none, as cost has no use for it, got 2; leave it out, or ask one",
+        ),
+        (["curves", "--data", "a.txt"], "--data: expected none, as curves has no use for it, got a.txt; leave it out,"),
+        (["tracking", "--only", "a", "b"], "--only: expected none, as tracking has no use for it, got a b; leave it"),
+        (["report", "--data", "a.txt"], "--data: expected none, as report has no use for it, got a.txt; leave it out,"),
+    ],
+)
+def test_a_flag_that_a_suite_has_no_use_for_is_refused(arguments, words, capsys, tmp_path):
+    assert compare([*arguments, "--quick", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert words in error and "or ask one of quality, applications, " in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_names_the_suites_that_a_flag_is_for(capsys):
+    with pytest.raises(SystemExit):
+        compare(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "a file to measure on; quality, applications, depth, chunks, alignment, online, tagging, foretold" in text
+    assert "(3); all but cost, memory, speed, ops, gpu, scaling" in text
+
+
+def test_the_package_works_under_another_name(tmp_path):
+    """Suites are found, and fresh processes started, relative to the package."""
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(ROOT / "comparisons", folder, ignore=shutil.ignore_patterns("results", "__pycache__"))
+    code = (
+        "from elsewhere import record, suite\n"
+        "for name in suite.SUITES: suite.load(name)\n"
+        "import sys; assert 'comparisons' not in sys.modules\n"
+        "print(record.in_fresh_process(record.environment)['torch'])"
+    )
+    path = os.pathsep.join(map(str, (tmp_path, ROOT)))
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.strip() == torch.__version__, done.stderr

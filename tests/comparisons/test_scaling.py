@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from comparisons import scaling
+from comparisons.cost import scaling
+from comparisons.cost.scaling import LINKS, QUICK, WAYS, Link, Way, data_parallel_seconds
 from comparisons.report import scaling_part
-from comparisons.scaling import LINKS, QUICK, WAYS, Link, Way, data_parallel_seconds
 from comparisons.suite import Request
 
 PARAMETERS = [100, 300, 300]
 ENDLESS = Link(name="endless", bytes_per_second=float("inf"), latency=0.0)
 
 
-def measured(way: Way, setting: scaling.Setting) -> dict:
+def measured(way: Way, setup: scaling.ScalingSetup) -> dict:
     seconds = {"none": 1.0, "data": 0.8, "layers": 0.5}[way.parallel] * (2 if way.rule == "bptt" else 1)
     return {"seconds": seconds, "bytes": 4096 * (way.processes - 1), "parameters": PARAMETERS, "symbols": 9}
 

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from comparisons import latency, memory, naive, ops, ops_gpu, record, speed
-from comparisons.outside import size_of
+from comparisons import record
+from comparisons.cost import memory, naive, ops, speed
 from comparisons.suite import Request
-from pcrnn import Categorical, PredictiveStack
 
-STACK = speed.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
+STACK = speed.StackSetup(symbols=5, hidden=(4, 3), batch=2, chunk=6, rounds=3, threads=1)
 GREEN, RED = (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('13 failed'); raise SystemExit(1)")
-ROOT = Path(ops.__file__).parents[1]
+ROOT = record.ROOT
 
 
 @pytest.fixture
@@ -65,22 +64,14 @@ def test_a_naive_form_has_the_gradient_of_its_op(label, float64):
     torch.testing.assert_close(gradients(case.op), gradients(case.naive), rtol=1e-9, atol=1e-12)
 
 
-def test_the_lstm_has_as_many_parameters_as_the_stack():
-    setting = replace(STACK, symbols=65, hidden=(64, 64))
-    width = ops_gpu.width_like(setting)
-    stack = size_of(PredictiveStack(Categorical(65), (64, 64), num_taps=setting.delay))
-    assert size_of(ops_gpu.LSTM(65, width, 2)) == pytest.approx(stack, rel=0.02)
-
-
 # Records
 
 
 def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch):
-    monkeypatch.setattr(ops, "peak_mib_in_fresh_process", lambda label, setting: 1.5)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    setting = ops.Setting(batches=(1, 2), steps=(6,), units=(3, 4), budget=0.0, stack=STACK)
+    monkeypatch.setattr(ops, "peak_mib_in_fresh_process", lambda label, setup: 1.5)
+    setup = ops.OpsSetup(batches=(1, 2), steps=(6,), units=(3, 4), budget=0.0, stack=STACK)
     told: list[str] = []
-    paths = ops.report(setting, ops_gpu.QUICK, Request(out=tmp_path, tell=told.append))
+    paths = ops.report(setup, Request(out=tmp_path, tell=told.append))
     assert [path.name for path in paths] == ["ops.json", "ops.md", "ops.png", "ops.svg"]
     assert len(told) == 4
     written = read_record(tmp_path / "ops.json")
@@ -94,42 +85,40 @@ def test_the_ops_suite_writes_every_section(tmp_path, monkeypatch):
         (2, None),
     }
     assert [row["rule"] for row in written["stack"]] == ["bptt", "top, chunk", "top, exact"]
-    assert len(written["update"]) == 3 * len(setting.shapes)
+    assert len(written["update"]) == 3 * len(setup.shapes)
     for row in written["matrix_products"]:
         assert 0 < row["share_of_matrix_products"] < 1
         assert row["bound_of_a_fused_cpu_kernel"] == pytest.approx(1 / row["share_of_matrix_products"])
-    assert written["gpu"] == "not measured: no GPU"
     tables = paths[1].read_text(encoding="utf-8")
     assert f"\ndate {date.today()}, " in tables
-    assert "not measured: no GPU" in tables
     for heading in ("| op | pass | B | T | N | op, ms |", "| peak memory, MiB |", "| bound of a fused kernel |"):
         assert heading in tables
 
 
-def test_the_latency_suite_writes_a_row_for_every_kind_of_learner(tmp_path):
-    setting = latency.Setting(symbols=5, hidden=(4, 3), warm_up=1, block=4, rounds=2)
-    paths = latency.written(latency.compare(setting), setting, tmp_path)
-    assert [path.name for path in paths] == ["latency.json", "latency.md", "latency.png", "latency.svg"]
-    rows = read_record(tmp_path / "latency.json")["rows"]
+LATENCY = speed.LatencySetup(symbols=5, hidden=(4, 3), warm_up=1, block=4, rounds=2)
+
+
+def test_latency_has_a_row_for_every_kind_of_learner():
+    rows = speed.latency_rows(LATENCY)
     assert len(rows) == 3 * 2 * 2
     for row in rows:
         assert row["symbols"] == 8
         assert 0 < row["median_us"] <= row["ninety_percent_us"]
-    assert "| credit | delay | optimiser |" in paths[1].read_text(encoding="utf-8")
 
 
-def test_the_latency_suite_learns_between_symbols():
+def test_latency_is_of_learning_between_symbols():
     """A symbol that keeps coming is expected more and more; without an update the state alone would settle."""
-    hear = latency.listener("top", 1, "SGD", latency.Setting(symbols=5, hidden=(4, 3)))
-    surprises = [-hear(torch.tensor([[2]])).log_softmax(-1)[0, 0, 2].item() for _ in range(200)]
+    read = speed.online_learner("top", 1, "SGD", speed.LatencySetup(symbols=5, hidden=(4, 3)))
+    surprises = [-read(torch.tensor([[2]])).log_softmax(-1)[0, 0, 2].item() for _ in range(200)]
     assert surprises[199] < surprises[100] < surprises[50]
 
 
 def test_the_speed_suite_gives_a_figure_for_every_rule_and_size(tmp_path):
     rows = speed.compare(STACK)
-    axes = speed.Axes(base=STACK, threads=(1,), batch=(1, 2), units=(3, 4), layers=(1, 2), budget=0.0)
-    along = speed.along_axes(axes, STACK)
-    paths = speed.written(rows, along, axes, tmp_path)
+    setup = speed.SpeedSetup(base=STACK, threads=(1,), batch=(1, 2), units=(3, 4), layers=(1, 2), budget=0.0)
+    along = speed.along_axes(setup, STACK)
+    latency = speed.latency_rows(LATENCY)
+    paths = speed.write(rows, along, latency, setup, tmp_path)
     assert [path.name for path in paths] == ["speed.json", "speed.md", "speed.png", "speed.svg"]
     written = read_record(paths[0])
     assert {row["rule"] for row in written["rows"]} == set(speed.RULES)
@@ -141,21 +130,24 @@ def test_the_speed_suite_gives_a_figure_for_every_rule_and_size(tmp_path):
         (2, 4, 2),
     }
     assert all(row["tokens_per_second"] > 0 for row in written["rows"] + written["axes"])
+    assert written["latency"] == latency
+    assert "| credit | delay | optimiser |" in paths[1].read_text(encoding="utf-8")
+    assert written["summary"][-1].startswith("Learning from one symbol and expecting the next takes ")
 
 
 @pytest.mark.parametrize("rule", ["local", "bptt"])
 def test_the_memory_suite_measures_both_rules(rule):
-    setting = memory.Setting(symbols=5, hidden=(4, 3), batch=2, chunk=8)
-    mib, tokens_per_second = memory.measure(rule, 16, setting)
+    setup = memory.MemorySetup(symbols=5, hidden=(4, 3), batch=2, chunk=8)
+    mib, tokens_per_second = memory.measure(rule, 16, setup)
     assert mib >= 0
     assert tokens_per_second > 0
 
 
 def test_bptt_is_not_run_beyond_its_budget(monkeypatch, tmp_path):
     """It takes 1 MiB a step here, so 512 steps are forecast from 256, and everything longer is left out, too."""
-    setting = replace(memory.QUICK, lengths=(128, 256, 512, 1024), budget_mib=300)
-    monkeypatch.setattr(memory, "QUICK", setting)
-    monkeypatch.setattr(memory, "in_fresh_process", lambda rule, n, setting: (n if rule == "bptt" else 40.0, 1000))
+    setup = replace(memory.QUICK, lengths=(128, 256, 512, 1024), budget_mib=300)
+    monkeypatch.setattr(memory, "QUICK", setup)
+    monkeypatch.setattr(memory, "in_fresh_process", lambda rule, n, setup: (n if rule == "bptt" else 40.0, 1000))
     paths = memory.run(Request(quick=True, out=tmp_path))
     assert [path.name for path in paths] == ["memory.json", "memory.md", "memory.png", "memory.svg"]
     written = read_record(paths[0])
@@ -172,8 +164,8 @@ def test_memory_is_measured_in_a_fresh_process():
 
 def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
     """Weights, gradients and AdamW's two moments of a 1000 x 1000 predictor alone are 15 MiB."""
-    setting = replace(STACK, hidden=(1000,))
-    assert 15 < ops.peak_mib_in_fresh_process("layer, chunk", setting) < 500
+    setup = replace(STACK, hidden=(1000,))
+    assert 15 < ops.peak_mib_in_fresh_process("layer, chunk", setup) < 500
 
 
 # Red tests
@@ -181,7 +173,7 @@ def test_the_peak_of_an_update_is_measured_in_a_process_of_its_own():
 
 def test_red_tests_give_one_line_status_1_and_no_figures(tmp_path):
     code = (
-        "import sys\nfrom comparisons import ops\nfrom comparisons.__main__ import main\n"
+        "import sys\nfrom comparisons.cost import ops\nfrom comparisons.__main__ import main\n"
         f"ops.TESTS = {RED!r}\nsys.exit(main(['ops', '--quick']))"
     )
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
@@ -200,34 +192,9 @@ def test_green_tests_let_the_suite_measure(monkeypatch):
     monkeypatch.setattr(ops, "TESTS", GREEN)
     ops.run(Request(quick=True))
     ops.run(Request())
-    (quick, _, quick_request), (full, _, request) = measured
-    assert (quick, full) == (ops.QUICK, ops.Setting())
+    (quick, quick_request), (full, request) = measured
+    assert (quick, full) == (ops.QUICK, ops.OpsSetup())
     assert (quick_request.out, request.out) == (record.QUICK_RESULTS, record.RESULTS)
-
-
-# The GPU section, run on the CPU
-
-
-def test_the_gpu_section_counts_bytes_against_a_copy():
-    """A copy is 1 of a copy, and rates follow from the streams of [B, T, N] in bfloat16 that a kernel moves."""
-    setting = ops_gpu.Setting(batch=2, steps=8, units=4, rounds=3)
-    copy, scan, credit, product = ops_gpu.kernel_rows(setting, "cpu")
-    for row, streams in ((copy, 4), (scan, 3), (credit, 6)):
-        assert row["gigabytes_per_second"] == pytest.approx(streams * 2 * 8 * 4 * 2 / (row["ms"] / 1e3) / 1e9)
-    assert copy["share_of_copy"] == pytest.approx(1)
-    assert scan["share_of_copy"] == pytest.approx(scan["gigabytes_per_second"] / copy["gigabytes_per_second"])
-    assert product["teraflops"] == pytest.approx(2 * 2 * 8 * 4 * 4 / (product["ms"] / 1e3) / 1e12)
-    assert {row["target_ms"] for row in (copy, scan, credit, product)} == {None}  # targets are for one shape
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine where a CUDA graph cannot be captured")
-def test_a_way_that_does_not_run_is_a_row_that_says_why():
-    rows = ops_gpu.update_rows(ops_gpu.Setting(rounds=3, stack=STACK), "cpu", ("eager", "graph"))
-    assert {row["precision"] for row in rows if row["learner"] == "cuDNN LSTM"} == {"fp32", "bf16", "fp16"}
-    for row in rows:
-        assert (row["failed"] is None) == (row["way"] == "eager")
-        assert ("ms" in row) == (row["way"] == "eager")
-    assert "CUDAGraph" in ops_gpu.tables({"kernels": [], "updates": rows})
 
 
 # Tables and turns
@@ -247,7 +214,7 @@ def test_contenders_take_turns_after_a_round_that_warms_up():
 
 
 def test_a_spent_budget_leaves_the_least_rounds():
-    assert len(record.in_turns({"a": list}, 100, budget=0.0)["a"]) == record.LEAST_ROUNDS
+    assert len(record.in_turns({"a": list}, 100, budget=0.0)["a"]) == record.MIN_ROUNDS
 
 
 def test_a_figure_that_is_not_a_number_is_no_record(tmp_path):

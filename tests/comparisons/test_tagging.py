@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from comparisons import tagging
-from comparisons.contenders import bidirectional_for, stack_for
-from comparisons.outside import size_of
+from comparisons.quality import tagging
+from comparisons.quality.contenders import bidirectional_for, stack_for
+from comparisons.quality.networks import size_of
+from comparisons.quality.tagging import MARK, VOWELS, TaggingSetup, Vowels
 from comparisons.suite import Request
-from comparisons.tagging import MARK, VOWELS, Setting, Vowels
 from pcrnn.config import TrainConfig
 from pcrnn.data import TextSource
 from pcrnn.errors import DataError
@@ -18,7 +18,9 @@ TEXT = "a bad idea, one of EIGHT that are up. " * 40
 
 
 def task(text=TEXT, **base):
-    return Vowels(TextSource(text), Setting(base=TrainConfig(**{"hidden": (9, 9), "batch": 2, "chunk": 12} | base)))
+    return Vowels(
+        TextSource(text), TaggingSetup(base=TrainConfig(**{"hidden": (9, 9), "batch": 2, "chunk": 12} | base))
+    )
 
 
 def test_vowels_are_marked_and_are_the_targets_that_count():
@@ -57,7 +59,7 @@ def test_the_suite_writes_a_row_for_every_learner(tmp_path):
     paths = tagging.run(Request(quick=True, seeds=2, out=tmp_path))
     assert [path.name for path in paths] == [f"tagging.{ending}" for ending in ("json", "md", "png", "svg")]
     written = json.loads(paths[0].read_text())
-    assert [row["learner"] for row in written["rows"]] == list(tagging.KINDS)
+    assert [row["learner"] for row in written["rows"]] == list(tagging.TAGGERS)
     assert all(len(row["accuracies"]) == 2 and 0 <= row["accuracy"] <= 1 for row in written["rows"])
     assert [said.partition(" ")[0] for said in written["summary"]] == ["local", "bptt"]
 

@@ -4,14 +4,14 @@ import json
 
 import torch
 
-from comparisons import tracking
+from comparisons.mechanisms import tracking
+from comparisons.mechanisms.tracking import Scene, TrackingSetup, kalman, scene
 from comparisons.suite import Request
-from comparisons.tracking import Scene, Setting, kalman, scene
 
 
 def test_the_kalman_filter_is_least_squares_over_everything_seen():
     """Its last state minimises the energy of all steps at once, solved as one system of linear equations."""
-    setting = Setting(batch=2, length=6, settling=0, push=0.3, noise=0.7)
+    setting = TrackingSetup(batch=2, length=6, settling=0, push=0.3, noise=0.7)
     seen = scene(setting, 0)
     unit = torch.eye(3, dtype=torch.float64)
     filtered, _ = kalman(seen, 0.3 * unit, 0.7 * unit)
@@ -25,7 +25,7 @@ def test_the_kalman_filter_is_least_squares_over_everything_seen():
 
 
 def test_a_scene_is_seen_through_its_matrix():
-    seen = scene(Setting(batch=1, length=5, settling=0, noise=0.0), 1)
+    seen = scene(TrackingSetup(batch=1, length=5, settling=0, noise=0.0), 1)
     assert isinstance(seen, Scene)
     torch.testing.assert_close(seen.observed, seen.state @ seen.readout.T)
 

@@ -53,7 +53,9 @@ def saved(request, tmp_path):
 
 def settings_of(data, **changes):
     size = {"hidden": (5, 4), "chunk": 5, "batch": 4, "steps": 20, "warmup": 2}
-    return TrainConfig(**{"data": data} | size | {"log_every": 5, "evaluate_every": 4, "keep_last": 1} | changes)
+    return TrainConfig.from_mapping(
+        {"data": data} | size | {"log_every": 5, "evaluate_every": 4, "keep_last": 1} | changes
+    )
 
 
 def test_the_label_counts_at_the_last_step_and_nothing_after_the_end_is_seen():

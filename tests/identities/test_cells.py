@@ -1,7 +1,5 @@
 """Every cell: its equations against torch's own modules or plain loops, its local gradient against autograd."""
 
-import typing
-
 import pytest
 import torch
 from torch import nn
@@ -63,8 +61,8 @@ def reference_forward(cell, preactivation, state, hold):
     return torch.stack(outputs, 1)
 
 
-def test_the_flag_names_every_cell():
-    assert typing.get_args(typing.get_type_hints(TrainConfig)["cell"]) == tuple(cells.CELLS)
+def test_the_flag_takes_every_cell():
+    assert [TrainConfig(cell=name).cell for name in cells.CELLS] == list(cells.CELLS)
 
 
 @pytest.mark.parametrize("name", [name for name in cells.CELLS if name != "gated"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from comparisons.tracking import Setting, kalman, scene
+from comparisons.mechanisms.tracking import TrackingSetup, kalman, scene
 from pcrnn.nn.state_inference import Covariances, energy, relax, track
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -39,7 +39,7 @@ def test_the_energys_gradient_vanishes_there(step):
 
 
 def test_more_steps_come_closer_to_the_kalman_filter_and_learned_precisions_than_unit_ones():
-    setting = Setting(batch=16, length=300, settling=150)
+    setting = TrackingSetup(batch=16, length=300, settling=150)
     seen, unit = scene(setting, 0), torch.eye(3)
     filtered, known = kalman(seen, setting.push * unit, setting.noise * unit)
 

@@ -62,8 +62,7 @@ def test_two_runs_are_bitwise_equal(case):
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_a_layer_chunk_replayed_from_a_cuda_graph_equals_the_eager_call(cases):
-    case = cases["local_update_categorical"]
+def test_an_op_replayed_from_a_cuda_graph_equals_the_eager_call(case):
     arguments, untouched = (case.cast(case.draw(4, 16, 65), torch.float32, "cuda") for _ in range(2))
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -78,17 +77,6 @@ def test_a_layer_chunk_replayed_from_a_cuda_graph_equals_the_eager_call(cases):
     graph.replay()
     expected = case.run(untouched)
     assert all(torch.equal(a, b) for a, b in zip(captured, expected, strict=True))
-
-
-def test_a_layer_chunk_under_bfloat16_autocast_stays_near_float64(cases):
-    """Products are rounded, states, traces and gradients are not: none of the results is more than 3 % away."""
-    case = cases["local_update_categorical"]
-    arguments = case.cast(case.draw(4, 33, 65), torch.float32, "cuda")
-    expected = case.run(on_cpu(arguments))
-    with torch.autocast("cuda", torch.bfloat16):
-        actual = case.run(arguments)
-    for a, b in zip(actual, expected, strict=True):
-        assert not b.is_floating_point() or (a.dtype == torch.float32 and relative_rms(a.cpu(), b) < 0.03)
 
 
 def assert_equals_cpu(case, arguments: list, dtype: torch.dtype) -> None:

@@ -48,9 +48,9 @@ def test_gates_of_new_lstms_and_of_no_others(program, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "flags", "message"),
     [
-        ("gradients", ("--depths", 0), "depths: expected one or more of at least 1, got [0]"),
-        ("gradients", ("--units", 0), "units, seeds: expected at least 1, got 0, 3"),
-        ("lags", ("--lags", -1), "lags: expected one or more of at least 0, got [-1]"),
+        ("gradients", ("--depths", 0), "depths: expected one or more of at least 1, got 0"),
+        ("gradients", ("--units", 0), "units: expected at least 1, got 0"),
+        ("lags", ("--lags", -1), "lags: expected one or more of at least 0, got -1"),
     ],
 )
 def test_wrong_flags_are_said(program, tmp_path, kind, flags, message):

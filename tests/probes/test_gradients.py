@@ -5,7 +5,8 @@ import torch
 
 import learning_rules
 from pcrnn import Categorical, Chunk, PredictiveStack
-from pcrnn.analysis.probes.gradients import lag_norms, of_plain, of_rule, over_depths
+from pcrnn.analysis.probes.gradients import of_plain, of_rule, over_depths
+from pcrnn.analysis.probes.lags import lag_norms
 
 UNITS, SEEDS = 16, range(2)
 

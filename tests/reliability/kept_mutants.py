@@ -278,9 +278,9 @@ _LINES = [
         "draw = torch.rand(layer.readout.shape, generator=generator) * 2 + 1",
     ),
     (
-        "learning_rules/local.py",
-        'if self.hops is not None and (self.hops < 0 or self.credit in ("layer", "hierarchy")):',
-        'if self.hops is not None and (self.hops < 0 and self.credit in ("layer", "hierarchy")):',
+        "learning_rules/options.py",
+        'if self.hops is not None and self.credit in ("layer", "hierarchy"):',
+        'if self.hops is not None or self.credit in ("layer", "hierarchy"):',
     ),
 ]
 

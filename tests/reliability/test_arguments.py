@@ -111,8 +111,8 @@ def test_wrong_calls_of_a_stack_name_what_came(call, message):
 @pytest.mark.parametrize("rule", RULES)
 def test_every_small_and_deep_size_learns(rule, injected):
     """T = 1, fewer steps than a chunk, not a multiple of it; B = 1; N = 1; L = 1 and 32."""
-    settings = TrainConfig(**RULES[rule])
-    learner = learning_rules.make(settings.rule, **settings.rule_options())
+    settings = TrainConfig.from_mapping(RULES[rule])
+    learner = learning_rules.make(settings.rule, **settings.rule_arguments())
     sizes = [*product([1, 7, 8, 9], [1, 3], [1, 5], [1]), (3, 1, 1, 32), (8, 2, 5, 32)]
     for steps, batch, units, layers in sizes:
         stack = PredictiveStack(Categorical(4), (units,) * layers, **settings.stack_options())

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from comparisons.memory import Setting, measure
+from comparisons.cost.memory import MemorySetup, measure
 from comparisons.record import peak_mib
 from pcrnn.data import open_source
 from pcrnn.training.train import Trainer
 from tests.reliability.tiny import config
 
-SMALL = Setting(hidden=(64, 64), batch=4, chunk=128)
+SMALL = MemorySetup(hidden=(64, 64), batch=4, chunk=128)
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def grown(child, tmp_path):
     return measured
 
 
-def _measure(rule: str, length: int, setting: Setting, answer: Path) -> None:
-    measure(rule, 128, replace(setting, least=1024))  # the first updates make buffers
-    answer.write_text(str(measure(rule, length, setting)[0]))
+def _measure(rule: str, length: int, setup: MemorySetup, answer: Path) -> None:
+    measure(rule, 128, replace(setup, least=1024))  # the first updates make buffers
+    answer.write_text(str(measure(rule, length, setup)[0]))
 
 
 @pytest.mark.row(17)

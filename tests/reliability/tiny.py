@@ -41,7 +41,7 @@ def config(text: Path, rule: str, **changes) -> TrainConfig:
     """Two layers on `short_text`."""
     size = {"hidden": (5, 4), "chunk": 8, "batch": 2, "steps": 20, "warmup": 2}
     often = {"log_every": 5, "evaluate_every": 4, "keep_last": 1}
-    return TrainConfig(**{"data": str(text)} | size | often | RULES[rule] | changes)
+    return TrainConfig.from_mapping({"data": str(text)} | size | often | RULES[rule] | changes)
 
 
 def same(first: Checkpoint, second: Checkpoint) -> bool:

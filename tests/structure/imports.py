@@ -25,7 +25,15 @@ ROOMS = {
     "data": ("pcrnn.data",),
     "nn": ("pcrnn.nn",),
     "ops": ("pcrnn.ops",),
-    "ground": ("pcrnn.errors", "pcrnn.tables", "pcrnn.config", "pcrnn.memory", "pcrnn.trees"),
+    "ground": (
+        "pcrnn.errors",
+        "pcrnn.tables",
+        "pcrnn.validation",
+        "pcrnn.config",
+        "pcrnn.extensions",
+        "pcrnn.memory",
+        "pcrnn.trees",
+    ),
 }
 """Rooms from top to bottom, and the packages and modules in each. Arrows point down this list, or stay in a room."""
 

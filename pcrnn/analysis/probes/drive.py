@@ -4,7 +4,7 @@ A symbol cannot be modulated by a small sine, but its sufficient statistic can: 
 T(x_t) by T(x_t) + A sin(omega t) d. For a series that is an input x_t + A sin(omega t) d scaled by the precisions; for
 every family it adds A sin(omega t) d to the prediction errors that enter the stack, and nothing else about the stack
 changes. Responses are differences between a run with the drive and one without it over the same background, a passage
-of what the stack usually meets, so a stack is measured where it works and not at rest.
+of the stack's usual data, so a stack is measured where it operates and not at rest.
 
 Shapes: B lanes, T time, D natural parameters, N units of a layer.
 """
@@ -22,7 +22,7 @@ from pcrnn.nn.stack import BaseRate, PredictiveStack, StackActivity
 
 
 class Driven(Observation):
-    """A family that is told a statistic T in place of an observation x: e = T - mu(eta). Its surprise is zero."""
+    """A family that takes a statistic T in place of an observation x: e = T - mu(eta). Its surprise is zero."""
 
     def __init__(self, of: Observation) -> None:
         super().__init__(of.size)
@@ -86,7 +86,7 @@ def directions(stack: PredictiveStack, lanes: int, seed: int = 0) -> Tensor:
 
 
 def noise(lanes: int, steps: int, channels: int, seed: int = 0) -> Tensor:
-    """White Gaussian noise of variance 1 for stacks that have never met any data, [B, T, D]."""
+    """White Gaussian noise of variance 1 for stacks without data, [B, T, D]."""
     return torch.randn(lanes, steps, channels, generator=_generator(seed))
 
 

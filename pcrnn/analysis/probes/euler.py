@@ -17,16 +17,21 @@ Shapes: L layers, N units of a layer, B lanes, S step sizes.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import directions, driven, quiet
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.cells import LeakyCell
 from pcrnn.nn.stack import PredictiveStack, StackActivity, StackState
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1, Range
 
 Statistic = Callable[[float], Tensor]  # T(t), [B, D]
 
@@ -184,3 +189,24 @@ def _cells(stack: PredictiveStack) -> list[LeakyCell]:
 
 def _distance(mine: list[Tensor], theirs: list[Tensor]) -> Tensor:
     return torch.stack([(a - b).square().mean().sqrt() for a, b in zip(mine, theirs, strict=True)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Euler:
+    """A stack of leaky cells against the differential equation it discretises."""
+
+    halvings: Annotated[int, AT_LEAST_1] = 6
+    """How often the step dt is halved, from 1/8 of a unit of time."""
+    span: Annotated[float, Range(above=0)] = 8.0
+    """How long to run, in units of time; time constants are 1 or more."""
+    lanes: Annotated[int, AT_LEAST_1] = 4
+    """Initial states, each driven in a direction of its own."""
+
+    def measure(self, target: ProbeTarget) -> EulerConvergence:
+        """See `euler`."""
+        options = {"halvings": self.halvings, "span": self.span, "lanes": self.lanes}
+        return euler(target.stack, **options, seed=target.seed)
+
+    def draw(self, result: EulerConvergence, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Error over step."""
+        return pictures.convergence(stem, result.dt, result.error, result.order, info=target.info)

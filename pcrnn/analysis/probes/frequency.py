@@ -5,21 +5,26 @@ every unit's memory, the difference to the run without the sine, is fitted by le
 
     delta s_t = Re(A H exp(i omega t) / i) + rest        H(omega) complex, one number a unit
 
-A leaky integrator with decay a answers with H = (1 - a) / (1 - a exp(-i omega)) times what it hears: it keeps what is
+A leaky integrator with decay a answers with H = (1 - a) / (1 - a exp(-i omega)) times its input: it keeps what is
 slower than its half-power frequency, which falls as a grows.
 
 Shapes: F frequencies, B lanes, T time, L layers, N units of a layer.
 """
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import decays, directions, driven, falls, states, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1, POSITIVE
 
 
 class FrequencyResponse(NamedTuple):
@@ -53,12 +58,12 @@ class FrequencyResponse(NamedTuple):
 
     def summary(self) -> str:
         """What the numbers mean."""
-        known = {layer: value for layer, value in enumerate(self.half_power.tolist(), 1) if not math.isnan(value)}
-        if not known:
+        finite = {layer: value for layer, value in enumerate(self.half_power.tolist(), 1) if not math.isnan(value)}
+        if not finite:
             return "no layer's gain falls to half its power: all pass every frequency"
-        slowest = min(known, key=lambda layer: known[layer])
-        lost = ", ".join(f"layer {layer} {2 * math.pi / value:.3g}" for layer, value in known.items())
-        others = "; the others pass every frequency" if len(known) < self.gain.shape[1] else ""
+        slowest = min(finite, key=lambda layer: finite[layer])
+        lost = ", ".join(f"layer {layer} {2 * math.pi / value:.3g}" for layer, value in finite.items())
+        others = "; the others pass every frequency" if len(finite) < self.gain.shape[1] else ""
         return (
             f"a layer loses what is faster than its half-power period, in steps: {lost}; the slowest is layer {slowest}"
             + others
@@ -87,7 +92,7 @@ def frequency(
         omega: frequencies to use instead, radians a step, [F].
         seed: of the directions.
 
-    Raises UsageError for fewer than 8 steps to fit, since sine, cosine and noise cannot be told apart in them.
+    Raises UsageError for fewer than 8 steps to fit, since sine, cosine and noise cannot be separated in them.
     """
     copy, background = driven(stack), statistics(stack, x)
     steps = x.shape[1]
@@ -125,7 +130,7 @@ def frequency(
         gain=gain,
         phase=torch.stack([_phase(h) for h in transfer], 1),
         rest=torch.stack([torch.stack(rest) for _, rest in whole]),
-        nonlinearity=torch.stack(change, 1).nan_to_num(0.0),  # 0/0 where a layer hears nothing
+        nonlinearity=torch.stack(change, 1).nan_to_num(0.0),  # 0/0 where a layer has no input
         peak=omega[gain.argmax(0)],
         half_power=_half_power(omega, gain),
         unit_half_power=tuple(_half_power(omega, unit) for unit in units),
@@ -161,3 +166,37 @@ def _phase(transfer: Tensor) -> Tensor:
 
 def _half_power(omega: Tensor, gain: Tensor) -> Tensor:
     return falls(omega.log(), gain, gain.amax(0) / math.sqrt(2)).exp()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frequency:
+    """Gain and phase of every layer at every frequency of its input."""
+
+    frequencies: Annotated[int, AT_LEAST_1] = 20
+    """How many, from one period in the fitted half of the steps to 3 radians a step."""
+    amplitude: Annotated[float, POSITIVE] = 1e-3
+    """Of the sine; small, so that the response is linear."""
+    steps: Annotated[int, AT_LEAST_1] = 2048
+    """Of every passage; the first half is warm-up."""
+    lanes: Annotated[int, AT_LEAST_1] = 4
+    """Passages, each driven in a direction of its own."""
+
+    def measure(self, target: ProbeTarget) -> FrequencyResponse:
+        """See `frequency`."""
+        x = target.passages(self.lanes, self.steps)
+        options = {"frequencies": self.frequencies, "amplitude": self.amplitude}
+        return frequency(target.stack, x, **options, seed=target.seed)
+
+    def draw(self, result: FrequencyResponse, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Gain and phase over frequency; half-power frequencies of units over their time constants."""
+        return pictures.frequency_response(
+            stem,
+            result.omega,
+            result.gain,
+            result.phase,
+            result.rest,
+            result.half_power,
+            unit_decay=[each.numpy() for each in result.unit_decay],
+            unit_half_power=[each.numpy() for each in result.unit_half_power],
+            info=target.info,
+        )

@@ -6,13 +6,19 @@ Shapes: B lanes, T time, N units.
 """
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pcrnn.analysis.probes.target import ProbeTarget, trained_target
+from pcrnn.errors import UsageError
 from pcrnn.nn.gate_pairs import check_gates, gate_pairs
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import depth as pictures
+from pcrnn.validation import AT_LEAST_1
 
 
 class GatePassage(NamedTuple):
@@ -59,3 +65,35 @@ def gates(stack: PredictiveStack, x: Tensor) -> GatePassage:
     activity, _ = deepcopy(stack).eval().observe(x)
     pairs = gate_pairs(activity)
     return GatePassage(tuple(o for o, _ in pairs), tuple(i for _, i in pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gates:
+    """How much of a signal passes both gates between two stacked LSTM layers."""
+
+    beside: Path | None = None
+    """Another run of as many layers, drawn into the same picture."""
+    steps: Annotated[int, AT_LEAST_1] = 256
+    """Of every passage."""
+    lanes: Annotated[int, AT_LEAST_1] = 8
+    """Passages."""
+
+    def measure(self, target: ProbeTarget) -> GatePassage:
+        """See `gates`; UsageError for a stack that has no such gates."""
+        try:
+            check_gates(target.stack, "gates")
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        return gates(target.stack, target.passages(self.lanes, self.steps))
+
+    def draw(self, result: GatePassage, target: ProbeTarget, stem: Path) -> list[Path]:
+        """How often how much passes, of this run and of the one beside it."""
+        results = {target.name: result}
+        if self.beside is not None:
+            results[self.beside.name] = other = self.measure(trained_target(self.beside))
+            if len(other.passed) != len(result.passed):
+                raise UsageError(
+                    f"beside: expected a run of {len(result.passed) + 1} layers, got {len(other.passed) + 1}"
+                )
+        passed = {name: [each.numpy() for each in passage.passed] for name, passage in results.items()}
+        return pictures.gate_transmission(stem, passed, info=target.info)

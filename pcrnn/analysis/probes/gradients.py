@@ -1,14 +1,14 @@
-"""How much of the gradient arrives where: its norm in every layer, over depths, wirings and rules, and over lags.
+"""How much of the gradient arrives where: its norm in every layer, over depths, wirings and rules.
 
 Two kinds of stacks are measured, built of the same layers:
 
     errors up    a PredictiveStack: normalised prediction errors rise, expectations add, so every layer has a short way
                  to the loss
     plain        a stacked RNN as textbooks have it: outputs rise, u[l+1]_t = r[l]_t, and the prediction is the top's
-                 readout alone, eta_t = P[L] r[L]_t; an auxiliary loss judges P[l] r[l]_t in every other layer
+                 readout alone, eta_t = P[L] r[L]_t; an auxiliary loss is taken of P[l] r[l]_t in every other layer
 
-Norms are of W, all gates and delays of a layer together. The bottom layer hears the same in all of them, so its norms
-compare; those of upper layers also depend on how loud their messages are.
+Norms are of W, all gates and delays of a layer together. The bottom layer receives the same in all of them, so
+its norms compare; those of upper layers also depend on how large their messages are.
 
 Shapes: B batch, T time, L layers.
 """
@@ -16,17 +16,23 @@ Shapes: B batch, T time, L layers.
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+import learning_rules
+from learning_rules import Rule
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.nn.connections import Skip
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import Chunk, Message, PredictiveStack, assemble_message
-
-if TYPE_CHECKING:
-    from learning_rules import Rule  # a probe is handed its rules: it stands below them
+from pcrnn.plots import RunInfo
+from pcrnn.plots import depth as pictures
+from pcrnn.tables import CELLS
+from pcrnn.validation import AT_LEAST_1, Range
 
 Measure = Callable[[int, int], Tensor]  # depth and seed -> norm of every layer's gradient, [L]
 
@@ -60,30 +66,6 @@ class GradientNorms(NamedTuple):
         return "\n".join(lines)
 
 
-class LagNorms(NamedTuple):
-    """Norm of what the use of W so many steps before the loss adds to its gradient."""
-
-    lags: tuple[int, ...]
-    rules: tuple[str, ...]
-    norms: tuple[Tensor, ...]  # of every rule, [lags, L]
-
-    def table(self) -> list[dict[str, Any]]:
-        """One row a rule and layer."""
-        return [
-            {"rule": name, "layer": layer} | {f"lag {lag}": n for lag, n in zip(self.lags, column, strict=True)}
-            for name, norms in zip(self.rules, self.norms, strict=True)
-            for layer, column in enumerate(norms.T.tolist(), 1)
-        ]
-
-    def summary(self) -> str:
-        """What the numbers mean."""
-        lines = []
-        for name, norms in zip(self.rules, self.norms, strict=True):
-            left = ", ".join(f"{share:.2g}" for share in (norms[-1] / norms[0]).tolist())
-            lines.append(f"{name}: {self.lags[-1]} steps back a layer's gradient has {left} of its size, bottom first")
-        return "\n".join(lines)
-
-
 def over_depths(measures: Mapping[str, Measure], depths: Sequence[int], seeds: Iterable[int]) -> GradientNorms:
     """Take every measure at every depth, as the geometric mean over seeds.
 
@@ -99,13 +81,8 @@ def over_depths(measures: Mapping[str, Measure], depths: Sequence[int], seeds: I
     return GradientNorms(tuple(depths), tuple(measures), norms)
 
 
-def over_lags(stack: PredictiveStack, rules: Mapping[str, "Rule"], x: Tensor, lags: Sequence[int]) -> LagNorms:
-    """Measure `lag_norms` under every rule."""
-    return LagNorms(tuple(lags), tuple(rules), tuple(lag_norms(stack, rule, x, lags) for rule in rules.values()))
-
-
 def of_rule(
-    rule: "Rule", observation: Observation, chunk: Chunk, units: int, *, skip: Skip = "none", cell: str = "gated"
+    rule: Rule, observation: Observation, chunk: Chunk, units: int, *, skip: Skip = "none", cell: str = "gated"
 ) -> Measure:
     """Measures the gradient a rule computes in new stacks that send errors up, of so many units a layer."""
 
@@ -146,35 +123,12 @@ def of_plain(
     return measure
 
 
-def layer_norms(stack: PredictiveStack, rule: "Rule", chunk: Chunk) -> Tensor:
+def layer_norms(stack: PredictiveStack, rule: Rule, chunk: Chunk) -> Tensor:
     """Norm of the gradient in every layer's W that a rule computes from one chunk, [L]; the stack is not changed."""
     copy = deepcopy(stack)
     copy.zero_grad(set_to_none=True)
     rule.accumulate(copy, chunk, None, rule.init(copy, len(chunk.observations)))
     return _norms(copy)
-
-
-def lag_norms(stack: PredictiveStack, rule: "Rule", x: Tensor, lags: Sequence[int]) -> Tensor:
-    """Norm of the part of the last step's gradient that comes from the use of W so many steps before it, [lags, L].
-
-    A chunk of the last c steps, its state carried in, has the gradient of lags 0 .. c - 1; so the difference between
-    chunks of c + 1 and of c steps is the part of lag c, for any rule. Traces begin at zero.
-
-    Args:
-        x: consecutive observations [B, T + 1, ...]; the last is what is to be predicted.
-
-    Raises ValueError for a lag that the passage does not reach.
-    """
-    steps = x.shape[1] - 1
-    if not lags or min(lags) < 0 or max(lags) >= steps:
-        raise ValueError(f"lag_norms: expected lags from 0 to {steps - 1}, got {list(lags)}; give a longer passage")
-    found = {length: _of_last(stack, rule, x, length) for length in sorted({n for lag in lags for n in (lag, lag + 1)})}
-    return torch.stack(
-        [
-            torch.stack([(more - less).norm() for more, less in zip(found[lag + 1], found[lag], strict=True)])
-            for lag in lags
-        ]
-    )
 
 
 def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
@@ -183,10 +137,10 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
     The stack must have a target, so that its messages have room for outputs alone.
     """
     assert stack.prior is not None
-    seen = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
-    sent, losses, weight = {0: Message(seen, None)}, [], chunk.weights(seen.dtype)
-    for layer, heard in zip(stack.layers, stack.connections, strict=True):
-        activity, _ = layer.observe(assemble_message(heard, sent))
+    observed = stack.observation.statistic(chunk.observations, stack.base.eta.dtype)
+    sent, losses, weight = {0: Message(observed, None)}, [], chunk.weights(observed.dtype)
+    for layer, message in zip(stack.layers, stack.connections, strict=True):
+        activity, _ = layer.observe(assemble_message(message, sent))
         sent[len(sent)] = Message(None, activity.output)
         _, surprise = layer.observation.prediction_error(activity.expectation, chunk.targets)
         losses.append((surprise * weight).sum())
@@ -195,29 +149,82 @@ def plain_losses(stack: PredictiveStack, chunk: Chunk) -> Tensor:
 
 def _double(chunk: Chunk) -> Chunk:
     """Real values in double precision; symbols as they are."""
-    seen, targets = (x.double() if x.is_floating_point() else x for x in chunk[:2])
-    return chunk._replace(observations=seen, targets=targets)
+    observations, targets = (x.double() if x.is_floating_point() else x for x in chunk[:2])
+    return chunk._replace(observations=observations, targets=targets)
 
 
-def _of_last(stack: PredictiveStack, rule: "Rule", x: Tensor, length: int) -> list[Tensor]:
-    """The gradient in every layer's W of the last step's loss, from a chunk of so many steps; zero without steps."""
-    if length == 0:
-        return [torch.zeros_like(layer.weight) for layer in stack.layers]
-    copy, start = deepcopy(stack), x.shape[1] - 1 - length
-    copy.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        state = copy.observe(x[:, :start])[1] if start else None
-    counted = torch.zeros(len(x), length, dtype=torch.bool, device=x.device)
-    counted[:, -1] = True
-    chunk = Chunk.of_stream(x[:, start:])._replace(mask=counted)
-    rule.accumulate(copy, chunk, state, rule.init(copy, len(x)))
-    return _gradients(copy)
-
-
-def _gradients(stack: PredictiveStack) -> list[Tensor]:
-    """Of W, of every layer; zero where none came."""
+def weight_gradients(stack: PredictiveStack) -> list[Tensor]:
+    """Of W, of every layer; zero where it has none."""
     return [layer.weight.new_zeros(()) if layer.weight.grad is None else layer.weight.grad for layer in stack.layers]
 
 
 def _norms(stack: PredictiveStack) -> Tensor:
-    return torch.stack([gradient.norm() for gradient in _gradients(stack)])
+    return torch.stack([gradient.norm() for gradient in weight_gradients(stack)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradients:
+    """How much of the gradient reaches the bottom layer of new stacks, over depths, skips, losses and rules."""
+
+    depths: Annotated[tuple[int, ...], Range(at_least=1, words="one or more of at least 1")] = (2, 4, 8, 12, 16)
+    """Numbers of layers."""
+    units: Annotated[int, AT_LEAST_1] = 32
+    """Of every layer."""
+    seeds: Annotated[int, AT_LEAST_1] = 3
+    """How many stacks to take the geometric mean over."""
+    steps: Annotated[int, AT_LEAST_1] = 32
+    """Of every passage."""
+    lanes: Annotated[int, AT_LEAST_1] = 8
+    """Passages."""
+
+    def measure(self, target: ProbeTarget) -> GradientNorms:
+        """See `over_depths`: plain stacks and stacks of the target's cells, on the target's data."""
+        chunk = Chunk.of_stream(target.passages(self.lanes, self.steps + 1))
+        of_data = (target.stack.observation, chunk, self.units)
+        measures = _plain_measures(*of_data) | _rule_measures(*of_data, cell=_cell_name(target.stack))
+        return over_depths(measures, self.depths, range(target.seed, target.seed + self.seeds))
+
+    def draw(self, result: GradientNorms, target: ProbeTarget, stem: Path) -> list[Path]:
+        """A panel a kind of stack."""
+        titles = {
+            _PLAIN: "plain: outputs go up, rnn cells",
+            _ERRORS: f"this library: errors go up, {_cell_name(target.stack)} cells",
+        }
+        panels: dict[str, dict[str, Any]] = {title: {} for title in titles.values()}
+        for setting, norms in zip(result.settings, result.bottom.numpy(), strict=True):
+            kind, _, name = setting.partition(", ")
+            panels[titles[kind]][name] = norms
+        info = RunInfo(about=f"new stacks of {self.units} units a layer, geometric mean of {self.seeds} seeds")
+        return pictures.gradients_by_depth(stem, result.depths, panels, dashed=_AUXILIARY, info=info)
+
+
+_PLAIN, _ERRORS, _AUXILIARY = "plain", "errors", " + aux"
+
+
+def _plain_measures(observation: Observation, chunk: Chunk, units: int) -> dict[str, Measure]:
+    wirings: dict[str, Skip] = {"no skips": "none", "every-other": "every-other", "residual": "residual"}
+    return {
+        f"{_PLAIN}, {name}{suffix}": of_plain(observation, chunk, units, skip=skip, auxiliary=weight)
+        for name, skip in wirings.items()
+        for suffix, weight in (("", 0.0), (_AUXILIARY, 1.0))
+    }
+
+
+def _rule_measures(observation: Observation, chunk: Chunk, units: int, *, cell: str) -> dict[str, Measure]:
+    bptt, with_auxiliary = learning_rules.make("bptt"), learning_rules.make("bptt", auxiliary=1.0)
+    rules: dict[str, tuple[Rule, Skip]] = {
+        "bptt": (bptt, "none"),
+        f"bptt{_AUXILIARY}": (with_auxiliary, "none"),
+        "bptt, every-other": (bptt, "every-other"),
+        "bptt, residual": (bptt, "residual"),
+    }
+    for credit in ("cascade", "neighbour", "top", "layer"):
+        rules[credit] = (learning_rules.make("local", credit=credit), "none")
+    return {
+        f"{_ERRORS}, {name}": of_rule(rule, observation, chunk, units, skip=skip, cell=cell)
+        for name, (rule, skip) in rules.items()
+    }
+
+
+def _cell_name(stack: PredictiveStack) -> str:
+    return CELLS.name_of(type(stack.layers[0].cell))

@@ -2,7 +2,7 @@
 
 At one step T(x_t) + A d takes the place of T(x_t), see `probes.drive`; the response is the difference of every
 unit's memory to the run without the impulse, divided by A. A leaky integrator with decay a answers with (1 - a) a^t
-times what it hears, whose half-life is log 2 / -log a.
+times its input, whose half-life is log 2 / -log a.
 
 Without recurrence every decay and every recurrent matrix is zero; what then still outlasts the impulse are delay lines
 and errors, which compare one step with the next.
@@ -12,15 +12,20 @@ Shapes: B lanes, T time after the impulse, L layers, N units of a layer.
 
 import math
 from copy import deepcopy
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import directions, driven, falls, states, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.cells import LeakyCell, RNNCell
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1, POSITIVE
 
 
 class ImpulseResponse(NamedTuple):
@@ -46,9 +51,9 @@ class ImpulseResponse(NamedTuple):
 
     def summary(self) -> str:
         """What the numbers mean."""
-        said = [f"layer {row['layer']} is {row['is']}" for row in self.table()]
+        kinds = [f"layer {row['layer']} is {row['is']}" for row in self.table()]
         return (
-            f"{', '.join(said)}: recurrence makes an accumulating layer keep half of an impulse for at least one step "
+            f"{', '.join(kinds)}: recurrence makes an accumulating layer keep half of an impulse for at least one step "
             "more, a denoising layer lets it go"
         )
 
@@ -91,7 +96,7 @@ def impulse(
     life = half_life(size)
     keeps = ~(life[0] < life[1] + 1) & (
         size[0].amax(-1) > 0
-    )  # one that never falls keeps it, one that is deaf does not
+    )  # a response that never falls keeps it, one of zero does not
     return ImpulseResponse(response, size, life, keeps)
 
 
@@ -121,3 +126,25 @@ def without_recurrence(stack: PredictiveStack) -> PredictiveStack:
         elif not isinstance(cell, RNNCell):
             raise UsageError(f"impulse: expected a cell with a decay_block, got {type(cell).__name__}; give it one")
     return copy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Impulse:
+    """How long every layer keeps an impulse, with recurrence and without: accumulating or denoising."""
+
+    amplitude: Annotated[float, POSITIVE] = 1.0
+    """Of the impulse."""
+    steps: Annotated[int, AT_LEAST_1] = 512
+    """Of every passage; the impulse comes in the middle."""
+    lanes: Annotated[int, AT_LEAST_1] = 16
+    """Passages, each hit in a direction of its own."""
+
+    def measure(self, target: ProbeTarget) -> ImpulseResponse:
+        """See `impulse`."""
+        x = target.passages(self.lanes, self.steps)
+        return impulse(target.stack, x, amplitude=self.amplitude, seed=target.seed)
+
+    def draw(self, result: ImpulseResponse, target: ProbeTarget, stem: Path) -> list[Path]:
+        """How the response fades."""
+        accumulating = result.accumulating.tolist()
+        return pictures.impulse_response(stem, result.size, result.half_life, accumulating, info=target.info)

@@ -1,4 +1,4 @@
-"""The stack as a dynamical system: the Jacobian of one whole update, its eigenvalues, and what they say.
+"""The stack as a dynamical system: the Jacobian of one whole update, its eigenvalues, and what they mean.
 
 With the input held at a constant statistic T a stack is a map of its whole state z (every layer's memory, output,
 delay line and expectation), z_t = F(z_{t-1}). Near a fixed point z* = F(z*) a perturbation d obeys d_t = J d_{t-1},
@@ -11,15 +11,20 @@ Shapes: n numbers of state, L layers.
 
 import cmath
 import math
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pcrnn.analysis.probes.drive import driven, quiet, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.nn.cells import LeakyCell
 from pcrnn.nn.stack import PredictiveStack, StackState
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1
 
 Place = Literal["fixed", "zero"]
 
@@ -62,7 +67,7 @@ class Linearised(NamedTuple):
 
 
 _FIXED = 1e-9  # root mean square of F(z) - z in float64 below which a point counts as fixed
-_NOTHING = 1e-12  # eigenvalues below this are zeros of the delay line, met by rounding
+_NOTHING = 1e-12  # eigenvalues below this are zeros of the delay line, but for rounding
 
 
 def jacobian(
@@ -153,9 +158,9 @@ def fixed_point(system: System, z: Tensor, *, relax: int = 256, rounds: int = 10
             step = torch.linalg.lstsq(slope, missing.unsqueeze(1)).solution.squeeze(1)
             tried = (z + step / 2**halvings for halvings in range(12))
             better = (y for y in tried if (system.run(y, 1) - y).norm() < missing.norm())
-            if (found := next(better, None)) is None:
+            if (lower := next(better, None)) is None:
                 break
-            z = found
+            z = lower
     return z
 
 
@@ -164,11 +169,11 @@ def _eigenvalues(matrix: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     by_block = all(not matrix[:start, start:].any() for start in starts[1:])
     blocks = [matrix] if not by_block else [matrix[a : a + n, a : a + n] for a, n in zip(starts, sizes, strict=True)]
-    found = [torch.linalg.eigvals(block) for block in blocks]
-    names = [torch.full((len(each),), i if by_block else 0) for i, each in enumerate(found, 1)]
-    values, layer = torch.cat(found), torch.cat(names)
-    order = values.abs().argsort(descending=True, stable=True)
-    return values[order], layer[order]
+    values = [torch.linalg.eigvals(block) for block in blocks]
+    names = [torch.full((len(each),), i if by_block else 0) for i, each in enumerate(values, 1)]
+    joined, layer = torch.cat(values), torch.cat(names)
+    order = joined.abs().argsort(descending=True, stable=True)
+    return joined[order], layer[order]
 
 
 def _mode(value: complex) -> dict[str, float]:
@@ -177,3 +182,24 @@ def _mode(value: complex) -> dict[str, float]:
     fading = 0.0 if size < _NOTHING else math.inf if size == 1 else -1 / math.log(size)
     turning = angle > 1e-9 and size > _NOTHING
     return {"|lambda|": size, "time constant": fading, "period": 2 * math.pi / angle if turning else math.inf}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jacobian:
+    """Eigenvalues of one whole update: is the stack stable, unstable, oscillating?"""
+
+    at: Place = "fixed"
+    """At a fixed point, which Newton's method looks for, or at the state before the first step."""
+    steps: Annotated[int, AT_LEAST_1] = 256
+    """Of the passage after which the search begins."""
+
+    def measure(self, target: ProbeTarget) -> Linearised:
+        """See `jacobian`."""
+        return jacobian(target.stack, target.passages(1, self.steps), at=self.at)
+
+    def draw(self, result: Linearised, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Eigenvalues in the unit circle, rates in the half plane."""
+        values, rates, layer = result.eigenvalues.numpy(), result.rates.numpy(), result.layer.numpy()
+        return pictures.eigenvalues(
+            stem, values, rates, layer, layer[: len(rates)], result.verdict(), dt=result.dt, info=target.info
+        )

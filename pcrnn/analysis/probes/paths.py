@@ -1,16 +1,18 @@
 """Gradient paths: the ways by which an error at the top layer reaches the bottom one within a step.
 
-A path goes along edges of the stack's wiring, from a layer to one that it hears. With adjacent connections alone there
-is one. With connections over one layer too, a path into layer L comes from layer L - 1 or L - 2, so that their number
+A path goes along edges of the stack's wiring, from a layer to one whose errors it receives. With adjacent connections
+alone there is one. With connections over one layer too, a path into layer L comes from layer L - 1 or L - 2, so that
+their number
 
     F(L) = F(L - 1) + F(L - 2),    F(1) = F(2) = 1
 
 is the L-th Fibonacci number; with dense or residual connections it is 2^(L - 2).
 """
 
-from typing import Any
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from pcrnn.nn.connections import Skip, blocks, source_levels
 from pcrnn.nn.stack import PredictiveStack
@@ -24,22 +26,22 @@ def gradient_paths(depth: int, skip: Skip = "every-other") -> int:
     if depth < 1:
         raise ValueError(f"gradient_paths: expected at least 1 layer, got {depth}")
     wiring = blocks(skip, 1, (1,) * depth)
-    return _count([[level - 1 for level in source_levels(heard) if level] for heard in wiring])
+    return _count([[level - 1 for level in source_levels(message) if level] for message in wiring])
 
 
 def counted_paths(stack: PredictiveStack) -> int:
-    """The same number, counted on the graph that autograd records while the stack observes one step.
+    """The same number, counted by gradients through one step of a stack.
 
-    An edge is there where a walk back from a layer's output meets another's before any third one's. What a layer
-    computes inside, with however many nodes, is no path of its own.
+    There is an edge where a gradient in a layer's output reaches another's without passing a third one's.
     """
-    observation = stack.observation
-    step = (1, 1) if observation.symbolic else (1, 1, observation.size + stack.covariates)
-    dtype = torch.long if observation.symbolic else stack.base.eta.dtype
+    eta = stack.base.eta
+    x = torch.zeros(1, 1, dtype=torch.long)
+    if not stack.observation.symbolic:  # not zero, at which gates may let no gradient pass
+        x = torch.linspace(-1, 2, stack.observation.size + stack.covariates, dtype=eta.dtype).view(1, 1, -1)
     with torch.enable_grad():
-        activity, _ = stack.observe(torch.zeros(step, dtype=dtype, device=stack.base.eta.device))
-    nodes = [layer.output.grad_fn for layer in activity.layers]
-    return _count([_met(node, {other: index for index, other in enumerate(nodes)}) for node in nodes])
+        activity, _ = stack.observe(x.to(eta.device))
+    outputs = [layer.output for layer in activity.layers]
+    return _count([_edges(outputs, index) for index in range(len(outputs))])
 
 
 def _count(edges: list[list[int]]) -> int:
@@ -50,21 +52,18 @@ def _count(edges: list[list[int]]) -> int:
     return paths[-1]
 
 
-def _met(start: Any, marked: dict[Any, int]) -> list[int]:
-    """The marked nodes of an autograd graph that a walk from `start` meets first."""
-    waiting, seen, met = [start], {start}, []
-    while waiting:
-        for node, _ in waiting.pop().next_functions:
-            if node is None or node in seen or _is_empty(node):
-                continue
-            seen.add(node)
-            if node in marked:
-                met.append(marked[node])
-            else:
-                waiting.append(node)
-    return met
+def _edges(outputs: list[Tensor], index: int) -> list[int]:
+    """The lower outputs that a gradient in one of them reaches where each of them lets none pass."""
+    reached: list[int] = []
 
+    def stop(lower: int, gradient: Tensor) -> Tensor:
+        if gradient.any():
+            reached.append(lower)
+        return torch.zeros_like(gradient)
 
-def _is_empty(node: Any) -> bool:
-    """Whether no number passes a node: of a chunk of one step, the expectations formed before its last one are none."""
-    return all(0 in output.shape for output in node._input_metadata)
+    if index:
+        hooks = [outputs[lower].register_hook(partial(stop, lower)) for lower in range(index)]
+        torch.autograd.grad(outputs[index].sum(), outputs[:index], retain_graph=True, allow_unused=True)
+        for hook in hooks:
+            hook.remove()
+    return reached

@@ -1,22 +1,27 @@
 """How long every unit remembers: by its decays, and by how its memory resembles itself later.
 
 Over a passage a unit forgets by the product of its decays, so its time constant is -1 / mean log a_t. What it then
-holds also depends on what it hears: the second time constant is the lag at which the autocorrelation of s_t has
+holds also depends on its input: the second time constant is the lag at which the autocorrelation of s_t has
 fallen to 1 / e. For a leaky integrator in white noise both are -1 / log a.
 
 Shapes: B lanes, T time, L layers, N units of a layer.
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcrnn.analysis.probes.drive import decays, driven, falls, states, statistics
+from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.plots import probes as pictures
+from pcrnn.validation import AT_LEAST_1
 
 
 class Timescales(NamedTuple):
@@ -57,11 +62,11 @@ class Timescales(NamedTuple):
 
 @torch.no_grad()
 def timescales(stack: PredictiveStack, x: Tensor, *, lags: int | None = None, warm_up: float = 0.125) -> Timescales:
-    """Measure the time constants of every unit while the stack watches x [B, T] or [B, T, D].
+    """Measure the time constants of every unit while the stack observes x [B, T] or [B, T, D].
 
     Args:
         stack: any stack; it is copied and not changed.
-        x: what it watches.
+        x: observations.
         lags: how many lags of the autocorrelation, 0 among them; by default half of the measured steps.
         warm_up: share of the steps that pass before anything is measured.
 
@@ -75,13 +80,13 @@ def timescales(stack: PredictiveStack, x: Tensor, *, lags: int | None = None, wa
         raise UsageError(f"timescales: expected 2 to {steps} lags in at least 4 measured steps, got {lags}; give more")
     _, state = copy.observe(background[:, :start]) if start else (None, None)
     activity, _ = copy.observe(background[:, start:], state)
-    found = [autocorrelation(each, lags) for each in states(copy, activity)]
+    curves = [autocorrelation(each, lags) for each in states(copy, activity)]
     level = torch.tensor(math.exp(-1), dtype=torch.float64)
     lag = torch.arange(lags, dtype=torch.float64)
     return Timescales(
         of_decay=tuple(-1 / decay.log() + 0.0 for decay in decays(copy, activity)),
-        of_states=tuple(falls(lag, each, level.expand(each.shape[1]), first=True) for each in found),
-        autocorrelation=tuple(found),
+        of_states=tuple(falls(lag, each, level.expand(each.shape[1]), first=True) for each in curves),
+        autocorrelation=tuple(curves),
     )
 
 
@@ -98,3 +103,27 @@ def autocorrelation(signal: Tensor, lags: int) -> Tensor:
     variance = products[0] / steps
     still = variance <= 1e-24 * signal.square().mean((0, 1)).clamp_min(1e-300)
     return torch.where(still, math.nan, products / count / variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeConstants:
+    """Time constants of every unit, by its decays and by the autocorrelation of its states."""
+
+    steps: Annotated[int, AT_LEAST_1] = 2048
+    """Of every passage; the first eighth is warm-up."""
+    lanes: Annotated[int, AT_LEAST_1] = 8
+    """Passages."""
+
+    def measure(self, target: ProbeTarget) -> Timescales:
+        """See `timescales`."""
+        return timescales(target.stack, target.passages(self.lanes, self.steps))
+
+    def draw(self, result: Timescales, target: ProbeTarget, stem: Path) -> list[Path]:
+        """Every unit a dot; autocorrelations over lags."""
+        return pictures.time_constants(
+            stem,
+            [each.numpy() for each in result.of_decay],
+            [each.numpy() for each in result.of_states],
+            [each.numpy() for each in result.autocorrelation],
+            info=target.info,
+        )

@@ -93,7 +93,7 @@ def faults(folder: Path, data: str) -> None:
     met: dict[str, tuple[str, str]] = {}
     with connected("cpu"):
         for name, (parallel, fault) in FAULTS.items():
-            config = TrainConfig(**SIZE | {"data": data, "parallel": parallel})
+            config = TrainConfig.from_mapping(SIZE | {"data": data, "parallel": parallel})
             trainer = Trainer(config, open_source(data), team=kinds[parallel](config))
             try:
                 fault(trainer)

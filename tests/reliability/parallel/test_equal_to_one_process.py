@@ -72,7 +72,7 @@ def alone(text, series, tmp_path_factory):
         if (kind, name, steps) not in made:
             folder = tmp_path_factory.mktemp("alone")
             one = settings(kind, name, steps, text, series) | {"parallel": "none"}
-            trained(TrainConfig(**one), folder)
+            trained(TrainConfig.from_mapping(one), folder)
             made[kind, name, steps] = folder
         return made[kind, name, steps]
 

@@ -37,7 +37,8 @@ def launched(monkeypatch, tmp_path):
 
 
 def settings(text: Path, **more: object) -> TrainConfig:
-    return TrainConfig(**{"data": str(text), "credit": "layer"} | SIZE | more)
+    local = {} if more.get("rule") == "bptt" else {"credit": "layer"}
+    return TrainConfig.from_mapping({"data": str(text)} | local | SIZE | more)
 
 
 # Usage errors
@@ -68,10 +69,10 @@ def test_parallel_needs_a_folder_that_all_find(text, capsys, launched):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"credit": "neighbour"}, r"parallel: expected, with layers, a rule by which nothing comes down: --rule local"),
-        ({"feedback": "random"}, r"nothing comes down: .*got Local\(.*feedback='random'"),
-        ({"trace": "none"}, r"nothing comes down: .*trace='none'"),
-        ({"rule": "bptt", "credit": "neighbour"}, r"nothing comes down: .*got BPTT\("),
+        ({"credit": "neighbour"}, r"parallel: expected, with layers, a rule that sends nothing down: --rule local"),
+        ({"feedback": "random"}, r"sends nothing down: .*got Local\(.*feedback='random'"),
+        ({"trace": "none"}, r"sends nothing down: .*trace='none'"),
+        ({"rule": "bptt"}, r"sends nothing down: .*got BPTT\("),
         ({"dropout": 0.2}, r"dropout: expected 0 with parallel layers.*got 0.2"),
         ({"skip": "dense"}, r"skip: expected none with parallel layers.*got dense"),
         ({"top_down": True}, r"top_down: expected false with parallel layers.*got true"),

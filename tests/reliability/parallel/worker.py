@@ -57,6 +57,6 @@ if __name__ == "__main__":
     work = json.loads(Path(sys.argv[1]).read_text())
     with connected("cpu"):
         for name, settings in work["jobs"].items():
-            config = TrainConfig(**settings)
+            config = TrainConfig.from_mapping(settings)
             kind = {"data": DataTeam, "layers": LayerTeam}[config.parallel]
             trained(config, Path(work["folder"]) / name, kind(config))

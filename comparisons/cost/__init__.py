@@ -1,0 +1,1 @@
+"""What every rule costs: time, memory, operations, communication."""

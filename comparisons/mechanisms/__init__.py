@@ -1,0 +1,1 @@
+"""How every rule learns: gradients, memory over long lags, streams, predictions of the next state."""

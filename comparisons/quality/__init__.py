@@ -1,0 +1,1 @@
+"""What every rule learns: held-out scores on the same data."""

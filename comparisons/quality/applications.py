@@ -1,0 +1,263 @@
+"""What a stack is worth on music, a genome, the weather and handwriting, by a local rule and by BPTT.
+
+    python -m comparisons applications [--quick] [--seeds 3] [--only genome] [--data FILE]
+
+Every contender of an application takes the same data in the same order, at its own best learning rate from the same
+search on the first seed, as in `quality`; beside them stands what needs no learning and, for the chorales, what others
+published. The scores of the chorales are those in OUT/quality.json. The stream of bases and the weather are validated
+on their test split; the rate is chosen by the surprise, not by the forecasts.
+
+Each finished training is a line of OUT/applications.cells.jsonl and is never computed again; delete the file to begin
+anew.
+"""
+
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pcrnn.config import TrainConfig
+from pcrnn.data import SeriesSource
+from pcrnn.errors import DataError
+
+from .. import record
+from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
+from ..record import Row
+from ..search import mean_and_spread
+from ..suite import Request
+from . import study, tasks
+from .contenders import BPTT
+from .forecasts import HELD, HORIZON, Forecasts
+from .study import Opened, Study, Trainer
+from .tasks import Absent, Task
+
+LOCAL, NETWORK = "cascade, exact", "LSTM"
+PUBLISHED = ", published"
+SURPRISE = "surprise"  # in the unit of the task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A score of an application; without `better` it is shown, with no verdict."""
+
+    key: str
+    title: str
+    better: Literal["lower", "higher"] | None = "lower"
+
+
+MUSIC, GENOME, DIGITS, WEATHER = "JSB chorales", "genome", "digits", "weather"
+MEASURES: dict[str, tuple[Measure, ...]] = {  # the first one says who wins
+    MUSIC: (Measure(key=SURPRISE, title="nats/frame"),),
+    GENOME: (Measure(key=SURPRISE, title="bits/base"),),
+    DIGITS: (Measure(key="accuracy", title="accuracy", better="higher"),),
+    WEATHER: (
+        Measure(key="error", title=f"error over {HORIZON} hours, sd"),
+        Measure(key="interval score", title=f"{HELD:.0%} interval, score, sd"),
+        Measure(key="coverage", title=f"{HELD:.0%} interval, coverage", better=None),
+    ),
+}
+
+
+def open_forecasts(config: TrainConfig, data: Path | None, limit: int | None) -> Forecasts:
+    """The weather, or a table of real values, that is forecast, too."""
+    source = tasks.weather(data)
+    if not isinstance(source, SeriesSource):
+        raise DataError(f"{data}: expected a table of real values (.csv, .npy), got {source.kind}")
+    return Forecasts(source, config, limit, samples=100 if limit is None else 5)
+
+
+STUDIES: dict[str, Study] = {
+    GENOME: Study(
+        open=tasks.open_genome,
+        base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=64, steps=600, evaluate_every=0),
+        contenders=(BPTT, LOCAL, NETWORK),
+        endings=(".fa", ".fasta", ".fna", ".gz"),
+    ),
+    DIGITS: Study(
+        open=tasks.open_digits,
+        base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
+        contenders=(BPTT, LOCAL, NETWORK),
+        rates=(3e-3, 1e-3, 1e-2),
+    ),
+    WEATHER: Study(
+        open=open_forecasts,
+        base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=48, steps=400, dropout=0.1, evaluate_every=0),
+        contenders=(BPTT, LOCAL),
+        rates=(1e-3, 3e-4, 3e-3),
+        endings=(".csv", ".npy"),
+    ),
+}
+
+
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    opened, trainer = Opened(request), Trainer.of(request, "applications")
+    rows: list[Row] = []
+    for key in [MUSIC] if request.data is None and MUSIC in request.chosen(MEASURES) else []:
+        try:
+            rows += music_rows(request.out)
+        except Absent as reason:
+            opened.skip(key, reason)
+    for key, one in chosen(request).items():
+        for name, quick_or_full, task in opened.tasks({key: one.quick() if request.quick else one}):
+            learned = [trainer.row(name, contender, quick_or_full, task) for contender in one.contenders]
+            for measure in MEASURES[key]:
+                scores = [*(contender_row(row, measure) for row in learned), *baseline_rows(task, measure)]
+                rows += [row | {"application": name} for row in scores]
+    opened.require(rows)
+    studies = {name: one.described() for name, one in STUDIES.items()}
+    return record.publish(
+        request.out,
+        "applications",
+        "Applications",
+        config={"seeds": request.seeds, "only": request.only, "studies": studies},
+        rows=rows,
+        parts=tables(rows, opened.skipped),
+        draw=lambda stem: draw(rows, stem),
+        skipped=opened.skipped,
+        summary=summary(rows),
+    )
+
+
+def chosen(request: Request) -> dict[str, Study]:
+    """All applications that are learned here, those asked for by name, or the one that takes a file like that given."""
+    if request.data is not None:
+        return study.chosen(request, STUDIES)
+    return {name: STUDIES[name] for name in request.chosen(MEASURES) if name in STUDIES}
+
+
+def music_rows(out: Path) -> list[Row]:
+    """The rows of the chorales, from the record of `quality` in the folder `out`."""
+    path, (measure,) = out / "quality.json", MEASURES[MUSIC]
+    quality: Row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    learned = [contender_row(row, measure) for row in quality["rows"] if row["data"] == MUSIC]
+    if not learned:
+        raise Absent(f"{path} has no scores of them; pcrnn compare quality --only '{MUSIC}'")
+    counted = [baseline_row(who, measure, score) for who, score in quality["baselines"][MUSIC].items()]
+    return [row | {"application": MUSIC} for row in [*learned, *counted]]
+
+
+def contender_row(row: Row, measure: Measure) -> Row:
+    """One measure of a row of `quality`: every seed's score, mean and spread."""
+    scores = row["metrics"] if measure.key == SURPRISE else row["measured"].get(measure.key, [])
+    about = {"who": row["rule"], "learns": True, "measure": measure.title, "better": measure.better}
+    return about | {"lr": row["lr"], "metrics": scores} | mean_and_spread("metric", "spread", scores)
+
+
+def baseline_rows(task: Task, measure: Measure) -> list[Row]:
+    """Scores in one measure of what needs no learning."""
+    if isinstance(task, Forecasts):
+        scores = {who: naive[measure.key] for who, naive in task.naive().items()}
+    elif measure.key == "accuracy":
+        scores = {"chance": math.exp(-task.baselines()["chance"])}
+    else:
+        scores = task.baselines()
+    return [baseline_row(who, measure, score) for who, score in scores.items()]
+
+
+def baseline_row(who: str, measure: Measure, score: float) -> Row:
+    """A score that has no seeds."""
+    return {"who": who, "learns": False, "measure": measure.title, "better": measure.better, "metric": score}
+
+
+def grouped(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows of one application and measure together."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["application"], row["measure"]), []).append(row)
+    return groups
+
+
+def is_local(row: Row) -> bool:
+    """Whether it is the score of a local rule."""
+    return row["learns"] and study.is_local(row["who"])
+
+
+def best(rows: list[Row]) -> Row | None:
+    """The best of some rows in their measure; None where none has a score."""
+    scored = [row for row in rows if row["metric"] is not None]
+    sign = -1 if scored and scored[0]["better"] == "higher" else 1
+    return min(scored, key=lambda row: sign * row["metric"], default=None)
+
+
+def local_rule(rows: list[Row], application: str) -> Row | None:
+    """The local rule that does best in an application's first measure."""
+    local = [row for row in rows if row["application"] == application and is_local(row)]
+    return best([row for row in local if row["measure"] == local[0]["measure"]])
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """A sentence for every measure with a verdict: local learning beside BPTT, then beside what needs no learning."""
+    sentences = []
+    for (application, measure), group in grouped(rows).items():
+        local, (bptt,) = best([row for row in group if is_local(row)]), [row for row in group if row["who"] == BPTT]
+        baseline = best([row for row in group if not row["learns"] and not row["who"].endswith(PUBLISHED)])
+        if local is None or bptt["metric"] is None or baseline is None or local["better"] is None:
+            continue
+        scores = f"{local['who']} {plus_minus(local)}, BPTT {plus_minus(bptt)}"
+        sentences.append(f"{verdict(local, bptt)}: {application}, {measure}: {scores}; {beside(local, baseline)}.")
+    return sentences
+
+
+def verdict(local: Row, bptt: Row) -> str:
+    """Local learning beside BPTT, seed by seed; level where the difference is within twice its standard error."""
+    pairs = zip(local["metrics"], bptt["metrics"], strict=True)
+    lead = [b - a for a, b in pairs if a is not None and b is not None]
+    mean = statistics.fmean(lead) if local["better"] == "lower" else -statistics.fmean(lead)
+    error = statistics.stdev(lead) / math.sqrt(len(lead)) if len(lead) > 1 else 0.0
+    return "Level" if abs(mean) <= 2 * error else "Wins" if mean > 0 else "Loses"
+
+
+def beside(local: Row, baseline: Row) -> str:
+    """How far a score is from that of a baseline, in words."""
+    named = f"{baseline['who']} ({baseline['metric']:.4g})"
+    if local["better"] == "higher":
+        return f"{local['metric'] / baseline['metric']:.1f} times {named}"
+    lead = baseline["metric"] - local["metric"]
+    size = f"{abs(100 * lead / baseline['metric']):.1f} % " if baseline["metric"] else ""
+    return f"{size}{'ahead of' if lead > 0 else 'behind'} {named}"
+
+
+def plus_minus(row: Row) -> str:
+    """A score with its spread over seeds."""
+    if row["metric"] is None:
+        return "diverged"
+    spread = row.get("spread")
+    return f"{row['metric']:#.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+
+
+def tables(rows: list[Row], skipped: dict[str, str]) -> list[str]:
+    """A table for every application, a column a measure; then what was skipped, and why."""
+    parts = []
+    for application in dict.fromkeys(row["application"] for row in rows):
+        lines: dict[str, Row] = {}
+        columns = {"who": "who", "lr": "rate"}
+        for row in rows:
+            if row["application"] == application:
+                columns[row["measure"]] = row["measure"]
+                line = lines.setdefault(row["who"], {"who": row["who"], "lr": row.get("lr")})
+                line[row["measure"]] = plus_minus(row)
+        parts += [f"## {application}", record.table(list(lines.values()), columns)]
+    return parts + [f"{name}: skipped, {reason}" for name, reason in skipped.items()]
+
+
+def draw(rows: list[Row], stem: Path) -> None:
+    """A panel for every application and measure: a dot a seed, a diamond for what has none."""
+    groups = grouped(rows)
+    local, other = colours(("local", "other")).values()
+    how = "a dot a seed, each contender at its own best learning rate; diamonds need no learning or were published"
+    title = "A local rule and BPTT on music, a genome, the weather, digits"
+    with drawing(stem, title, how, 4.6 * min(3, len(groups)), 0.6 + 2.9 * -(-len(groups) // 3)) as figure:
+        panels = grid(figure, len(groups))
+        for axes, ((application, measure), group) in zip(panels, groups.items(), strict=True):
+            lines = []
+            for row in group:
+                colour = local if is_local(row) else other if row["learns"] else FAINT
+                values = row.get("metrics", [row["metric"]])
+                lines.append(Dots(row["who"], values, colour, "o" if row["learns"] else "d"))
+            draw_dots(axes, lines)
+            better = {"lower": ", left is better", "higher": ", right is better", None: ""}[group[0]["better"]]
+            axes.set(title=application, xlabel=f"{measure}{better}")
+            axes.grid(axis="y", linewidth=0.4)

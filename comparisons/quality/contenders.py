@@ -1,0 +1,229 @@
+"""The table of contenders, and the one way to train and score each: stacks under every rule, LSTM and GRU.
+
+Shapes: B batch, T time, L layers, D natural parameters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+
+import learning_rules
+from learning_rules import BPTT as BpttRule
+from learning_rules import Local, Rule
+from learning_rules.rule import Model
+from pcrnn import BidirectionalStack, PredictiveStack
+from pcrnn.analysis.evaluate import evaluating
+from pcrnn.config import TrainConfig, resolve_device
+from pcrnn.errors import DivergedError
+from pcrnn.training.learner import Learner
+
+from .networks import NETWORKS, NetworkBptt, Recurrent, equal_width, planned_size, size_of
+from .tasks import Split, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Who competes: settings, and what is no setting.
+
+    Args:
+        options: fields of a TrainConfig.
+        network: one of `networks.NETWORKS` in place of a stack.
+        bidirectional: a stack that reads in both directions, narrower, for equal parameters; of tasks with targets.
+        lower_gates_fixed: the gates of all layers but the top stay at their initial weights.
+        clip_by_layer: as local rules do, so that what clipping alone is worth can be seen.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    network: str | None = None
+    bidirectional: bool = False
+    lower_gates_fixed: bool = False
+    clip_by_layer: bool = False
+
+    def settings(self, base: TrainConfig) -> TrainConfig:
+        """The settings of this contender, everything else as in `base`."""
+        return base.updated(**self.options)
+
+    def rule(self, base: TrainConfig | None = None) -> Rule:
+        """A new rule, with the contender's options; everything else as in `base`."""
+        if self.network is not None:
+            return cast(Rule, NetworkBptt())
+        if self.clip_by_layer:
+            return BpttClippedByLayer()
+        config = self.settings(base or TrainConfig())
+        return learning_rules.make(config.rule, **config.rule_arguments())
+
+
+class BpttClippedByLayer(BpttRule):
+    """BPTT whose gradient is clipped layer by layer."""
+
+    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
+        """Those of the local rule."""
+        return Local().clip_groups(model)
+
+
+def _local(credit: str, trace: str = "exact", **options: Any) -> Contender:
+    return Contender(options={"rule": "local", "credit": credit, "trace": trace, **options})
+
+
+def _all_hops(trace: str) -> Contender:
+    return Contender(options={"rule": "local", "hops": 99, "trace": trace})
+
+
+BPTT = "bptt"
+CONTENDERS: dict[str, Contender] = {
+    BPTT: Contender(options={"rule": "bptt"}),
+    "bptt + auxiliary": Contender(options={"rule": "bptt", "auxiliary": 0.5}),
+    "bptt, clipped by layer": Contender(options={"rule": "bptt"}, clip_by_layer=True),
+    "bptt, lower gates frozen": Contender(options={"rule": "bptt"}, lower_gates_fixed=True),
+    **{
+        f"{credit}, {trace}": _local(credit, trace)
+        for credit in ("layer", "top", "neighbour", "hierarchy")
+        for trace in ("exact", "chunk", "none")
+    },
+    "cascade, exact": _local("cascade"),
+    "all hops, exact": _all_hops("exact"),  # BPTT inside the chunk, exact traces beyond it
+    "all hops, chunk": _all_hops("chunk"),
+    "neighbour, random feedback": _local("neighbour", feedback="random"),
+    "bptt, errors not weighed": Contender(options={"rule": "bptt", "normalize_errors": False}),
+    "neighbour, errors not weighed": _local("neighbour", normalize_errors=False),
+    **{network: Contender(options={"rule": "bptt"}, network=network) for network in NETWORKS},
+}
+LOCAL_AND_BPTT = {"local": "neighbour, exact", BPTT: BPTT}  # contenders where a suite has one local rule, by its name
+
+
+def make_rule(name: str) -> Rule:
+    """A new rule of a contender."""
+    return CONTENDERS[name].rule()
+
+
+class Score(NamedTuple):
+    """How a learner does on a split."""
+
+    nats: list[float]  # mean surprise of every level where targets count
+    accuracy: float | None  # share of targets that were thought likeliest, for symbols
+
+
+class Fit(NamedTuple):
+    """What training came to: scores at the update that did best on the validation split."""
+
+    valid: Score
+    test: Score
+    step: int  # updates made then
+    parameters: int
+    measured: Mapping[str, float] = MappingProxyType({})  # what else the task measures, see `Task.measure`
+
+    def as_row(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "valid": self.valid.nats[-1],
+            "test": self.test.nats[-1],
+            "levels": self.test.nats,
+            "accuracy": self.test.accuracy,
+            "measured": dict(self.measured),
+            "step": self.step,
+            "parameters": self.parameters,
+        }
+
+
+def fit_contender(task: Task, contender: Contender, config: TrainConfig) -> Fit | None:
+    """Train one contender, whose settings `config` holds; None where it diverged.
+
+    What is learned depends on the contender by its rule alone: the same data in the same order, the same schedule, the
+    same optimiser; stacks begin with the same weights. A stack on a stream computes, bit for bit, what `pcrnn train`
+    does.
+    """
+    training = Training(task, contender, config)
+    best: Fit | None = None
+    try:
+        for step in range(1, config.steps + 1):
+            training.update()
+            if step == config.steps or (config.evaluate_every and step % config.evaluate_every == 0):
+                training.learner.raise_if_diverged()
+                model = training.model
+                valid = score(model, task, "valid")
+                if best is None or valid.nats[-1] < best.valid.nats[-1]:
+                    best = Fit(valid, score(model, task, "test"), step, size_of(model), task.measure(model))
+    except DivergedError:
+        return None
+    return best
+
+
+class Training:
+    """A new contender, and its updates on a task."""
+
+    def __init__(self, task: Task, contender: Contender, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.task, self.model = task, new_model(task, contender, config)
+        self.learner = Learner(cast(PredictiveStack, self.model), contender.rule(config), config, batch=task.batch)
+
+    def update(self) -> None:
+        """One whole update on what comes next; DivergedError, and nothing learned, where something is not finite."""
+        chunk, restart = self.task.read(self.learner.updates)
+        if restart:
+            self.learner.reset()
+        self.learner.step(chunk.to(self.learner.device))
+
+
+def new_model(task: Task, contender: Contender, config: TrainConfig) -> PredictiveStack | Recurrent:
+    """A contender's new model; its weights come from torch's global generator."""
+    if contender.network is not None:
+        model = network_for(task, contender.network, config)
+    else:
+        model = (bidirectional_for if contender.bidirectional else stack_for)(task, config)
+        for layer in list(model.layers)[:-1] if contender.lower_gates_fixed else ():
+            layer.weight.requires_grad_(False)
+            layer.bias.requires_grad_(False)
+    return model.to(resolve_device(config.device))
+
+
+@torch.no_grad()
+def score(model: PredictiveStack | Recurrent, task: Task, split: Split) -> Score:
+    """How a model does on a split, read once from its beginning."""
+    state, total, count, right = None, torch.zeros(1, dtype=torch.float64), 0, 0
+    device = next(model.parameters()).device
+    symbolic = (task.target() or task.observation()).symbolic
+    with evaluating(model):
+        for chunk, restart in task.parts(split):
+            chunk = chunk.to(device)
+            activity, state = cast(PredictiveStack, model).observe(chunk.observations, None if restart else state)
+            surprise = cast(PredictiveStack, model).score_targets(activity, chunk).surprise
+            counted = chunk.weights(torch.float32) > 0
+            total = total + (surprise * counted).sum((1, 2), dtype=torch.float64).cpu()
+            count += int(counted.sum())
+            if symbolic:
+                right += int((activity.expectations[-1].argmax(-1) == chunk.targets)[counted].sum())
+    return Score((total / count).tolist(), right / count if symbolic else None)
+
+
+def stack_for(task: Task, config: TrainConfig) -> PredictiveStack:
+    """A new stack for a task, on the CPU."""
+    return PredictiveStack(task.observation(), config.hidden, target=task.target(), **config.stack_options())
+
+
+def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
+    """A new bidirectional stack for a task with targets, of about as many parameters as `stack_for` makes."""
+    target = task.target()
+    assert target is not None
+
+    def build(width: int) -> BidirectionalStack:
+        hidden = (width,) * len(config.hidden)
+        return BidirectionalStack(task.observation(), hidden, target=target, **config.stack_options())
+
+    return build(equal_width(planned_size(lambda: stack_for(task, config)), build))
+
+
+def network_for(task: Task, network: str, config: TrainConfig) -> Recurrent:
+    """A new LSTM or GRU of about as many parameters as the stack, on the CPU.
+
+    One wide layer: with the same parameters in three, an LSTM is still at the base rate after 600 updates of text.
+    """
+
+    def build(width: int) -> Recurrent:
+        target = task.target() or task.observation()
+        return Recurrent(network, task.observation(), target, width, 1, config.dropout)
+
+    return build(equal_width(planned_size(lambda: stack_for(task, config)), build))

@@ -1,0 +1,103 @@
+"""A series that is forecast, too: two days from many starts of its test split, by a stack and without learning.
+
+Errors are in standard deviations of a channel over the training part, means over starts, steps and channels. An
+interval that should hold a share 1 - a of what comes is scored by the share that it holds, and by the interval score
+
+    (upper - lower) + 2 / a (what the truth misses it by)
+
+which is least in expectation for the true quantiles (Gneiting and Raftery, 2007).
+
+Shapes: T steps, H steps of the horizon, D channels, n starts.
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pcrnn import PredictiveStack
+from pcrnn.analysis.generate import forecast_series
+from pcrnn.config import TrainConfig
+from pcrnn.data import SeriesSource
+
+from .tasks import Stream
+
+HORIZON, SEASON = 48, 24
+HELD = 0.9  # share of what comes that an interval should hold
+
+Steps = NDArray[np.float64]
+
+
+class Expected(NamedTuple):
+    """What is expected of the H steps from one start, each [H, D]."""
+
+    median: Steps
+    lower: Steps
+    upper: Steps
+
+    def compared(self, truth: Steps) -> dict[str, float]:
+        """Scores of one forecast beside the truth [H, D]."""
+        missed = np.maximum(self.lower - truth, 0) + np.maximum(truth - self.upper, 0)
+        return {
+            "error": float(np.abs(self.median - truth).mean()),
+            "coverage": float((missed == 0).mean()),
+            "interval score": float((self.upper - self.lower + 2 / (1 - HELD) * missed).mean()),
+        }
+
+
+class Forecasts(Stream):
+    """A series whose learner is also asked what comes in the next `HORIZON` steps.
+
+    Args:
+        limit: starts to forecast from, and steps of the validation split to be scored on, for quick runs; None for all.
+        samples: draws behind a forecast.
+    """
+
+    def __init__(self, source: SeriesSource, config: TrainConfig, limit: int | None = None, samples: int = 100) -> None:
+        super().__init__(source, config, limit)
+        self.series, self.samples = source, samples
+        self.starts = range(source.split_point, source.length - HORIZON + 1, HORIZON)[:limit]
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """Scores of a stack's forecasts."""
+        assert isinstance(learner, PredictiveStack)
+        mean, scale = self.series.standardisation
+
+        def predicted(start: int) -> Expected:
+            drawn = forecast_series(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            return Expected(*((steps - mean) / scale for steps in (drawn.median, drawn.lower, drawn.upper)))
+
+        return self._mean(predicted)
+
+    def naive(self) -> dict[str, dict[str, float]]:
+        """Scores of repeating the last step, and of repeating the last day.
+
+        Their intervals are the quantiles of their errors in the training part, by step and channel.
+        """
+        known = self.series.sequence("all").double().numpy()
+        scores = {}
+        for name, period in (("copy-last", 1), ("seasonal-naive", SEASON)):
+            past = range(SEASON, self.series.split_point - HORIZON + 1)
+            errors = np.stack([known[at : at + HORIZON] - _again(known, at, period) for at in past])
+            below, above = np.quantile(errors, [(1 - HELD) / 2, (1 + HELD) / 2], axis=0)
+
+            def repeated(start: int, period: int = period, below: Steps = below, above: Steps = above) -> Expected:
+                again = _again(known, start, period)
+                return Expected(again, again + below, again + above)
+
+            scores[name] = self._mean(repeated)
+        return scores
+
+    def _mean(self, expect: Callable[[int], Expected]) -> dict[str, float]:
+        """Means over all starts."""
+        known = self.series.sequence("all").double().numpy()
+        each = [expect(start).compared(known[start : start + HORIZON]) for start in self.starts]
+        return {name: statistics.fmean(one[name] for one in each) for name in each[0]}
+
+
+def _again(known: Steps, start: int, period: int) -> Steps:
+    """The `period` steps before `start`, repeated over the horizon, [H, D]."""
+    return known[start - period + np.arange(HORIZON) % period]

@@ -1,0 +1,138 @@
+"""Held-out score of every contender on the same data: what local learning costs, or gains, against BPTT.
+
+    python -m comparisons quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
+
+A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
+learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with
+that. Where a study has a validation split of its own, the moment of training is chosen on it, too.
+Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
+chorales or a .csv or .npy table, only that one.
+
+Each finished training (study, contender, settings) is a line of OUT/quality.cells.jsonl and is never computed again,
+so that a run that was stopped goes on where it was; delete the file to begin anew.
+"""
+
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+from pcrnn.config import TrainConfig
+
+from .. import record
+from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
+from ..record import Row
+from ..suite import Request
+from . import tasks
+from .contenders import BPTT, CONTENDERS
+from .study import Opened, Study, Trainer, chosen, gap, grouped, is_local, search_columns, shown, verdict
+
+STACKS = (BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact")
+CORE = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
+FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # of two layers: `cascade` is `neighbour`
+NOT_WEIGHED = ("bptt, errors not weighed", "neighbour, errors not weighed")
+ABLATIONS = tuple(name for name in CONTENDERS if name not in (*NOT_WEIGHED, "LSTM", "GRU"))
+ABLATED = "ablations"
+
+_SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
+_CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
+STUDIES: dict[str, Study] = {
+    "pydoc": Study(open=tasks.open_pydoc, base=_SMALL, contenders=(*STACKS, *NOT_WEIGHED, "LSTM", "GRU")),
+    ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, contenders=ABLATIONS, data="pydoc"),
+    "tinyshakespeare": Study(open=tasks.open_text, base=_SMALL, contenders=(*STACKS, "LSTM"), endings=("",)),
+    "JSB chorales": Study(  # with two layers `neighbour` is BPTT
+        open=tasks.open_chorales,
+        base=_CHORALES,
+        contenders=(BPTT, "top, exact", "layer, exact"),  # LSTM and GRU: `JSB_PUBLISHED`
+        rates=(1e-2, 3e-3),
+        endings=(".mat",),
+    ),
+    "weather": Study(
+        open=tasks.open_weather,
+        base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),
+        contenders=CORE,
+        rates=(1e-3, 3e-4, 3e-3),
+        endings=(".csv", ".npy"),
+    ),
+    "digits": Study(
+        open=tasks.open_digits,
+        base=replace(_SMALL, hidden=(64, 64), steps=800, evaluate_every=80),
+        contenders=FEW,
+        rates=(3e-3, 1e-3, 1e-2),
+    ),
+}
+
+
+def run(request: Request) -> list[Path]:
+    """Measure, write record, table and picture; see `comparisons.suite`."""
+    studies = {name: study.quick() if request.quick else study for name, study in chosen(request, STUDIES).items()}
+    opened, trainer = Opened(request), Trainer.of(request, "quality")
+    rows: list[Row] = []
+    baselines: dict[str, dict[str, float]] = {}
+    for name, study, task in opened.tasks(studies):
+        rows += trainer.study_rows(name, study, task)
+        baselines[name] = task.baselines() | {f"{who}, published": x for who, x in (task.published or {}).items()}
+    opened.require(rows)
+    return record.publish(
+        request.out,
+        "quality",
+        "Quality",
+        config={
+            "seeds": request.seeds,
+            "only": request.only,
+            "studies": {name: study.described() for name, study in studies.items()},
+        },
+        rows=rows,
+        parts=tables(rows, baselines, opened.skipped),
+        draw=lambda stem: draw(rows, stem),
+        baselines=baselines,
+        skipped=opened.skipped,
+        summary=summary(rows),
+    )
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """A sentence for every data set, where local learning does best first: its best rule and the others."""
+    sentences: list[tuple[float, str]] = []
+    for data, of_data in grouped(rows).items():
+        local = [row for row in of_data if is_local(row["rule"]) and row["gap_percent"] is not None]
+        if not local:
+            continue
+        best = min(local, key=lambda row: row["gap_percent"])
+        others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
+        rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
+        score = f"{best['metric']:.4g} {best['unit']}"
+        sentence = f"{data}: the best local rule ({best['rule']}, {score}) is {verdict(best)} BPTT"
+        sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
+    return [sentence for _, sentence in sorted(sentences)]
+
+
+def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dict[str, str]) -> list[str]:
+    """A table for every data set, with the search and the baselines; then what was skipped, and why."""
+    parts = []
+    for data, of_data in grouped(rows).items():
+        columns = search_columns(of_data, rule="rule")
+        if of_data[0]["accuracy"] is not None:
+            columns["accuracy"] = "accuracy"
+        parts += [f"## {data}", record.table(shown(of_data), columns)]
+        parts.append("Beside: " + ", ".join(f"{who} {score:.4g}" for who, score in baselines[data].items()) + ".")
+    return parts + [f"{data}: skipped, {reason}" for data, reason in skipped.items()]
+
+
+def draw(rows: list[Row], stem: Path) -> None:
+    """A panel for every data set: a dot a seed, BPTT's mean as a line."""
+    groups = grouped(rows)
+    columns = min(3, len(groups))
+    tiers = [list(groups.values())[at : at + columns] for at in range(0, len(groups), columns)]
+    heights = [1.1 + 0.26 * max(map(len, tier)) for tier in tiers]
+    local, other = colours(("local", "other")).values()
+    how = "a dot a seed, each at its contender's own best learning rate; left is better; the line is BPTT's mean"
+    title = "Held-out surprise of every contender on the same data"
+    with drawing(stem, title, how, max(8.2, 4.6 * columns), 0.6 + sum(heights)) as figure:
+        panels = grid(figure, len(groups), height_ratios=heights)
+        for axes, (data, of_data) in zip(panels, groups.items(), strict=True):
+            lines = [Dots(row["rule"], row["metrics"], local if is_local(row["rule"]) else other) for row in of_data]
+            draw_dots(axes, lines)
+            bptt = [x for row in of_data if row["rule"] == BPTT for x in row["metrics"] if x is not None]
+            if bptt:
+                axes.axvline(statistics.mean(bptt), color=FAINT, linewidth=0.9, zorder=0)
+            axes.set(title=data, xlabel=of_data[0]["unit"])

