@@ -287,6 +287,11 @@ _LINES = [
         'if self.hops is not None and self.credit in ("layer", "hierarchy"):',
         'if self.hops is not None or self.credit in ("layer", "hierarchy"):',
     ),
+    (
+        "pcrnn/data/formats/times.py",
+        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
+    ),
 ]
 
 KEPT = [Mutant(*parts) for parts in _LINES]

@@ -36,7 +36,7 @@ TESTS = {
     ],
     "learning_rules/layerwise.py": [*_RULES, "tests/identities/test_covariates.py"],
     "learning_rules/bptt.py": _RULES,
-    "learning_rules/options.py": ["tests/cli/test_config.py", "tests/identities/test_forward.py"],
+    "learning_rules/options.py": ["tests/identities/test_forward.py"],
     "pcrnn/ops/reference.py": _OPS,
     "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
     "pcrnn/nn/layer.py": _RULES,
