@@ -1,4 +1,4 @@
-"""Hourly weather: a stack that hears the time of the day forecasts 48 hours of all channels at once, with intervals.
+"""Hourly weather: a stack that knows the time of the day forecasts 48 hours of all channels at once, with intervals.
 
     pip install pvlib && python examples/climate.py        # a typical year in Greensboro, North Carolina
     python examples/climate.py --data "station.csv?time=date&calendar=hour"   # any table of real values, a row an hour
@@ -72,12 +72,12 @@ def main(data: str | None = None, rule: Literal["local", "bptt"] = "local", quic
     starts = range(source.split_point, source.length - HORIZON, HORIZON)[: 2 if quick else None]
     errors, covered = [], []
     for start in starts:
-        seen = forecast_series(done.stack, source, HORIZON, start=start, samples=20 if quick else 100)
-        yesterday = np.tile(seen.before[-DAY:], (HORIZON // DAY, 1))
-        expected = {f"{rule}, error": seen.median, "copy-last": seen.copy_last, "seasonal-naive": yesterday}
+        forecast = forecast_series(done.stack, source, HORIZON, start=start, samples=20 if quick else 100)
+        yesterday = np.tile(forecast.before[-DAY:], (HORIZON // DAY, 1))
+        expected = {f"{rule}, error": forecast.median, "copy-last": forecast.copy_last, "seasonal-naive": yesterday}
         scale = source.standardisation.scale
-        errors.append({name: float((seen.error(steps) / scale).mean()) for name, steps in expected.items()})
-        covered.append(seen.coverage)
+        errors.append({name: float((forecast.error(steps) / scale).mean()) for name, steps in expected.items()})
+        covered.append(forecast.coverage)
     means = {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
     return means | {"coverage of the 90 % interval": float(np.mean(covered))}
 

@@ -77,7 +77,7 @@ def main(quick: bool = False) -> dict[str, float]:
         quick: few digits, few epochs.
     """
     rows, labels = load(300 if quick else None)
-    known, found = len(labels) * 4 // 5, {}
+    known, scores = len(labels) * 4 // 5, {}
     kinds = {"layer": (Classifier, 0.0), "layer, rows expected": (Classifier, 1.0), "nn.LSTM": (LSTMClassifier, 0.0)}
     for learned, epochs in ((known, 5),) if quick else ((100, 200), (known, 40)):
         for name, (kind, weight) in kinds.items():
@@ -86,8 +86,8 @@ def main(quick: bool = False) -> dict[str, float]:
             learn(model, weight, epochs, rows[:learned], labels[:learned])
             with torch.no_grad():
                 answers = model(rows[known:])[0].argmax(-1)
-            found[f"{name}, {learned} digits"] = (answers == labels[known:]).float().mean().item()
-    return found
+            scores[f"{name}, {learned} digits"] = (answers == labels[known:]).float().mean().item()
+    return scores
 
 
 if __name__ == "__main__":

@@ -62,13 +62,13 @@ def main(quick: bool = False) -> dict[str, float]:
     untrained = PredictiveStack(Gaussian(PIXELS), (64, 64)).eval()
     trained = learn(rows[:known], 1 if quick else 100)
     kinds = {"pixels": pixels, "untrained stack": features(untrained, rows), "trained stack": features(trained, rows)}
-    found = {}
+    scores = {}
     for labelled in (100, known):
         for name, x in kinds.items():
             classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
             classifier.fit(x[:labelled], labels[:labelled])
-            found[f"{name}, {labelled} labels"] = float(classifier.score(x[known:], labels[known:]))
-    return found
+            scores[f"{name}, {labelled} labels"] = float(classifier.score(x[known:], labels[known:]))
+    return scores
 
 
 if __name__ == "__main__":

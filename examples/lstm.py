@@ -68,11 +68,11 @@ def main(quick: bool = False) -> dict[str, float]:
         "nn.LSTM": lambda: nn.LSTM(2, units, batch_first=True),
         "PredictiveLayer": lambda: PredictiveLayer(2, units),
     }
-    found = {}
+    scores = {}
     for name, make in memories.items():
         torch.manual_seed(0)
-        found[f"{name}, mean square error"] = learn(make(), units, steps, updates)
-    return found
+        scores[f"{name}, mean square error"] = learn(make(), units, steps, updates)
+    return scores
 
 
 if __name__ == "__main__":
