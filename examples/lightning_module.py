@@ -44,16 +44,17 @@ class Chunks(IterableDataset):
 class PredictiveModule(LightningModule):
     """A stack and its rule."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, lanes: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.stack = PredictiveStack(source.observation(), (128, 128))
+        self.lanes = lanes
         self.unit, self.nats_per_unit = source.unit, source.nats_per_unit
         self.state: Any = None
 
     def on_train_start(self) -> None:
         rule = learning_rules.make("local", credit="neighbour")
-        self.learner = Learner(self.stack, rule, self.optimizers(), batch=BATCH, clip=0)
+        self.learner = Learner(self.stack, rule, self.optimizers(), batch=self.lanes, clip=0)
 
     def on_train_epoch_start(self) -> None:
         self.learner.reset()
@@ -84,12 +85,13 @@ def main(data: str = "pydoc", quick: bool = False) -> dict[str, float]:
     """
     torch.manual_seed(0)
     source = open_source(data)
-    module = PredictiveModule(source)
+    chunks = [Chunks(source.sequence(split)) for split in ("train", "valid")]
+    module = PredictiveModule(source, chunks[0].lanes.batch)
     trainer = Trainer(
         max_steps=10 if quick else 400, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=not quick, enable_model_summary=False,
     )  # fmt: skip
-    train, valid = (DataLoader(Chunks(source.sequence(split)), batch_size=None) for split in ("train", "valid"))
+    train, valid = (DataLoader(each, batch_size=None) for each in chunks)
     trainer.fit(module, train, valid)
     (scores,) = trainer.validate(module, valid, verbose=False)
     return dict(scores) | {name: figure for name, figure in source.baselines().items() if name in ("unigram", "bigram")}
