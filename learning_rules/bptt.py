@@ -20,9 +20,10 @@ from torch.utils.hooks import RemovableHandle
 from learning_rules.gates import penalty
 from learning_rules.options import BPTTOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from pcrnn.nn.activity import Chunk
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import PredictiveLayer
-from pcrnn.nn.stack import Chunk, PredictiveStack
+from pcrnn.nn.stack import PredictiveStack
 
 
 @dataclass(frozen=True, kw_only=True)

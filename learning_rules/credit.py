@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn import ops
+from pcrnn.nn.activity import flip_time
 from pcrnn.nn.connections import Block, source_levels
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
-from pcrnn.nn.stack import flip_time
 from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
 from pcrnn.ops.reference import add_product_
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from learning_rules.credit import gradient_of, gradients_of
+from pcrnn.nn.activity import StackActivity
 from pcrnn.nn.cells import LSTMCell
 from pcrnn.nn.gate_pairs import gate_pairs
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
-from pcrnn.nn.stack import PredictiveStack, StackActivity
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.ops.layer_update import for_products
 from pcrnn.ops.reference import add_product_
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from learning_rules.local import Local
 from learning_rules.rule import Result
+from pcrnn.nn.activity import Chunk
 from pcrnn.nn.layer import LayerState, PredictiveLayer
-from pcrnn.nn.stack import Chunk
 
 
 class LearningState(NamedTuple):

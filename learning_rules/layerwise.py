@@ -9,8 +9,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from learning_rules.credit import learn_base_rate
+from pcrnn.nn.activity import BaseActivity, Chunk, LevelActivity, flip_time
 from pcrnn.nn.layer import LayerActivity
-from pcrnn.nn.stack import BaseActivity, BaseRate, Chunk, LevelActivity, PredictiveStack, flip_time
+from pcrnn.nn.sensory import BaseRate
+from pcrnn.nn.stack import PredictiveStack
 
 LayerLearns = Callable[[int, LayerActivity, Tensor], None]
 """Layer `index` (0 = bottom) learns from its activity and the gradient of the loss in eta_t, [B, T, D], in its time."""

@@ -60,19 +60,13 @@ from learning_rules.gates import coordinate_
 from learning_rules.layerwise import base_update, level_update
 from learning_rules.options import LocalOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from pcrnn.nn.activity import Chunk, StackActivity, StackState, TargetScores, flip_time
 from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import LayerActivity
-from pcrnn.nn.stack import (
-    BaseRate,
-    Chunk,
-    PredictiveStack,
-    StackActivity,
-    StackState,
-    TargetScores,
-    flip_time,
-)
+from pcrnn.nn.sensory import BaseRate
+from pcrnn.nn.stack import PredictiveStack
 
 
 class LocalCarry(NamedTuple):

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
+from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.layer import LayerState, PredictiveLayer
-from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.nn.stack import PredictiveStack
 
 Model = PredictiveStack | PredictiveLayer
 ModelState = StackState | LayerState

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pcrnn.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from pcrnn.nn.activity import Chunk as Chunk
+    from pcrnn.nn.activity import StackActivity as StackActivity
+    from pcrnn.nn.activity import StackState as StackState
     from pcrnn.nn.bidirectional import BidirectionalStack as BidirectionalStack
     from pcrnn.nn.layer import LayerActivity as LayerActivity
     from pcrnn.nn.layer import LayerState as LayerState
@@ -19,10 +22,7 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import Gaussian as Gaussian
     from pcrnn.nn.observations import Observation as Observation
     from pcrnn.nn.observations import Poisson as Poisson
-    from pcrnn.nn.stack import Chunk as Chunk
     from pcrnn.nn.stack import PredictiveStack as PredictiveStack
-    from pcrnn.nn.stack import StackActivity as StackActivity
-    from pcrnn.nn.stack import StackState as StackState
     from pcrnn.runs.export import load as load
 
 
@@ -30,7 +30,8 @@ _HOMES = {
     "nn.bidirectional": ("BidirectionalStack",),
     "nn.layer": ("LayerActivity", "LayerState", "PredictiveLayer"),
     "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson"),
-    "nn.stack": ("Chunk", "PredictiveStack", "StackActivity", "StackState"),
+    "nn.activity": ("Chunk", "StackActivity", "StackState"),
+    "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),
 }
 """Where every public name is."""

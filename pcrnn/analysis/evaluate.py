@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from pcrnn.data import Source
-from pcrnn.nn.stack import Chunk, PredictiveStack
+from pcrnn.nn.activity import Chunk
+from pcrnn.nn.stack import PredictiveStack
 
 WARM_UP = 256  # steps observed before what is measured, so that it does not start from the initial state
 

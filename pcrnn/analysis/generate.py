@@ -14,7 +14,8 @@ from pcrnn.analysis.evaluate import WARM_UP, evaluating
 from pcrnn.data import Source
 from pcrnn.data.source import filled
 from pcrnn.errors import UsageError
-from pcrnn.nn.stack import PredictiveStack, StackState
+from pcrnn.nn.activity import StackState
+from pcrnn.nn.stack import PredictiveStack
 
 WINDOWS = 24
 """Most forecasts of the validation split from which intervals are calibrated."""

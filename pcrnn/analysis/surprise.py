@@ -13,7 +13,8 @@ from torch import Tensor
 from pcrnn.analysis.evaluate import WARM_UP, evaluating
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
-from pcrnn.nn.stack import Chunk, PredictiveStack, StackActivity
+from pcrnn.nn.activity import Chunk, StackActivity
+from pcrnn.nn.stack import PredictiveStack
 
 PIECE = 1024  # steps observed at a time: memory does not grow with the length of an excerpt
 

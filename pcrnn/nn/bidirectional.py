@@ -19,9 +19,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pcrnn.nn.activity import LevelActivity, StackActivity, StackState, assemble_message, flip_time
 from pcrnn.nn.layer import LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import LevelActivity, PredictiveStack, StackActivity, StackState, assemble_message, flip_time
+from pcrnn.nn.stack import PredictiveStack
 
 
 class BidirectionalActivity(StackActivity):

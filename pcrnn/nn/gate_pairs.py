@@ -8,8 +8,9 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from pcrnn.nn.activity import StackActivity
 from pcrnn.nn.cells import CellActivity, LSTMCell
-from pcrnn.nn.stack import PredictiveStack, StackActivity
+from pcrnn.nn.stack import PredictiveStack
 
 
 def check_gates(stack: PredictiveStack, asker: str) -> None:

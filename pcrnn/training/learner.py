@@ -26,8 +26,9 @@ from pcrnn import trees
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import Lanes
 from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.nn.activity import Chunk
 from pcrnn.nn.layer import PredictiveLayer
-from pcrnn.nn.stack import Chunk, PredictiveStack
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.checkpoint import check_fits
 from pcrnn.runs.metrics import measured
 from pcrnn.training.cuda_graph import GraphedUpdate

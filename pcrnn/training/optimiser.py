@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn.config import OptimiserConfig
-from pcrnn.nn.stack import BaseRate
+from pcrnn.nn.sensory import BaseRate
 
 BASE_RATE_FACTOR = 10.0  # of the learning rate
 

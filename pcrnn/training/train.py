@@ -25,7 +25,8 @@ from pcrnn.config import TrainConfig, check_resumable
 from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
-from pcrnn.nn.stack import Chunk, PredictiveStack
+from pcrnn.nn.activity import Chunk
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint

@@ -5,8 +5,8 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk
+from pcrnn.nn.activity import TargetScores
 from pcrnn.nn.layer import LayerActivity, LayerState
-from pcrnn.nn.stack import TargetScores
 
 # what layer `index` of `depth` may read of other layers, and of the errors e[0..L]
 NEIGHBOURHOODS = {

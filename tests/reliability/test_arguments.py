@@ -11,7 +11,7 @@ import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
 from pcrnn.config import TrainConfig
 from pcrnn.errors import DataError, InputError
-from pcrnn.nn.stack import StackState
+from pcrnn.nn.activity import StackState
 from pcrnn.training.train import train
 from tests.reliability.tiny import RULES, config
 

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from pcrnn.errors import UsageError
+from pcrnn.nn.activity import StackActivity
 from pcrnn.nn.cells import Cell, CellActivity, RotatingCell
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import BaseRate, PredictiveStack, StackActivity
+from pcrnn.nn.sensory import BaseRate
+from pcrnn.nn.stack import PredictiveStack
 
 
 class Driven(Observation):

@@ -28,8 +28,9 @@ from torch import Tensor
 from pcrnn.analysis.probes.drive import directions, driven, quiet
 from pcrnn.analysis.probes.target import ProbeTarget
 from pcrnn.errors import UsageError
+from pcrnn.nn.activity import StackActivity, StackState
 from pcrnn.nn.cells import LeakyCell
-from pcrnn.nn.stack import PredictiveStack, StackActivity, StackState
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import probes as pictures
 from pcrnn.validation import AT_LEAST_1, Range
 

@@ -26,9 +26,10 @@ from torch import Tensor
 import learning_rules
 from learning_rules import Rule
 from pcrnn.analysis.probes.target import ProbeTarget
+from pcrnn.nn.activity import Chunk, assemble_message
 from pcrnn.nn.connections import Skip
 from pcrnn.nn.observations import Observation
-from pcrnn.nn.stack import Chunk, Message, PredictiveStack, assemble_message
+from pcrnn.nn.stack import Message, PredictiveStack
 from pcrnn.plots import RunInfo
 from pcrnn.plots import depth as pictures
 from pcrnn.tables import CELLS

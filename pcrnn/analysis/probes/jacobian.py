@@ -21,8 +21,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from pcrnn.analysis.probes.drive import driven, quiet, statistics
 from pcrnn.analysis.probes.target import ProbeTarget
+from pcrnn.nn.activity import StackState
 from pcrnn.nn.cells import LeakyCell
-from pcrnn.nn.stack import PredictiveStack, StackState
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import probes as pictures
 from pcrnn.validation import AT_LEAST_1
 

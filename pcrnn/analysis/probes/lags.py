@@ -16,7 +16,8 @@ import learning_rules
 from learning_rules import Rule
 from pcrnn.analysis.probes.gradients import weight_gradients
 from pcrnn.analysis.probes.target import ProbeTarget
-from pcrnn.nn.stack import Chunk, PredictiveStack
+from pcrnn.nn.activity import Chunk
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import depth as pictures
 from pcrnn.validation import AT_LEAST_1, Range
 

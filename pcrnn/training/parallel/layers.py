@@ -25,9 +25,10 @@ from learning_rules.local import Trace
 from learning_rules.rule import Hook, Model, ModelState, no_op
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
+from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.cells import GatedCell
 from pcrnn.nn.layer import LayerActivity, Message
-from pcrnn.nn.stack import Chunk, PredictiveStack, StackState
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.training.parallel.ranks import Ranks, talking
 
 AHEAD = 4  # messages that may wait for the rank above: two a chunk
