@@ -19,8 +19,7 @@ import tyro
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcrnn import Chunk, Gaussian, PredictiveStack
-from pcrnn.training.learner import Learner
+from pcrnn import Chunk, Gaussian, Learner, PredictiveStack
 
 ROWS, PIXELS, BATCH = 8, 8, 32
 

@@ -19,9 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 import learning_rules
-from pcrnn import Chunk, PredictiveStack
+from pcrnn import Chunk, Learner, PredictiveStack
 from pcrnn.data import Lanes, Source, open_source
-from pcrnn.training.learner import Learner
 
 try:
     from lightning import LightningModule, Trainer

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import Poisson as Poisson
     from pcrnn.nn.stack import PredictiveStack as PredictiveStack
     from pcrnn.runs.export import load as load
+    from pcrnn.training.learner import Learner as Learner
+    from pcrnn.training.learner import fit as fit
 
 
 _HOMES = {
@@ -33,6 +35,7 @@ _HOMES = {
     "nn.activity": ("Chunk", "StackActivity", "StackState"),
     "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),
+    "training.learner": ("Learner", "fit"),
 }
 """Where every public name is."""
 
