@@ -37,7 +37,9 @@ sys.exit("no help")
 
 def test_public_names_are_there_when_asked_for_and_no_others():
     declared = [node for node in ast.walk(ast.parse(inspect.getsource(pcrnn))) if isinstance(node, ast.ImportFrom)]
-    names = {a.asname: node.module for node in declared if node.module != "pcrnn.version" for a in node.names if a.asname}
+    names = {
+        a.asname: node.module for node in declared if node.module != "pcrnn.version" for a in node.names if a.asname
+    }
     assert {name: getattr(pcrnn, name).__module__ for name in names} == names
     assert set(names) <= set(dir(pcrnn))
     with pytest.raises(AttributeError, match="module 'pcrnn' has no attribute 'Stack'"):
