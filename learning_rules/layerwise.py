@@ -18,14 +18,14 @@ LayerLearns = Callable[[int, LayerActivity, Tensor], None]
 """Layer `index` (0 = bottom) learns from its activity and the gradient of the loss in eta_t, [B, T, D], in its time."""
 
 
-def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk) -> Tensor:
+def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk, weight: Tensor) -> Tensor:
     """Level 0 learns from one chunk and adapts; its surprise at the targets, nats, [B, T].
 
     Args:
         chunk: without covariates.
+        weight: of each step in the mean loss, [B, T, 1].
     """
     error, surprise = stack.score_level(stack.base, base.expectation, chunk, base.scores)
-    weight = chunk.weights(surprise.dtype).unsqueeze(-1)
     learn_base_rate(stack.base.eta, weight * error)
     if stack.sensory is not stack.base and isinstance(stack.sensory, BaseRate):
         learn_base_rate(stack.sensory.eta, base.error / weight.numel())
@@ -34,16 +34,19 @@ def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk) -> Ten
     return surprise
 
 
-def level_update(stack: PredictiveStack, number: int, level: LevelActivity, chunk: Chunk, learn: LayerLearns) -> Tensor:
+def level_update(
+    stack: PredictiveStack, number: int, level: LevelActivity, chunk: Chunk, weight: Tensor, learn: LayerLearns
+) -> Tensor:
     """Level `number` = 1..L learns from one chunk and adapts; its surprise at the targets, nats, [B, T].
 
     Args:
         chunk: without covariates.
+        weight: of each step in the mean loss, [B, T, 1].
         learn: called for the level's layer, or for both.
     """
     top, module, first = level.layers[-1], stack.levels[number], (number - 1) * stack.directions
     error, surprise = stack.score_level(module, level.expectation, chunk, top.saved.scores)
-    grad = -chunk.weights(surprise.dtype).unsqueeze(-1) * error
+    grad = -weight * error
     for direction, activity in enumerate(level.layers):
         learn(first + direction, activity, flip_time(grad, direction))
     stack.adapt_level(module, level.expectation, error, chunk)

@@ -236,18 +236,19 @@ class Local(LocalOptions):
         stack.check(chunk.observations, state)
         state = stack.initial_state(len(chunk.observations)) if state is None else state
         base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
-        surprises, state_surprises, states = [base_update(stack, base, chunk)], [], []
+        weight = chunk.weights(base.surprise.dtype)
+        surprises, state_surprises, states = [base_update(stack, base, chunk, weight.unsqueeze(-1))], [], []
         output = base.expectation  # of the levels, the last one's stays
 
         def learn(index: int, activity: LayerActivity, grad: Tensor) -> None:
             self.learn_layer(stack, index, activity, grad, carry, on_grad_ready)
 
         for level in stack.observe_levels(base, state):
-            surprises.append(level_update(stack, len(surprises), level, chunk, learn))
+            surprises.append(level_update(stack, len(surprises), level, chunk, weight.unsqueeze(-1), learn))
             state_surprises += level.state_surprises
             states += level.state
             output = level.output
             del level  # so that nothing here keeps it while the next one runs
-        loss = (surprises[-1] * chunk.weights(surprises[-1].dtype)).sum()
+        loss = (surprises[-1] * weight).sum()
         result = Result(loss, torch.stack(surprises), torch.stack(state_surprises), output)
         return result, StackState(tuple(states))

@@ -23,8 +23,8 @@ _LINES = [
     ),
     (
         "learning_rules/local.py",
-        "surprises.append(level_update(stack, len(surprises), level, chunk, learn))",
-        "surprises.append(level_update(stack, len(surprises) - 1, level, chunk, learn))",
+        "surprises.append(level_update(stack, len(surprises), level, chunk, weight.unsqueeze(-1), learn))",
+        "surprises.append(level_update(stack, len(surprises) - 1, level, chunk, weight.unsqueeze(-1), learn))",
     ),
     (
         "pcrnn/ops/reference.py",
@@ -259,8 +259,8 @@ _LINES = [
     ),
     (
         "learning_rules/layerwise.py",
-        "grad = -chunk.weights(surprise.dtype).unsqueeze(-1) * error",
-        "grad = chunk.weights(surprise.dtype).unsqueeze(-1) * error",
+        "grad = -weight * error",
+        "grad = weight * error",
     ),
     (
         "pcrnn/ops/layer_update.py",

@@ -204,12 +204,13 @@ class LayerShare:
         assert isinstance(model, PredictiveStack) and isinstance(state, StackState)
         own, team, depth = self.indices, self.team, len(model.layers)
         lanes, size = chunk.targets.shape[:2], model.observation.size
+        weight = chunk.weights(model.base.eta.dtype)
         if team.is_main:
             model.check(chunk.observations, state)
             base = model.observe_base_of(chunk)
             chunk = model.without_covariates(chunk)
             observed, message, expectation = base.observed, base.message, base.expectation
-            below = base_update(model, base, chunk)
+            below = base_update(model, base, chunk, weight.unsqueeze(-1))
         else:
             chunk = model.without_covariates(chunk)
             units, like = model.layers[own.start - 1].hidden_size, model.layers[own.start].weight
@@ -228,13 +229,13 @@ class LayerShare:
         output = expectation
         levels = model.observe_layers(own, observed, state.layers, {own.start: message}, expectation)
         for index, level in zip(own, levels, strict=True):
-            surprise[index + 1] = level_update(model, index + 1, level, chunk, learn)
+            surprise[index + 1] = level_update(model, index + 1, level, chunk, weight.unsqueeze(-1), learn)
             (state_surprise[index],), (states[index],) = level.state_surprises, level.state
             message, expectation, output = level.layers[0].message, level.expectation, level.output
         if not team.top:
             assert message.error is not None and message.state_error is not None
             team.sends(message.error, message.state_error, expectation)
-        loss = (surprise[-1] * chunk.weights(nothing.dtype)).sum()
+        loss = (surprise[-1] * weight).sum()
         result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output)
         return result, StackState(tuple(states)), carry
 
