@@ -42,7 +42,7 @@ class Rule(Protocol):
     ) -> tuple[Result, ModelState, Any]:
         """Add the gradient of the mean loss over one chunk to `.grad` of the model's parameters.
 
-        `learned` is called with each layer as soon as its gradient is complete, while others are still at work.
+        `on_grad_ready` is called with each layer as soon as its gradient is complete, while others are still at work.
         Returns the result, the state after the chunk and the carry after it, which may be the one passed in,
         advanced in place. Any torch.optim optimiser then makes the step.
         """
