@@ -14,6 +14,8 @@ from pcrnn import ops
 from pcrnn.nn.activity import flip_time
 from pcrnn.nn.connections import Block, source_levels
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
+from pcrnn.nn.sensory import BaseRate
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
 from pcrnn.ops.reference import add_product_
 
@@ -137,7 +139,19 @@ def parameters_of(layer: PredictiveLayer) -> LayerTensors:
     return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout, layer.mixing)
 
 
-def learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
+def learn_base_rates(stack: PredictiveStack, error: Tensor, sensory_error: Tensor, weight: Tensor) -> None:
+    """Level 0 learns from its error at the targets; with labels, the sensory level from its own at the observations.
+
+    Args:
+        error, sensory_error: [B, T, D].
+        weight: of each step in the mean loss, [B, T, 1].
+    """
+    _learn_base_rate(stack.base.eta, weight * error)
+    if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
+        _learn_base_rate(stack.sensory.eta, sensory_error / weight.numel())
+
+
+def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
     """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
     if eta.requires_grad:
         gradient = -weighted_error.sum((0, 1))

@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from learning_rules.credit import learn_base_rate
+from learning_rules.credit import learn_base_rates
 from pcrnn.nn.activity import BaseActivity, Chunk, LevelActivity, flip_time
 from pcrnn.nn.layer import LayerActivity
-from pcrnn.nn.sensory import BaseRate
 from pcrnn.nn.stack import PredictiveStack
 
 LayerLearns = Callable[[int, LayerActivity, Tensor], None]
@@ -26,10 +25,8 @@ def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk, weight
         weight: of each step in the mean loss, [B, T, 1].
     """
     error, surprise = stack.score_level(stack.base, base.expectation, chunk, base.scores)
-    learn_base_rate(stack.base.eta, weight * error)
-    if stack.sensory is not stack.base and isinstance(stack.sensory, BaseRate):
-        learn_base_rate(stack.sensory.eta, base.error / weight.numel())
-        stack.adapt_sensory(base.error, chunk)
+    learn_base_rates(stack, error, base.error, weight)
+    stack.adapt_sensory(base.error, chunk)
     stack.adapt_level(stack.base, base.expectation, error, chunk)
     return surprise
 

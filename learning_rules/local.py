@@ -53,7 +53,7 @@ from learning_rules.credit import (
     Signal,
     Trace,
     feedback_routes,
-    learn_base_rate,
+    learn_base_rates,
     signal_hops,
 )
 from learning_rules.gates import coordinate_
@@ -64,8 +64,7 @@ from pcrnn.nn.activity import Chunk, StackActivity, StackState, TargetScores, fl
 from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
-from pcrnn.nn.layer import LayerActivity
-from pcrnn.nn.sensory import BaseRate
+from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.nn.stack import PredictiveStack
 
 
@@ -75,6 +74,10 @@ class LocalCarry(NamedTuple):
     traces: tuple[Trace, ...]  # one a layer; none unless traces are exact
     feedback: tuple[Tensor, ...]  # fixed random [D, N] matrices in place of P; none when symmetric
     recurrent: tuple[Trace, ...] = ()  # traces of R, one a layer; none unless a cell has one
+
+    def feedback_matrix(self, layer: PredictiveLayer, index: int) -> Tensor:
+        """What brings the error of layer `index` into its r_t, [D, N]: P, or the fixed random matrix."""
+        return self.feedback[index] if self.feedback else layer.readout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +143,10 @@ class Local(LocalOptions):
         carry: LocalCarry,
         on_grad_ready: Hook = no_op,
     ) -> None:
-        """The learning half of `accumulate`, for an activity and an outcome that are already there."""
+        """The learning half of `accumulate`, for an activity and its scores at the targets."""
         depth, directions = len(stack.hidden_sizes), stack.directions
         weight = chunk.weights(scores.surprise.dtype).unsqueeze(-1)
-        learn_base_rate(stack.base.eta, weight * scores.error[0])
-        if isinstance(stack.sensory, BaseRate) and stack.sensory is not stack.base:
-            learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())
+        learn_base_rates(stack, scores.error[0], activity.base_error, weight)
         from_above, (observed, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
         for level in reversed(range(depth)):
             broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
@@ -155,7 +156,7 @@ class Local(LocalOptions):
                 backward = LayerBackward(
                     stack.layers[index],
                     activity.layers[index],
-                    carry.feedback[index] if carry.feedback else stack.layers[index].readout,
+                    carry.feedback_matrix(stack.layers[index], index),
                     observed=observed if stack.prior is None else None,
                 )
                 own = flip_time(broadcast_error, direction)
@@ -185,19 +186,19 @@ class Local(LocalOptions):
         own = next(iter(signals))
         learns_through_time = self.trace != "none"
         at_once = self.hops is None and self.credit in ("hierarchy", "cascade")
-        hands_through_time = learns_through_time and not at_once
+        sends_through_time = learns_through_time and not at_once
         trace = carry.traces[index] if carry.traces else None
         recurrent = carry.recurrent[index] if carry.recurrent else None
         credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
 
-        def passed(n: int) -> GateCredit:
-            if n == own and learns_through_time == hands_through_time:
+        def credit_of(n: int) -> GateCredit:
+            if n == own and learns_through_time == sends_through_time:
                 return credit
             if learns_through_time and at_once and self.credit == "cascade":
                 return backward.cascade_credit(backward.signal(broadcast_error, None), signals[n])
-            return backward.credit(signals[n], hands_through_time)
+            return backward.credit(signals[n], sends_through_time)
 
-        return passed
+        return credit_of
 
     def _reach(self, depth: int) -> int:
         """From how many layers above, at most, a layer learns."""
@@ -225,7 +226,7 @@ class Local(LocalOptions):
     ) -> None:
         """Layer `index` (0 = bottom) learns from the gradient of its own loss in eta_t alone, [B, T, D]."""
         layer = stack.layers[index]
-        backward = LayerBackward(layer, activity, carry.feedback[index] if carry.feedback else layer.readout, None)
+        backward = LayerBackward(layer, activity, carry.feedback_matrix(layer, index), observed=None)
         self._learn_layer(backward, grad, {0: backward.signal(grad, None)}, carry, index)
         on_grad_ready(layer)
 

@@ -354,8 +354,7 @@ class PredictiveStack(nn.Module):
     def adapt(self, activity: StackActivity, scores: TargetScores, chunk: Chunk) -> None:
         """Move the running variances (of each family, state predictor and error) towards those of one chunk."""
         chunk = self.without_covariates(chunk)
-        if self.prior is not None and isinstance(self.sensory, BaseRate):
-            self.adapt_sensory(activity.base_error, chunk)
+        self.adapt_sensory(activity.base_error, chunk)
         for level, eta, error in zip(self.levels, activity.expectations, scores.error, strict=True):
             self.adapt_level(level, eta, error, chunk)
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
@@ -371,7 +370,12 @@ class PredictiveStack(nn.Module):
 
     @torch.no_grad()
     def adapt_sensory(self, error: Tensor, chunk: Chunk) -> None:
-        """With labels, which are not observed: the running variance of the sensory errors, the only ones sent up."""
+        """With labels, which are not observed: the running variance of the sensory errors, the only ones sent up.
+
+        Without labels `adapt_level` has it; an input that is passed through has none.
+        """
+        if self.prior is None or not isinstance(self.sensory, BaseRate):
+            return
         known = self.observation.known(chunk.observations)
         self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
 

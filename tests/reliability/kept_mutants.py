@@ -153,9 +153,9 @@ _LINES = [
         'learns_through_time = self.trace == "none"',
     ),
     (
-        "learning_rules/local.py",
-        "learn_base_rate(stack.sensory.eta, activity.base_error / weight.numel())",
-        "learn_base_rate(stack.sensory.eta, activity.base_error * weight.numel())",
+        "learning_rules/credit.py",
+        "_learn_base_rate(stack.sensory.eta, sensory_error / weight.numel())",
+        "_learn_base_rate(stack.sensory.eta, sensory_error * weight.numel())",
     ),
     (
         "pcrnn/data/formats/files.py",
