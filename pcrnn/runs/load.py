@@ -58,8 +58,10 @@ def _observation(config: TrainConfig, source: Source) -> Observation:
     return type(observation)(observation.size, **options | {"weighted": False})
 
 
-def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> TrainedRun:
-    """Open the run in the folder `path`, with its own data or, read the same way, another file.
+def load_run(path: Path, *, data: str | None = None, source: Source | None = None, device: str = "auto") -> TrainedRun:
+    """Open the run in the folder `path`, with its own data, another file read the same way, or a source in memory.
+
+    A run of `train(..., source=source)` has no file to find its data in: give it the same source.
 
     Raises CheckpointError for a folder without a checkpoint that can be loaded, DataError for the data.
     """
@@ -67,7 +69,7 @@ def load_run(path: Path, *, data: str | None = None, device: str = "auto") -> Tr
     loaded = checkpoints.load_newest(folder.checkpoints)
     with extensions.required(recorded_imports(loaded)):
         config, state = read_documents(loaded)
-        source = open_source(data or config.data, tokens=config.tokens, state=state)
+        source = source or open_source(data or config.data, tokens=config.tokens, state=state)
         stack = build_stack(config, source)
     checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
     stack.load_state_dict(loaded.checkpoint.weights)
