@@ -46,9 +46,9 @@ def reference_forward(cell, preactivation, state, hold):
             outputs.append(h)
     elif isinstance(cell, cells.GRUCell):
         for k in preactivation.unbind(1):
-            a, b, recalled = (cut(h) @ r.T + cell.recurrent_bias).chunk(3, -1)
+            a, b, recurrent_n = (cut(h) @ r.T + cell.recurrent_bias).chunk(3, -1)
             reset, z = (k[:, :n] + a).sigmoid(), (k[:, n : 2 * n] + b).sigmoid()
-            h = z * h + (1 - z) * (k[:, 2 * n :] + reset * recalled).tanh()
+            h = z * h + (1 - z) * (k[:, 2 * n :] + reset * recurrent_n).tanh()
             outputs.append(h)
     else:
         assert isinstance(cell, cells.RotatingCell)

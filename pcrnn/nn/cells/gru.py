@@ -22,7 +22,7 @@ class GRUCell(Cell):
     class Gates(NamedTuple):
         reset: Tensor  # r_t, [B, T, N]
         candidate: Tensor  # n_t
-        recalled: Tensor  # R^n q_{t-1} + d^n
+        recurrent_n: Tensor  # R^n q_{t-1} + d^n
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
@@ -33,12 +33,12 @@ class GRUCell(Cell):
         output, seen = state, []
         for k in preactivation.unbind(1):
             before = output
-            of_r, of_z, recalled = (recurrent_product(before, self.recurrent) + self.recurrent_bias).chunk(3, -1)
+            of_r, of_z, recurrent_n = (recurrent_product(before, self.recurrent) + self.recurrent_bias).chunk(3, -1)
             r, z, n = k.chunk(3, -1)
             r, z = (r + of_r).sigmoid(), (z + of_z).sigmoid()
-            n = (n + r * recalled).tanh()
+            n = (n + r * recurrent_n).tanh()
             output = z * before + (1 - z) * n
-            seen.append((output, z, before, r, n, recalled))
+            seen.append((output, z, before, r, n, recurrent_n))
         outputs, decay, hidden, *gates = (torch.stack(part, 1) for part in zip(*seen, strict=True))
         return CellActivity(outputs, output, outputs, decay, self.Gates(*gates), hidden)
 
@@ -46,7 +46,7 @@ class GRUCell(Cell):
         gates, z, hidden = activity.gates, activity.decay, activity.hidden
         r, n = gates.reset, gates.candidate
         in_n = (1 - z) * (1 - n.square())
-        return torch.cat([in_n * gates.recalled * r * (1 - r), (hidden - n) * z * (1 - z), in_n], -1)
+        return torch.cat([in_n * gates.recurrent_n * r * (1 - r), (hidden - n) * z * (1 - z), in_n], -1)
 
     def recurrent_immediate(self, activity: CellActivity, immediate: Tensor) -> Tensor:
         of_r, of_z, of_n = immediate.chunk(3, -1)
