@@ -68,6 +68,8 @@ class Source(ABC):
     """C: how many of a step's last numbers are known beforehand: the stack receives them, and never predicts them."""
     is_series: bool = False
     """Whether its steps are real values of which forecasts make sense."""
+    notes: tuple[str, ...] = ()
+    """What a person should know about how it was read, a line each; commands print them as notes."""
 
     name: str
     length: int
