@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, PredictiveStack
-from pcrnn.analysis.anomalies import regimes, smoothed, spans
+from pcrnn.analysis.anomalies import regimes, spans
 from pcrnn.analysis.generate import BEYOND, FEWEST_WINDOWS, forecast_series, rollout
 from pcrnn.data import SeriesSource
 from pcrnn.runs.load import load_run
@@ -164,8 +164,8 @@ def test_injected_anomalies_are_found_and_little_else(program, trained, tmp_path
 
 def test_the_surprise_is_averaged_over_a_window_and_what_is_near_is_one_anomaly():
     series = np.array([1.0, 3.0, 5.0, 7.0])
-    np.testing.assert_allclose(smoothed(series, 1), series)
-    np.testing.assert_allclose(smoothed(series, 3), [1, 2, 3, 5])
+    np.testing.assert_allclose(trailing_means(series, 1), series)
+    np.testing.assert_allclose(trailing_means(series, 3), [1, 2, 3, 5])
     assert spans(np.array([2, 3, 4, 8, 9, 20]), 1) == [(2, 5), (8, 10), (20, 21)]
     assert spans(np.array([2, 3, 4, 8, 9, 20]), 4) == [(2, 10), (20, 21)]
     assert spans(np.array([], np.intp), 1) == []
