@@ -7,9 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def window_means(
-    series: NDArray[np.float64], begins: NDArray[np.intp], ends: NDArray[np.intp]
-) -> NDArray[np.float64]:
+def window_means(series: NDArray[np.float64], begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.float64]:
     """Means of the steps from each of `begins` to before each of `ends`, of [..., T], as [..., C].
 
     A window is added up from runs of 1, 2, 4, ... steps, never as a difference of two longer sums: however large a
