@@ -84,8 +84,8 @@ def draw_surprise(
 
 def _overflow_note(steps: NDArray[np.intp], length: int) -> str:
     return (
-        f"{len(steps):,} of {length:,} steps, the first of them {steps[0]:,}, have no finite surprise: what was observed "
-        "overflows; they are drawn at the largest finite one."
+        f"{len(steps):,} of {length:,} steps, the first of them {steps[0]:,}, have no finite surprise: what was "
+        "observed overflows; they are drawn at the largest finite one."
     )
 
 

@@ -1,4 +1,4 @@
-"""A value that float32 can hold and a surprise cannot: trained, drawn, evaluated and read back, and named everywhere."""
+"""A value that float32 can hold and a surprise cannot: trained, drawn, evaluated, read back, and named."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A likelihood of somebody's own is asked wherever an error or a surprise is, under every rule; statistics stand once."""
+"""A likelihood of somebody's own is asked for every error and surprise, under every rule; statistics stand once."""
 
 import pytest
 import torch

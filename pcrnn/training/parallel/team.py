@@ -61,7 +61,7 @@ class Team:
         return no_op
 
     def all_reduce(self, seen: Tensor, pool: Tensor) -> Tensor:
-        """Wait until gradients are those of the joined batch, and its sums are in `pool`; its mean of `seen`, as well."""
+        """Wait until gradients are those of the joined batch and `pool` has its sums; its mean of `seen`, as well."""
         return seen
 
     def verify(self, step: int, stack: PredictiveStack, *, now: bool = False) -> None:
