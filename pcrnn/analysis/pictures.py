@@ -19,6 +19,9 @@ from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import Row, read_metrics
 
+Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Updates [n] and values [n, columns]."""
+
 EXCERPT = 192
 """Steps that are drawn by default."""
 
@@ -184,12 +187,12 @@ def _short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[-(most // 2 - 1) :]}"
 
 
-def _curves(rows: list[Row], name: str, numbers: range) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _curves(rows: list[Row], name: str, numbers: range) -> Curves:
     """Updates [n] and the columns `name`_number [n, len(numbers)] of some rows."""
     values = [[row.get(f"{name}_{number}", math.nan) for number in numbers] for row in rows]
     return np.array([row["step"] for row in rows], np.float64), np.array(values, np.float64).reshape(-1, len(numbers))
 
 
-def _with_gaps(updates: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+def _with_gaps(updates: NDArray[np.float64], values: NDArray[np.float64]) -> Curves:
     """Curves with NaN, which leaves a gap, in place of what is not finite."""
     return updates, np.where(np.isfinite(values), values, np.nan)
