@@ -6,10 +6,11 @@ import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pcrnn.errors import CheckpointError, UsageError
-from pcrnn.runs.folder import RunFolder, replace_file, unwritable
+from pcrnn.runs.folder import RunFolder
+from pcrnn.writing import open_to_append, summary_writer, unwritable, write_file
 
 Row = dict[str, float]
 
@@ -47,7 +48,7 @@ class MetricsWriter:
 
     def __init__(self, run: RunFolder, layers: int, *, last_step: int = 0, tensorboard: bool = False) -> None:
         self._folder = run.path
-        self._board = _summary_writer(run.path / "tensorboard", last_step) if tensorboard else None
+        self._board = summary_writer(run.tensorboard, last_step) if tensorboard else None
         rows = [row for row in _rows(run.metrics_jsonl) if row["step"] <= last_step]
         try:
             self._jsonl = _reopened(run.metrics_jsonl, "".join(map(_json_line, rows)))
@@ -117,8 +118,8 @@ def _rows(path: Path) -> list[Row]:
 
 def _reopened(path: Path, text: str) -> IO[str]:
     """Put `text` in place of the file at once, and open it to append."""
-    replace_file(path, text)
-    return path.open("a", encoding="utf-8", newline="")
+    write_file(path, text)
+    return open_to_append(path)
 
 
 def _json_line(row: Row) -> str:
@@ -141,9 +142,3 @@ def require_tensorboard() -> None:
     """Raises UsageError where the package is not installed."""
     if find_spec("tensorboard") is None:
         raise UsageError("tensorboard: expected the package tensorboard; pip install tensorboard")
-
-
-def _summary_writer(folder: Path, last_step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=last_step + 1)

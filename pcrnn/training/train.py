@@ -9,6 +9,7 @@ Shapes: B batch, T time, L layers.
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import time
 from contextlib import closing
@@ -27,15 +28,16 @@ from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
 from pcrnn.nn.activity import Chunk
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
-from pcrnn.runs.load import build_stack, read_documents
+from pcrnn.runs.load import build_stack, check_loaded, read_documents, validation_of
 from pcrnn.runs.metrics import MetricsWriter, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
 from pcrnn.training.learner import Learner
-from pcrnn.training.optimiser import learning_rate
+from pcrnn.training.optimiser import Annealing, annealing_of_resumed, changes_in_words, learning_rate
 from pcrnn.training.parallel import Team
 from pcrnn.version import __version__
 
@@ -91,7 +93,7 @@ class SilentCallback(Callback):
 
 def train(
     config: TrainConfig,
-    out: Path,
+    out: Path | None = None,
     *,
     source: Source | None = None,
     resume: bool = False,
@@ -113,28 +115,49 @@ def train(
     callback = callback or Callback()
     with parallel.join(config) as team:
         callback = callback if team.is_main else SilentCallback(callback)
-        if resume or team.should_resume(out):
+        if out is None:
+            _require_no_name_needed(config, resume=resume)
+        elif resume or team.should_resume(out):
             return _go_on(config, out, source, team, callback)
         # Everything that can be wrong with settings and data is found before the folder is made.
         source = source or open_source(config.data, tokens=config.tokens)
         trainer = Trainer(config, source, callback, team)
-        folder = team.create_folder(out)
+        folder = runs.create_numbered(ROOT, runs.stem_of(config)) if out is None else team.create_folder(out)
         with team.lock(folder):
             return _run(trainer, folder, callback)
 
 
+def _require_no_name_needed(config: TrainConfig, *, resume: bool) -> None:
+    """UsageError where a run must be told its folder."""
+    if resume:
+        raise UsageError("out: expected the folder of the run to resume, got none")
+    if config.parallel != "none":
+        raise UsageError(
+            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
+            "torchrun starts again, find the same one; got none"
+        )
+
+
 def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, callback: Callback) -> TrainResult:
-    """Train from the newest good checkpoint of the run in a folder."""
+    """Train from the newest good checkpoint of the run in a folder; from the beginning, where it has none yet."""
     folder = runs.existing(out)
     with team.lock(folder):
         loaded = team.load_newest(folder.checkpoints)
+        if loaded is None:
+            check_resumable(runs.read_settings(folder), config)
+            callback.warn(f"{out}: no checkpoint was written yet; the run begins at its first update")
+            trainer = Trainer(config, source or open_source(config.data, tokens=config.tokens), callback, team)
+            return _run(trainer, folder, callback)
         for warning in loaded.warnings:
             callback.warn(warning)
         saved, state = read_documents(loaded)
         check_resumable(saved, config)
         source = source or open_source(config.data, tokens=config.tokens, state=state)
+        check_loaded(loaded, config, source)
         trainer = Trainer(config, source, callback, team)
         trainer.restore(loaded)
+        for note in changes_in_words(saved, config, trainer.step, trainer.annealing):
+            callback.warn(note)
         return _run(trainer, folder, callback)
 
 
@@ -158,6 +181,9 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
                 callback.on_row(row)
+            if evaluates and trainer.is_best():
+                metrics.sync()
+                trainer.save_best(folder)
             if not last and _due(trainer.step, config.checkpoint_every):
                 metrics.sync()
                 trainer.save(folder)
@@ -175,6 +201,7 @@ def _described(trainer: "Trainer", folder: runs.RunFolder) -> "MetricsWriter | N
     """Write into the run's folder what it is, and open its metrics."""
     if not trainer.team.is_main:
         return NoMetrics()
+    best.drop_after(folder.checkpoints, trainer.step)
     for path in (folder.config, folder.data):
         runs.write_json(path, trainer.documents()[path.stem])
     layers = len(trainer.stack.layers)
@@ -225,12 +252,16 @@ class Trainer:
             rule,
             config,
             batch=self.own_lanes.stop - self.own_lanes.start,
+            schedule=self.learning_rate,
             precision=config.precision,
             measure=True,
             cuda_graph=self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs,
             team=self.team,
             warn=(callback or Callback()).warn,
         )
+        self.annealing = Annealing(0, config.steps)
+        self.valid: list[float] | None = None  # of the weights as they are, once they were evaluated
+        self.best = math.inf  # the lowest surprise of the top level on the validation split so far, nats
         self.names = self.learner.names
         readings = len(self.names) + (target is not None)  # with a target, the last counts the updates that had one
         self.window = torch.zeros(readings, device=self.device)  # sum of readings since the last row
@@ -244,6 +275,10 @@ class Trainer:
         """Updates done."""
         return self.learner.updates
 
+    def learning_rate(self, step: int) -> float:
+        """Of update `step` = 0, 1, ..."""
+        return learning_rate(self.config, step, self.annealing)
+
     def update(self) -> None:
         """Learn from the next chunk; raises what `Learner.step` does."""
         x, restart = self.lanes.read(self.step)
@@ -252,6 +287,7 @@ class Trainer:
         parts = [part[self.own_lanes].to(self.device, non_blocking=True) for part in _parts(x)]
         chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
         self.learner.step(chunk)
+        self.valid = None
         reading = self.learner.reading
         self.window += reading if chunk.mask is None else torch.cat([reading, chunk.mask.any().to(reading).view(1)])
         self.window_steps += 1
@@ -269,7 +305,7 @@ class Trainer:
             "tokens": tokens,
             "seconds": self.seconds,
             "tokens_per_second": (tokens - past_tokens) / max(self.seconds - past_seconds, 1e-9),
-            "learning_rate": learning_rate(self.config, self.step - 1),
+            "learning_rate": self.learning_rate(self.step - 1),
             "metric": means[0] / self.source.nats_per_unit,
             **dict(zip(self.names, means, strict=True)),
         }
@@ -282,7 +318,23 @@ class Trainer:
         """Mean surprise of every level on the validation split, nats."""
         self.team.gather_weights(self.stack)
         config = self.config
-        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats)
+        self.valid = self.team.leader(
+            lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats
+        )
+        return self.valid
+
+    def is_best(self) -> bool:
+        """Whether the weights were evaluated, and better than at any evaluation before."""
+        return self.valid is not None and self.valid[-1] < self.best
+
+    def save_best(self, folder: runs.RunFolder) -> None:
+        """Keep the weights as the best of the run; of several processes all take part and the leader writes."""
+        assert self.valid is not None
+        self.best = self.valid[-1]
+        weights = self.team.gather_state(self.stack.state_dict())
+        if self.team.is_main:
+            checkpoint = Checkpoint(step=self.step, weights=weights, trainer={}, documents=self.documents())
+            best.save(folder.checkpoints, checkpoint)
 
     def save(self, folder: runs.RunFolder) -> Path:
         """Write a checkpoint; of several processes the leader does, and all give it what they hold."""
@@ -297,7 +349,9 @@ class Trainer:
         )
         if not self.team.is_main:
             return checkpoints.folder_of(folder.checkpoints, self.step)
-        return checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
+        saved = checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
+        best.prune(folder.checkpoints)
+        return saved
 
     def restore(self, loaded: checkpoints.Loaded) -> None:
         """Go back to a checkpoint; CheckpointError, listing all that differs, where it does not fit."""
@@ -330,6 +384,12 @@ class Trainer:
         self.window_steps = int(progress["window_steps"])
         self.seconds = float(progress["seconds"])
         self._last_row = (int(progress["row_tokens"]), float(progress["row_seconds"]))
+        valid = validation_of(loaded, len(self.config.hidden))
+        self.valid = None if valid is None else list(valid)
+        self.best = math.inf if progress["best"] is None else float(progress["best"])
+        before = Annealing(*map(int, progress["annealing"]))
+        lr = loaded.checkpoint.documents["config"]["settings"]["lr"]
+        self.annealing = annealing_of_resumed(self.config, before, done, new_rate=self.config.lr != lr)
 
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
@@ -351,6 +411,9 @@ class Trainer:
                 "window_steps": self.window_steps,
                 "row_tokens": self._last_row[0],
                 "row_seconds": self._last_row[1],
+                "valid": self.valid if self.valid is not None and all(map(math.isfinite, self.valid)) else None,
+                "best": self.best if math.isfinite(self.best) else None,
+                "annealing": list(self.annealing),
             },
         }
 
@@ -392,6 +455,7 @@ class Trainer:
             torch.cuda.set_rng_state(saved["random.cuda"], self.device)
 
 
+ROOT = Path("runs")  # of runs that are given no folder
 _STACK, _UPDATES = "stack.", "updates"  # of a learner's tensors, the weights; and how many updates they have had
 
 

@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_no_folder(program, run, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pcrnn.runs.export.checkpoints, "_write_synced", full)
+    monkeypatch.setattr(pcrnn.writing, "_write_synced", full)
     refused(program("export", run, tmp_path / "model"), 4, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 
@@ -83,11 +83,16 @@ def test_a_full_disk_leaves_no_folder(program, run, tmp_path, monkeypatch):
         (lambda c: c.update(format=2), CheckpointError, "expected format 1 or earlier, got 2"),
         (lambda c: c.pop("stack"), CheckpointError, "expected what pcrnn export writes, but .*'stack'"),
         (lambda c: c["observation"].update(family="os.system"), CheckpointError, "expected what pcrnn export writes"),
-        (lambda c: c["observation"].update(size=-1), CheckpointError, "size must be at least 1"),
+        (
+            lambda c: c["observation"].update(size=-1),
+            CheckpointError,
+            "size -1, where a whole number of at least 1 belongs",
+        ),
         (lambda c: c["observation"].update(size=True), CheckpointError, "size True"),
-        (lambda c: c["stack"].update(hidden=[10**12]), UsageError, "hidden: expected sizes that fit into"),
+        (lambda c: c["stack"].update(hidden=[10**12]), CheckpointError, "numbers in 28 tensors, got 10[0-9,]* weights"),
+        (lambda c: c["stack"].update(hidden=[7, 8]), CheckpointError, "layers.0.weight: expected"),
         (lambda c: c["stack"].update(cell="ltsm"), CheckpointError, "did you mean 'lstm'"),
-        (lambda c: c["stack"].update(hidden=[9, 8]), CheckpointError, "layers.0.weight: expected"),
+        (lambda c: c["stack"].update(hidden=[9, 8]), CheckpointError, "1,940 numbers in 28 tensors, got 2,.* weights"),
     ],
 )
 def test_a_damaged_or_crafted_config_is_refused(exported, change, error, message):

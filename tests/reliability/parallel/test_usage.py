@@ -14,7 +14,7 @@ from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import read_metrics
 from pcrnn.training.parallel import join
 from pcrnn.training.parallel.layers import LayerTeam, shares
-from pcrnn.training.parallel.ranks import LAUNCH, connected
+from pcrnn.training.parallel.ranks import connected
 from pcrnn.training.train import train
 from tests.reliability.parallel.test_torchrun import check_same
 from tests.reliability.tiny import StopAt
@@ -136,7 +136,7 @@ def test_without_a_run_id_the_agent_tells_launches_apart(text, tmp_path, launche
     launched("none")
     config = settings(text, parallel="data")
     train(config, tmp_path, callback=StopAt(3))
-    _, number, _ = json.loads((tmp_path / LAUNCH).read_text())["agent"].rsplit(":", 2)
+    _, number, _ = json.loads(RunFolder(tmp_path).launch.read_text())["agent"].rsplit(":", 2)
     assert number == str(os.getppid())
     assert train(config, tmp_path, callback=StopAt(1)).step == 4
     monkeypatch.setattr(os, "getppid", os.getpid)
