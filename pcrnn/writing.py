@@ -79,7 +79,7 @@ def write_figure(path: Path, figure: Any, **options: Any) -> None:
 
 
 def open_to_append(path: Path) -> IO[str]:
-    """Open a text file to add to its end; OSError where the disk refuses, UsageError where the name is no file's."""
+    """Open a text file to add to its end; UsageError where the disk refuses or the name is no file's."""
     return open(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8", newline="")
 
 
@@ -133,7 +133,10 @@ def _kind_in_words(mode: int) -> str:
 def _opened(path: Path, flags: int) -> int:
     """A descriptor of a regular file, made if it is not there; whoever exchanges it meanwhile is noticed."""
     refuse_others(path)
-    descriptor = os.open(path, flags | _NO_LINK | _NO_WAIT, 0o666)
+    try:
+        descriptor = os.open(path, flags | _NO_LINK | _NO_WAIT, 0o666)
+    except OSError as error:
+        raise unwritable(path.parent, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         refuse_others(path)

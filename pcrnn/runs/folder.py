@@ -103,11 +103,7 @@ class RunFolder:
 
         Raises UsageError when another process holds it.
         """
-        try:
-            file = open_lock(self.lock)
-        except OSError as error:
-            raise unwritable(self.path, error) from None
-        with file:
+        with open_lock(self.lock) as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -50,11 +50,9 @@ class MetricsWriter:
         self._folder = run.path
         self._board = summary_writer(run.tensorboard, last_step) if tensorboard else None
         rows = [row for row in _rows(run.metrics_jsonl) if row["step"] <= last_step]
-        try:
-            self._jsonl = _reopened(run.metrics_jsonl, "".join(map(_json_line, rows)))
-            self._csv = _reopened(run.metrics_csv, _csv_text(columns(layers), rows))
-        except OSError as error:
-            raise unwritable(run.path, error) from None
+        write_file(run.metrics_jsonl, "".join(map(_json_line, rows)))
+        write_file(run.metrics_csv, _csv_text(columns(layers), rows))
+        self._jsonl, self._csv = open_to_append(run.metrics_jsonl), open_to_append(run.metrics_csv)
         self._table = _table(self._csv, columns(layers))
 
     def write(self, row: Row) -> None:
@@ -114,12 +112,6 @@ def _rows(path: Path) -> list[Row]:
             )
         rows.append(row)
     return rows
-
-
-def _reopened(path: Path, text: str) -> IO[str]:
-    """Put `text` in place of the file at once, and open it to append."""
-    write_file(path, text)
-    return open_to_append(path)
 
 
 def _json_line(row: Row) -> str:

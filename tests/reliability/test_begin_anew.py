@@ -1,5 +1,6 @@
 """A run may end at any write, the first one included: it can be gone on with or begun, and is then the unbroken run."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,8 @@ def broken_off(settings, out: Path, writes: int, error: BaseException) -> bool:
     """Begin a run that ends at a write; whether it did."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         dying = Dying(monkeypatch, writes, error)
-        try:
+        with suppress(Killed, UsageError, CheckpointError):
             train(settings, out)
-        except (Killed, UsageError, CheckpointError):
-            pass
         return dying.left < 0
 
 
@@ -91,10 +90,14 @@ def test_a_run_that_diverges_at_once_goes_on_with_another_rate(program, text, tm
     out = tmp_path / "run"
     flags = ("train", *TINY, "--no-plots", "--data", text, "--out", out)
     refused(program(*flags, "--lr", "1e30"), 5, "with a lower lr")
-    refused(program(*flags), 2, f"go on with that run by --resume {out}, which begins it anew where it has no checkpoint")
+    refused(
+        program(*flags), 2, f"go on with that run by --resume {out}, which begins it anew where it has no checkpoint"
+    )
     refused(program("evaluate", out), 4, f"pcrnn train --resume {out} begins the run at its first update")
     called = program("train", "--resume", out, "--lr", "1e-3", "--no-plots")
-    assert called.code == 0 and f"{out}: no checkpoint was written yet; the run begins at its first update" in called.err
+    assert (
+        called.code == 0 and f"{out}: no checkpoint was written yet; the run begins at its first update" in called.err
+    )
     assert program(*flags[:-1], tmp_path / "other", "--lr", "1e-3").code == 0
     assert rows(RunFolder(out)) == rows(RunFolder(tmp_path / "other"))
 
