@@ -21,7 +21,7 @@ from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 
 if TYPE_CHECKING:
-    from pcrnn.training.train import TrainResult
+    from pcrnn.training.callback import TrainResult
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 

@@ -167,14 +167,10 @@ def existing(path: Path) -> RunFolder:
     """The folder of an earlier run; CheckpointError when it is not one, or when links lead out of it."""
     run = RunFolder(path)
     try:
-        if not run.config.is_file():
-            raise CheckpointError(f"{path}: expected the folder of a run, got {_what_else(path)}")
+        if (got := _what_else(run)) is not None:
+            raise CheckpointError(f"{path}: expected the folder of a run, got {got}")
     except OSError as error:
         raise CheckpointError(f"{path}: expected the folder of a run, got: {error.strerror}") from None
-    if (path / "model.safetensors").is_file() and not run.data.exists():
-        raise CheckpointError(
-            f"{path}: expected the folder of a run, got a stack that pcrnn export wrote; pcrnn.load opens it in Python"
-        )
     _ = run.checkpoints, run.plots, run.tensorboard  # none of them may be a link
     return run
 
@@ -207,16 +203,30 @@ def _precedes_settings(run: RunFolder, entry: Path) -> bool:
     return entry.name in (run.lock.name, run.launch.name) or entry.name.startswith(TEMPORARY)
 
 
-def _what_else(path: Path) -> str:
-    """What stands at a path that is no run's folder, with the way to the run where there is one."""
+def _what_else(run: RunFolder) -> str | None:
+    """What stands in the place of a run's folder, with the way to the run where there is one; None for a run."""
+    path = run.path
     if not path.is_dir():
         return "a file" if path.exists() else "no such folder"
-    for above in path.resolve().parents[:2]:
-        if path.resolve().is_relative_to(above / "checkpoints") and (above / "config.json").is_file():
-            return f"one of its checkpoints; give {above}, with --checkpoint where the command has it"
-    if all(_precedes_settings(RunFolder(path), entry) for entry in path.iterdir()):
+    if above := _run_around(path.resolve()):
+        return f"one of its checkpoints; give {above}, with --checkpoint where the command has it"
+    if (path / "manifest.json").is_file():
+        return "a checkpoint without its run; give the folder of the run"
+    if (path / "model.safetensors").is_file() and not run.data.exists():
+        return "a stack that pcrnn export wrote; pcrnn.load opens it in Python"
+    if run.config.is_file():
+        return None
+    if all(_precedes_settings(run, entry) for entry in path.iterdir()):
         return f"one in which no run has begun; begin one by --out {path}"
-    return "one with no config.json"
+    return f"one with no {run.config.name}"
+
+
+def _run_around(path: Path) -> Path | None:
+    """The folder of the run whose checkpoint, or folder of checkpoints, `path` is."""
+    for folder in (path, path.parent):
+        if folder.name == "checkpoints" and (folder.parent / "config.json").is_file():
+            return folder.parent
+    return None
 
 
 def _written_by(document: Any) -> str:

@@ -87,6 +87,19 @@ class MetricsWriter:
             raise unwritable(self._folder, error) from None
 
 
+class NoMetrics:
+    """In the place of a MetricsWriter where another process writes."""
+
+    def write(self, row: Row) -> None:
+        """Nothing to write."""
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 def read_metrics(run: RunFolder) -> list[Row]:
     """The rows of a run's metrics; CheckpointError when they are missing or damaged."""
     if not run.metrics_jsonl.is_file():

@@ -7,14 +7,12 @@ Shapes: B batch, T time, L layers.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,68 +25,19 @@ from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
 from pcrnn.nn.activity import Chunk
-from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
 from pcrnn.runs.load import build_stack, check_loaded, read_documents, validation_of
-from pcrnn.runs.metrics import MetricsWriter, Row, require_tensorboard
+from pcrnn.runs.metrics import MetricsWriter, NoMetrics, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
+from pcrnn.training.callback import Callback, SilentCallback, TrainInfo, TrainResult
 from pcrnn.training.learner import Learner
 from pcrnn.training.optimiser import Annealing, annealing_of_resumed, changes_in_words, learning_rate
 from pcrnn.training.parallel import Team
-from pcrnn.version import __version__
-
-
-class TrainInfo(NamedTuple):
-    """What a run is about to do."""
-
-    config: TrainConfig
-    folder: runs.RunFolder
-    source: Source
-    stack: PredictiveStack
-    device: torch.device
-    step: int  # updates done already
-    processes: int
-
-
-class TrainResult(NamedTuple):
-    """What a run has done."""
-
-    folder: runs.RunFolder
-    source: Source
-    stack: PredictiveStack
-    step: int
-    finished: bool  # False when it was asked to stop before its last update
-    valid: list[float] | None  # mean surprise of every level on the validation split, nats; None if not finished
-    checkpoint: Path
-    is_main: bool  # False in those of several processes that write nothing
-
-
-class Callback:
-    """Follows a run and may ask it to stop; this one does neither."""
-
-    def on_start(self, start: TrainInfo) -> None:
-        """The first update comes next."""
-
-    def on_row(self, row: Row) -> None:
-        """A row of metrics was written."""
-
-    def warn(self, message: str) -> None:
-        """Something a person should know."""
-
-    def should_stop(self) -> bool:
-        """Asked before every update; True ends the run with a checkpoint."""
-        return False
-
-
-class SilentCallback(Callback):
-    """The callback of a process other than the main one: it only asks whether to stop."""
-
-    def __init__(self, callback: Callback) -> None:
-        self.should_stop = callback.should_stop
+from pcrnn.version import __version__, versions
 
 
 def train(
@@ -99,10 +48,10 @@ def train(
     resume: bool = False,
     callback: Callback | None = None,
 ) -> TrainResult:
-    """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
+    """Train a stack and write the run's folder; with `resume`, go on with the run that is there.
 
-    `source` takes the place of the data that `config.data` names, such as `SeriesSource(array)`; the run then cannot
-    find its data by itself: give the same source to resume it and to `load_run`.
+    `out` is by default runs/DATA-RULE-NUMBER. `source` takes the place of the data that `config.data` names, such as
+    `SeriesSource(array)`; the run then cannot find its data: give the same source to resume it and to `load_run`.
 
     Seeds torch's global generator, and prints nothing: `callback` is told what happens. With `config.parallel` it is
     called in every process that torchrun started; one that torchrun starts again goes on with the run it had begun.
@@ -115,9 +64,12 @@ def train(
     callback = callback or Callback()
     with parallel.join(config) as team:
         callback = callback if team.is_main else SilentCallback(callback)
-        if out is None:
-            _require_no_name_needed(config, resume=resume)
-        elif resume or team.should_resume(out):
+        if out is None and (resume or config.parallel != "none"):
+            raise UsageError(
+                f"--out: expected a folder with --parallel {config.parallel} and resume {resume}, so that all "
+                "processes, and those that torchrun starts again, find the same one; got none"
+            )
+        if out is not None and (resume or team.should_resume(out)):
             return _go_on(config, out, source, team, callback)
         # Everything that can be wrong with settings and data is found before the folder is made.
         source = source or open_source(config.data, tokens=config.tokens)
@@ -127,37 +79,24 @@ def train(
             return _run(trainer, folder, callback)
 
 
-def _require_no_name_needed(config: TrainConfig, *, resume: bool) -> None:
-    """UsageError where a run must be told its folder."""
-    if resume:
-        raise UsageError("out: expected the folder of the run to resume, got none")
-    if config.parallel != "none":
-        raise UsageError(
-            f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
-            "torchrun starts again, find the same one; got none"
-        )
-
-
 def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, callback: Callback) -> TrainResult:
     """Train from the newest good checkpoint of the run in a folder; from the beginning, where it has none yet."""
     folder = runs.existing(out)
     with team.lock(folder):
         loaded = team.load_newest(folder.checkpoints)
-        if loaded is None:
-            check_resumable(runs.read_settings(folder), config)
-            callback.warn(f"{out}: no checkpoint was written yet; the run begins at its first update")
-            trainer = Trainer(config, source or open_source(config.data, tokens=config.tokens), callback, team)
-            return _run(trainer, folder, callback)
-        for warning in loaded.warnings:
+        unsaved = (f"{out}: no checkpoint was written yet; the run begins at its first update",)
+        for warning in unsaved if loaded is None else loaded.warnings:
             callback.warn(warning)
-        saved, state = read_documents(loaded)
+        saved, state = (runs.read_settings(folder), None) if loaded is None else read_documents(loaded)
         check_resumable(saved, config)
         source = source or open_source(config.data, tokens=config.tokens, state=state)
-        check_loaded(loaded, config, source)
+        if loaded is not None:
+            check_loaded(loaded, config, source)
         trainer = Trainer(config, source, callback, team)
-        trainer.restore(loaded)
-        for note in changes_in_words(saved, config, trainer.step, trainer.annealing):
-            callback.warn(note)
+        if loaded is not None:
+            trainer.restore(loaded)
+            for note in changes_in_words(saved, config, trainer.step, trainer.annealing):
+                callback.warn(note)
         return _run(trainer, folder, callback)
 
 
@@ -197,7 +136,7 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
     return TrainResult(folder, source, trainer.stack, trainer.step, finished, valid, saved, team.is_main)
 
 
-def _described(trainer: "Trainer", folder: runs.RunFolder) -> "MetricsWriter | NoMetrics":
+def _described(trainer: "Trainer", folder: runs.RunFolder) -> MetricsWriter | NoMetrics:
     """Write into the run's folder what it is, and open its metrics."""
     if not trainer.team.is_main:
         return NoMetrics()
@@ -206,19 +145,6 @@ def _described(trainer: "Trainer", folder: runs.RunFolder) -> "MetricsWriter | N
         runs.write_json(path, trainer.documents()[path.stem])
     layers = len(trainer.stack.layers)
     return MetricsWriter(folder, layers, last_step=trainer.step, tensorboard=trainer.config.tensorboard)
-
-
-class NoMetrics:
-    """In the place of a MetricsWriter where another process writes."""
-
-    def write(self, row: Row) -> None:
-        """Nothing to write."""
-
-    def sync(self) -> None:
-        """Nothing to wait for."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class Trainer:
@@ -461,17 +387,6 @@ _STACK, _UPDATES = "stack.", "updates"  # of a learner's tensors, the weights; a
 
 def _parts(x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (x,) if isinstance(x, Tensor) else x
-
-
-def versions() -> dict[str, str]:
-    """What a result may depend on besides the settings."""
-    return {
-        "pcrnn": __version__,
-        "torch": torch.__version__,
-        "numpy": importlib.metadata.version("numpy"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
 
 
 def _make_rule(config: TrainConfig) -> learning_rules.Rule:
