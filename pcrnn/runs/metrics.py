@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -52,7 +53,13 @@ class MetricsWriter:
         rows = [row for row in _rows(run.metrics_jsonl) if row["step"] <= last_step]
         write_file(run.metrics_jsonl, "".join(map(_json_line, rows)))
         write_file(run.metrics_csv, _csv_text(columns(layers), rows))
-        self._jsonl, self._csv = open_to_append(run.metrics_jsonl), open_to_append(run.metrics_csv)
+        with ExitStack() as opened:
+            self._jsonl, self._csv = (
+                opened.enter_context(open_to_append(path)) for path in (run.metrics_jsonl, run.metrics_csv)
+            )
+            if self._board is not None:
+                opened.callback(self._board.close)
+            self._opened = opened.pop_all()
         self._table = _table(self._csv, columns(layers))
 
     def write(self, row: Row) -> None:
@@ -73,9 +80,7 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._jsonl, self._csv, self._board):
-            if file is not None:
-                file.close()
+        self._opened.close()
 
     def _append(self, row: Row) -> None:
         try:

@@ -99,6 +99,12 @@ def test_a_checkpoint_given_for_its_run(program, run, command):
     for inside in ("checkpoints", "checkpoints/step_4"):
         said = f"got one of its checkpoints; give {run}, with --checkpoint where the command has it"
         refused(program(*command.split(), run / inside), 4, said)
+    assert not (run / "checkpoints" / "step_4" / "metrics.csv").exists()
+
+
+def test_a_checkpoint_without_its_run(program, run, tmp_path):
+    copy = shutil.copytree(run / "checkpoints" / "step_4", tmp_path / "step_4")
+    refused(program("train", "--resume", copy), 4, "got a checkpoint without its run; give the folder of the run")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "verify", "train --resume"])
