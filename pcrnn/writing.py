@@ -134,7 +134,7 @@ def _opened(path: Path, flags: int) -> int:
     """A descriptor of a regular file, made if it is not there; whoever exchanges it meanwhile is noticed."""
     refuse_others(path)
     try:
-        descriptor = os.open(path, flags | _NO_LINK | _NO_WAIT, 0o666)
+        descriptor = _open(path, flags | _NO_WAIT)
     except OSError as error:
         raise unwritable(path.parent, error) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -143,9 +143,14 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
+def _open(path: Path, flags: int) -> int:
+    """A descriptor, of a mode that the umask asks for; OSError where `path` is a link."""
+    return os.open(path, flags | _NO_LINK, 0o666)
+
+
 def _write_synced(path: Path, content: bytes) -> None:
-    """Write a new file; the mode is what the umask asks for."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666)
+    """Write a file that is not there yet."""
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     with open(descriptor, "wb") as file:
         file.write(content)
         file.flush()

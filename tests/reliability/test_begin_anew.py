@@ -25,7 +25,7 @@ class Killed(BaseException):
 class Dying:
     """Lets so many writes to the disk through; at the next one the process is dead, or the disk is full for good."""
 
-    STEPS = ((Path, "mkdir"), (Path, "rename"), (Path, "replace"), (writing, "_write_synced"), (writing, "_opened"))
+    STEPS = ((Path, "mkdir"), (Path, "rename"), (Path, "replace"), (writing, "_open"))
     TIDYING = ((Path, "unlink"), (writing.shutil, "rmtree"))
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, writes: int, error: BaseException) -> None:
