@@ -10,6 +10,7 @@ nothing. Of files it has the names and not the folders. To go on with a run, use
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -118,15 +119,15 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Sequence[int]]) -> _Parts:
     """The parts of a stack that is no larger than the file of its weights, whose tensors have these shapes."""
     try:
-        settings, target = document["observation"], document.get("target")
+        made_from = [_recipe(document[name]) for name in ("observation", "target") if document.get(name) is not None]
         covariates = _size(document.get("covariates", 0), at_least=0)
         config = TrainConfig.from_mapping(document["stack"], str(path))
-        sizes = [_size(each["size"], at_least=1) for each in (settings, target) if each is not None]
-        check_claims(config, sizes[0], shapes, str(path), target=(*sizes, None)[1], covariates=covariates)
-        observation = _from_document(settings)
+        size, target_size = (*(recipe.args[0] for recipe in made_from), None)[:2]
+        check_claims(config, size, shapes, str(path), target=target_size, covariates=covariates)
+        observation, target = (*(recipe() for recipe in made_from), None)[:2]
         if covariates and observation.symbolic:
             raise ValueError(f"covariates {covariates}")
-        return _Parts(observation, None if target is None else _from_document(target), covariates, config)
+        return _Parts(observation, target, covariates, config)
     except CheckpointError:
         raise
     except _DAMAGE as error:
@@ -149,12 +150,13 @@ def _as_document(observation: Observation) -> dict[str, Any]:
     return {"family": family, "size": observation.size, "options": observation.options()}
 
 
-def _from_document(document: dict[str, Any]) -> Observation:
+def _recipe(document: dict[str, Any]) -> "partial[Observation]":
+    """What makes an observation model of a size, when it is called: until then nothing is allocated for it."""
     family, options = FAMILIES[document["family"]], document["options"]
     for name, value in options.items():
         if not isinstance(value, bool | int | float | str | None):
             raise TypeError(f"option {name} {value!r}")
-    return family(document["size"], **options)
+    return partial(family, _size(document["size"], at_least=1), **options)
 
 
 def _size(number: object, *, at_least: int) -> int:

@@ -146,15 +146,20 @@ def create_numbered(root: Path, stem: str) -> RunFolder:
     """Make `root`/`stem`-1, or the next number that is not taken: of runs that start at once, each has its own."""
     try:
         root.mkdir(parents=True, exist_ok=True)
-        for number in count(1):
-            path = root / f"{stem}-{number}"
-            if not os.path.lexists(path):
-                with suppress(FileExistsError):  # another run was faster
-                    path.mkdir()
-                    break
+        path = next(path for number in count(1) if _claims(path := root / f"{stem}-{number}"))
     except OSError as error:
         raise unwritable(root, error) from None
     return create(path)
+
+
+def _claims(path: Path) -> bool:
+    """Make a folder, if nobody has made one of this name."""
+    if os.path.lexists(path):
+        return False
+    with suppress(FileExistsError):  # another run was faster
+        path.mkdir()
+        return True
+    return False
 
 
 def stem_of(config: TrainConfig) -> str:

@@ -10,6 +10,7 @@ import torch
 
 import pcrnn
 from pcrnn.errors import CheckpointError
+from pcrnn.nn.observations import Observation
 from pcrnn.runs import export as hub
 from pcrnn.runs.load import load_run
 from tests.conftest import TINY, refused
@@ -142,7 +143,7 @@ def test_a_config_cannot_ask_for_more_than_the_file_of_weights_holds(exported, c
     change(config)
     (exported / "config.json").write_text(json.dumps(config))
     monkeypatch.setattr(hub, "PredictiveStack", never)
-    monkeypatch.setattr(hub, "_from_document", never)
+    monkeypatch.setattr(Observation, "__init__", never)
     with pytest.raises(CheckpointError, match=r"expected settings of a stack whose weights are in the file beside it"):
         pcrnn.load(exported)
 
