@@ -11,6 +11,7 @@ import json
 import math
 import time
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
                 callback.on_row(row)
-            if evaluates and trainer.is_best():
+            if evaluates:
                 metrics.sync()
-                trainer.save_best(folder)
+                trainer.save_if_best(folder)
             if not last and _due(trainer.step, config.checkpoint_every):
                 metrics.sync()
                 trainer.save(folder)
@@ -196,6 +197,11 @@ class Trainer:
         self._clock: float | None = None  # when it was started, None while it stands
         self._last_row = (0, 0.0)  # tokens and seconds then
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data."""
+        return self.source.fingerprint()
+
     @property
     def step(self) -> int:
         """Updates done."""
@@ -249,13 +255,10 @@ class Trainer:
         )
         return self.valid
 
-    def is_best(self) -> bool:
-        """Whether the weights were evaluated, and better than at any evaluation before."""
-        return self.valid is not None and self.valid[-1] < self.best
-
-    def save_best(self, folder: runs.RunFolder) -> None:
-        """Keep the weights as the best of the run; of several processes all take part and the leader writes."""
-        assert self.valid is not None
+    def save_if_best(self, folder: runs.RunFolder) -> None:
+        """Keep weights that were evaluated better than any before; as in `save`, all take part and the leader writes."""
+        if self.valid is None or not self.valid[-1] < self.best:
+            return
         self.best = self.valid[-1]
         weights = self.team.gather_state(self.stack.state_dict())
         if self.team.is_main:
@@ -293,7 +296,7 @@ class Trainer:
     def _restore(self, loaded: checkpoints.Loaded) -> None:
         weights, saved = loaded.checkpoint.weights, self.team.shard_state(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
-        if data["sha256"] != self.source.fingerprint():
+        if data["sha256"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.config.data}: expected the data this run began with, but its content has changed; "
                 "put the old file back, or start a new run"
@@ -314,24 +317,22 @@ class Trainer:
         self.valid = None if valid is None else list(valid)
         self.best = math.inf if progress["best"] is None else float(progress["best"])
         before = Annealing(*map(int, progress["annealing"]))
+        if not 0 <= before.first < before.end:
+            raise ValueError(f"annealing {before}")
         lr = loaded.checkpoint.documents["config"]["settings"]["lr"]
         self.annealing = annealing_of_resumed(self.config, before, done, new_rate=self.config.lr != lr)
 
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
         settings = json.dumps(self.config.as_mapping() | {"data": ""}, sort_keys=True)  # files may lie elsewhere
-        common = (settings, self.step, __version__, torch.__version__, self.source.fingerprint())
+        common = (settings, self.step, __version__, torch.__version__, self.fingerprint)
         return hashlib.sha256(repr(common).encode()).hexdigest()
 
     def documents(self) -> dict[str, Any]:
         """The JSON documents of a checkpoint."""
         return {
-            "config": {
-                "settings": self.config.as_mapping(),
-                "imports": extensions.loaded(),
-                "versions": versions(),
-            },
-            "data": {"state": self.source.state(), "sha256": self.source.fingerprint()},
+            "config": {"settings": self.config.as_mapping(), "imports": extensions.loaded(), "versions": versions()},
+            "data": {"state": self.source.state(), "sha256": self.fingerprint},
             "progress": {
                 "seconds": self.seconds,
                 "window_steps": self.window_steps,

@@ -33,6 +33,8 @@ from pcrnn.training.parallel.team import Team
 
 TIMEOUT = timedelta(minutes=30)  # longer than the leader evaluates; a killed rank is noticed at once all the same
 
+_NO_CHECKPOINT = "none"  # in the place of a checkpoint's name; a message is never empty
+
 
 @contextmanager
 def connected(device: str) -> Iterator[None]:
@@ -113,8 +115,8 @@ class Ranks(Team):
 
     def load_newest(self, folder: Path) -> checkpoints.Loaded | None:
         loaded = super().load_newest(folder) if self.is_main else None
-        name = self._told(loaded.folder.name.encode() if loaded else b"").decode()
-        if loaded or not name:
+        name = self._told((loaded.folder.name if loaded else _NO_CHECKPOINT).encode()).decode()
+        if loaded or name == _NO_CHECKPOINT:
             return loaded
         return checkpoints.Loaded(checkpoints.load(folder / name), folder / name, ())
 
