@@ -222,7 +222,7 @@ def _what_else(run: RunFolder) -> str | None:
     if run.config.is_file():
         return None
     if all(_precedes_settings(run, entry) for entry in path.iterdir()):
-        return f"one in which no run has begun; begin one by --out {path}"
+        return f"one with no {run.config.name}, in which no run has begun; begin one by --out {path}"
     return f"one with no {run.config.name}"
 
 

@@ -75,7 +75,7 @@ def train(
         # Everything that can be wrong with settings and data is found before the folder is made.
         source = source or open_source(config.data, tokens=config.tokens)
         trainer = Trainer(config, source, callback, team)
-        folder = runs.create_numbered(ROOT, runs.stem_of(config)) if out is None else team.create_folder(out)
+        folder = runs.create_numbered(Path("runs"), runs.stem_of(config)) if out is None else team.create_folder(out)
         with team.lock(folder):
             return _run(trainer, folder, callback)
 
@@ -256,7 +256,7 @@ class Trainer:
         return self.valid
 
     def save_if_best(self, folder: runs.RunFolder) -> None:
-        """Keep weights that were evaluated better than any before; as in `save`, all take part and the leader writes."""
+        """Keep weights evaluated better than any before; of several processes all take part and the leader writes."""
         if self.valid is None or not self.valid[-1] < self.best:
             return
         self.best = self.valid[-1]
@@ -382,7 +382,6 @@ class Trainer:
             torch.cuda.set_rng_state(saved["random.cuda"], self.device)
 
 
-ROOT = Path("runs")  # of runs that are given no folder
 _STACK, _UPDATES = "stack.", "updates"  # of a learner's tensors, the weights; and how many updates they have had
 
 

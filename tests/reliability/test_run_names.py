@@ -88,7 +88,7 @@ def test_a_folder_with_other_files_is_refused(program, text, tmp_path):
 def test_what_a_run_leaves_that_never_began_is_no_hindrance(text, tmp_path):
     for name in (".lock", "launch.json", ".tmp-7-abc"):
         (tmp_path / name).write_text("")
-    with pytest.raises(CheckpointError, match=f"got one in which no run has begun; begin one by --out {tmp_path}"):
+    with pytest.raises(CheckpointError, match=f"in which no run has begun; begin one by --out {tmp_path}"):
         runs.existing(tmp_path)
     train(config(text, "bptt", steps=1), tmp_path)
     assert not (tmp_path / ".tmp-7-abc").exists()
