@@ -18,6 +18,7 @@ import torch
 
 import pcrnn
 from pcrnn import ops
+from pcrnn.writing import write_file
 
 RESULTS = Path("comparisons/results")
 QUICK_RESULTS = Path("runs/quick")  # ignored by git: a quick run shows that a suite works, its numbers mean nothing
@@ -151,14 +152,14 @@ def write(suite: str, config: Row, rows: list[Row], out: Path = RESULTS, **secti
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{suite}.json"
     record = {"suite": suite, "environment": environment(), "config": config, "rows": rows, **sections}
-    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return path
 
 
 def markdown(suite: str, title: str, parts: Sequence[str], out: Path = RESULTS) -> Path:
     """Write `out`/suite.md: a title, the environment, and the parts; returns its path."""
     path = out / f"{suite}.md"
-    path.write_text("\n\n".join([f"# {title}", header(environment()), *parts]) + "\n", encoding="utf-8")
+    write_file(path, "\n\n".join([f"# {title}", header(environment()), *parts]) + "\n")
     return path
 
 

@@ -11,6 +11,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pcrnn.writing import write_file
+
 from . import record
 from .mechanisms import alignment, online
 from .page import command, html_page
@@ -35,11 +37,11 @@ def build(results: Path, readme: Path = README, results_page: Path = RESULTS_PAG
     page = results / "index.html"
     results.mkdir(parents=True, exist_ok=True)
     numbers = "\n\n".join(part for name in TABLES if name in records for part in README_PARTS[name](records[name]))
-    page.write_text(html_page(records, results, numbers), encoding="utf-8")
+    write_file(page, html_page(records, results, numbers))
     if results.resolve() != (ROOT / record.RESULTS).resolve():
         return [page]
-    readme.write_text(refreshed(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
-    results_page.write_text(site_page(records), encoding="utf-8")
+    write_file(readme, refreshed(readme.read_text(encoding="utf-8"), records))
+    write_file(results_page, site_page(records))
     return [page, readme, results_page]
 
 

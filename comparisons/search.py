@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from pcrnn.writing import open_to_append, write_file
+
 from .record import Row
 
 T = TypeVar("T")
@@ -60,7 +62,7 @@ class Cells:
         self.done: dict[str, Row] = {}
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         if text and not text.endswith("\n"):
-            path.write_text(text + "\n", encoding="utf-8")
+            write_file(path, text + "\n")
         for line in text.splitlines():
             try:
                 cell = json.loads(line)
@@ -74,7 +76,7 @@ class Cells:
         if text not in self.done:
             cell = {"key": text, **compute()}
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
+            with open_to_append(self.path) as file:
                 file.write(json.dumps(cell) + "\n")
             self.done[text] = cell
         return self.done[text]

@@ -98,7 +98,7 @@ class OptimiserConfig:
     clip: Annotated[float, AT_LEAST_0] = 1.0
     """Largest gradient norm, of each layer for the local rule and of the stack for bptt; 0 never clips."""
     steps: Annotated[int, AT_LEAST_1] = 360
-    """Updates in all."""
+    """Updates in all; a resumed run that is made longer stays at the learning rate that it ended with."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,11 +122,11 @@ class RunConfig:
     log_every: Annotated[int, AT_LEAST_1] = 10
     """Updates between two rows of metrics."""
     evaluate_every: Annotated[int, AT_LEAST_0] = 100
-    """Updates between two passes over the validation split; 0 evaluates at the end only."""
+    """Updates between two passes over the validation split, of which the best is kept; 0 evaluates at the end only."""
     checkpoint_every: Annotated[int, AT_LEAST_0] = 200
     """Updates between two checkpoints; 0 writes one at the end only (and one when interrupted)."""
     keep_last: Annotated[int, AT_LEAST_1] = 2
-    """Checkpoints to keep."""
+    """Checkpoints to keep, beside the best."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too (needs the package tensorboard)."""
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 
 from pcrnn.errors import PcrnnError, UsageError
+from pcrnn.writing import open_to_append
 
 from .. import record
 from ..suite import Request
@@ -139,7 +140,7 @@ class Outcome(NamedTuple):
 def supervised(command: Sequence[str], limit: float, log: Path) -> Outcome:
     """Run a program from the root under a limit, its output into a log; when it ends, so does all that it started."""
     start = time.monotonic()
-    with log.open("a", encoding="utf-8") as output:
+    with open_to_append(log) as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT, process_group=0
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pcrnn.errors import UsageError
+from pcrnn.writing import write_file
 
 from .. import record
 
@@ -39,10 +40,7 @@ def read(path: Path) -> Document:
 
 def write(path: Path, document: Document) -> None:
     """Replace the record at once: whoever is stopped at any moment leaves a whole file. NaN is refused."""
-    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
 
 
 def opened(path: Path, device: str, tiny: bool, environment: dict[str, Any]) -> Document:

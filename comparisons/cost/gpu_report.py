@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pcrnn.writing import write_file
+
 from ..record import header, table
 from .gpu_record import NO_TIME, Document, Result, read, write
 
@@ -20,7 +22,7 @@ def written(path: Path) -> list[Path]:
     write(path, document)
     page = path.with_suffix(".md")
     parts = ["# GPU", header(document["environment"]), *document["summary"], *sections(document)]
-    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_file(page, "\n\n".join(parts) + "\n")
     timed = [row for row in document["rows"] if row.get("speed_against_bptt") is not None]
     return [path, page, *(picture(timed, path.with_suffix("")) if timed else [])]
 

@@ -23,6 +23,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.runs import folder as runs
 from pcrnn.runs.metrics import Row, read_metrics
 from pcrnn.training.train import Callback, train
+from pcrnn.writing import write_file
 
 from .gpu_record import Context, Result
 
@@ -159,7 +160,7 @@ def written_text(path: Path, words: int) -> Path:
     rng = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     lexicon = ["".join(rng.choices(letters, k=rng.randint(2, 9))) for _ in range(400)]
-    path.write_text(" ".join(rng.choice(lexicon) + rng.choice(("", "", ",", ".\n")) for _ in range(words)))
+    write_file(path, " ".join(rng.choice(lexicon) + rng.choice(("", "", ",", ".\n")) for _ in range(words)))
     return path
 
 

@@ -15,8 +15,7 @@ from pcrnn.analysis.surprise import SurpriseRecord, record_surprise
 from pcrnn.config import TrainConfig
 from pcrnn.data import Source
 from pcrnn.errors import CheckpointError, UsageError
-from pcrnn.nn.stack import PredictiveStack
-from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.load import TrainedRun
 from pcrnn.runs.metrics import Row, read_metrics
 
 Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -26,15 +25,15 @@ EXCERPT = 192
 """Steps that are drawn by default."""
 
 
-def draw(folder: RunFolder, config: TrainConfig, source: Source, stack: PredictiveStack) -> list[Path]:
+def draw(run: TrainedRun) -> list[Path]:
     """Write every picture of a run, of the front of the validation split and of its training.
 
     Returns the files, the picture of the surprise over time first; raises CheckpointError where metrics are missing.
     """
-    training = draw_training(folder, config, source)
-    info = run_info(config, source, int(read_metrics(folder)[-1]["step"]))
-    record = record_surprise(stack, source, source.split_point, EXCERPT)
-    return draw_surprise(folder.plots / "surprise_over_time", source, record, info) + training
+    training = draw_training(run)
+    info = run_info(run.config, run.source, run.step)
+    record = record_surprise(run.stack, run.source, run.source.split_point, EXCERPT)
+    return draw_surprise(run.folder.plots / "surprise_over_time", run.source, record, info) + training
 
 
 def draw_surprise(
@@ -123,11 +122,12 @@ def surprise_within(
     return sorted(rows, key=lambda row: -row["steps"])
 
 
-def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> list[Path]:
-    """Draw surprise and gradients over the updates of a run, and how many nats each layer explains at its end.
+def draw_training(run: TrainedRun) -> list[Path]:
+    """Draw surprise and gradients over the updates of a run, and how many nats each layer of its stack explains.
 
     Returns the files; raises CheckpointError where metrics are missing.
     """
+    folder, config, source = run.folder, run.config, run.source
     rows, layers = read_metrics(folder), len(config.hidden)
     if not rows:
         raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, got none")
@@ -153,9 +153,12 @@ def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> lis
         clip=config.clip if config.clip and config.rule == "local" else None,
         info=info,
     )
-    finite = np.isfinite(valid[1]).all(1)
-    if finite.any():
-        files += plots.nats_explained(folder.plots / "nats_explained", valid[1][finite][-1], info=noted)
+    finite = np.flatnonzero(np.isfinite(valid[1]).all(1))
+    if finite.size:
+        of_run = finite[valid[0][finite] == run.step]
+        at = of_run[0] if of_run.size else finite[-1]
+        explained = replace(run_info(config, source, int(valid[0][at])), note=noted.note)
+        files += plots.nats_explained(folder.plots / "nats_explained", valid[1][at], info=explained)
     return files
 
 

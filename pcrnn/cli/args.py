@@ -1,6 +1,7 @@
 """What commands on a run share: the flags that name it, and how they write tables and warnings."""
 
 import csv
+import io
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
+
+from pcrnn.writing import write_file
 
 if TYPE_CHECKING:
     from pcrnn.runs.load import TrainedRun
@@ -24,27 +27,40 @@ class RunArgs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceArgs(RunArgs):
+class CheckpointArgs(RunArgs):
+    """Flags of every command that takes the stack of a run."""
+
+    checkpoint: Annotated[str, arg(metavar="{best,newest,UPDATE}")] = "best"
+    """Which of the run's checkpoints: the best by its validation surprise, the newest, or that of an update."""
+
+    def load(self, data: str | None = None, device: str = "cpu") -> "TrainedRun":
+        """The run, with its own data or another file; prints its warnings and which checkpoint it is."""
+        from pcrnn.runs.load import load_run
+
+        run = load_run(self.run_folder, checkpoint=self.checkpoint, data=data, device=device)
+        warn([*run.warnings, run.describe_checkpoint()])
+        return run
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceArgs(CheckpointArgs):
     """Flags of every command that computes with the stack of a run."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
-    def load(self, data: str | None = None) -> "TrainedRun":
-        """The run, with its own data or another file; prints its warnings."""
-        from pcrnn.runs.load import load_run
-
-        run = load_run(self.run_folder, data=data, device=self.device)
-        warn(run.warnings)
-        return run
+    def load(self, data: str | None = None, device: str | None = None) -> "TrainedRun":
+        """The run on `--device`; see `CheckpointArgs.load`."""
+        return super().load(data, self.device if device is None else device)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table; what cannot be encoded is escaped."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, named: bool = False) -> None:
+    """Write a table; what cannot be encoded is escaped. `named`: a person has given the path, and it may be a link."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    write_file(path, text.getvalue().encode("utf-8", "backslashreplace"), follow=named)
 
 
 def warn(warnings: Iterable[str]) -> None:

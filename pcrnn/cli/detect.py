@@ -47,7 +47,8 @@ class Detect(DeviceArgs):
         options = {"quantile": self.quantile, "window": self.window, "shortest": self.regimes}
         anomalies = find_anomalies(run.stack, run.source, source, **options)
         table = self.out or self.run_folder / "anomalies.csv"
-        write_csv(table, ["kind", "first", "last", "peak", "surprise", "threshold", "what"], _rows(anomalies, source))
+        columns = ["kind", "first", "last", "peak", "surprise", "threshold", "what"]
+        write_csv(table, columns, _rows(anomalies, source), named=self.out is not None)
         print(source.describe())
         threshold = f"{anomalies.threshold / source.nats_per_unit:.4g} {source.unit}"
         print(

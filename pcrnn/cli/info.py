@@ -12,7 +12,7 @@ class Info:
         import torch
 
         from pcrnn import ops
-        from pcrnn.training.train import versions
+        from pcrnn.version import versions
 
         for name, version in versions().items():
             print(f"{name:<9} {version}")

@@ -82,7 +82,7 @@ class Training(DeviceArgs):
         """Draw the files; returns them."""
         from pcrnn.analysis.pictures import draw_training
 
-        return draw_training(run.folder, run.config, run.source)
+        return draw_training(run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class All(DeviceArgs):
         """Draw the files; returns them."""
         from pcrnn.analysis.pictures import draw
 
-        return draw(run.folder, run.config, run.source, run.stack)
+        return draw(run)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 from pcrnn.tables import CELLS, PROBES
 from pcrnn.validation import AT_LEAST_1, SEED, OneOf
+from pcrnn.writing import write_file
 
 if TYPE_CHECKING:
     from pcrnn.analysis.probes.target import ProbeTarget
@@ -45,6 +46,8 @@ class ProbeArgs:
     """With --untrained: how many of the last messages a layer's gates read (2)."""
     channels: Annotated[int | None, AT_LEAST_1] = None
     """With --untrained: of the series (4)."""
+    checkpoint: Annotated[str, arg(metavar="{best,newest,UPDATE}")] = "best"
+    """Which of the run's checkpoints: the best by its validation surprise, the newest, or that of an update."""
     seed: Annotated[int, SEED] = 0
     """Seed of directions and of all else that is drawn, new weights among it."""
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None
@@ -59,12 +62,14 @@ class ProbeArgs:
             raise UsageError(f"probe: expected the folder of a run or --untrained, got {got}; give one of them")
         given = {name: getattr(self, name) for name in _UNTRAINED if getattr(self, name) is not None}
         if self.run_folder is None:
+            if self.checkpoint != "best":
+                raise UsageError("--checkpoint: expected only with a run, new weights have none; leave it out")
             settings = _UNTRAINED | given
             return untrained_target(settings, settings.pop("channels"), self.seed)
         if given:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise UsageError(f"{names}: expected only with --untrained, a run has its own; leave it out")
-        return trained_target(self.run_folder, self.seed)
+        return trained_target(self.run_folder, self.seed, checkpoint=self.checkpoint)
 
     def folder(self) -> Path:
         """Where the files go, made if it is not there."""
@@ -130,7 +135,7 @@ def _write(stem: Path, rows: Sequence[Mapping[str, Any]], fields: Mapping[str, A
     table.writeheader()
     table.writerows(rows)
     csv_file, json_file = stem.with_suffix(".csv"), stem.with_suffix(".json")
-    csv_file.write_text(text.getvalue(), encoding="utf-8", newline="")
+    write_file(csv_file, text.getvalue())
     runs.write_json(json_file, arrays(fields), indent=None)
     return [csv_file, json_file]
 

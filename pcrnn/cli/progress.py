@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pcrnn.runs.metrics import Row
-from pcrnn.training.train import Callback, TrainInfo
+from pcrnn.training.callback import Callback, TrainInfo
 
 
 def reporter(should_stop: Callable[[], bool]) -> "PlainReporter":

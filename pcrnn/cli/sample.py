@@ -9,6 +9,7 @@ from tyro.conf import arg
 from pcrnn.cli.args import DeviceArgs
 from pcrnn.errors import UsageError
 from pcrnn.validation import AT_LEAST_0, SEED, TEMPERATURE
+from pcrnn.writing import write_file
 
 if TYPE_CHECKING:
     from pcrnn.data import Source
@@ -48,12 +49,13 @@ class Sample(DeviceArgs):
         content = opening.render(drawn)
         if isinstance(content, bytes):
             path = self.out or self.run_folder / f"sample{opening.suffix}"
-            path.write_bytes(content)
+            write_file(path, content, follow=self.out is not None)
             print(path)
         elif self.out is None:
             print(f"{opening.text or ''}{content}")
         else:
-            self.out.write_text(f"{opening.text or ''}{content}", encoding="utf-8", errors="backslashreplace")
+            text = f"{opening.text or ''}{content}"
+            write_file(self.out, text.encode("utf-8", "backslashreplace"), follow=True)
             print(self.out)
         return 0
 

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 
 if TYPE_CHECKING:
-    from pcrnn.training.train import TrainResult
+    from pcrnn.training.callback import TrainResult
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
@@ -34,7 +33,8 @@ class Train:
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder of the run, new or empty; by default runs/DATA-RULE-NUMBER."""
     resume: Annotated[Path | None, arg(metavar="RUN")] = None
-    """Go on with the run in this folder, with its settings; more --steps make it longer."""
+    """Go on with the run in this folder, with its settings; more --steps make it longer, at the learning rate that it
+    ended with, unless --lr is changed, too."""
     config: Annotated[Path | None, arg(metavar="FILE.toml")] = None
     """Settings to use in place of the defaults, as `name = value` lines; flags win over them."""
     plots: bool = True
@@ -52,46 +52,48 @@ class Train:
 
         config = chosen(self)
         config = config.updated(data=_absolute(config.data))
-        if config.parallel != "none" and not (self.resume or self.out):
-            raise UsageError(
-                f"--out: expected a folder with --parallel {config.parallel}, so that all processes, and those that "
-                "torchrun starts again, find the same one; got none"
-            )
-        out = self.resume or self.out or runs.free_name(Path("runs"), _stem(config))
         with _stop_signals() as stop:
             callback = reporter(lambda: stop.signal is not None)
             try:
-                result = train(config, out, resume=self.resume is not None, callback=callback)
+                result = train(config, self.resume or self.out, resume=self.resume is not None, callback=callback)
             finally:
                 callback.close()
         if not result.is_main:
             return 0 if stop.signal is None else 128 + stop.signal
         if stop.signal is not None or not result.finished:
             flags = "".join(f"--import {module} " for module in extensions.loaded())
-            print(f"stopped after update {result.step}; go on with: pcrnn {flags}train --resume {out}", flush=True)
+            again = f"pcrnn {flags}train --resume {result.folder.path}"
+            print(f"stopped after update {result.step}; go on with: {again}", flush=True)
             return 128 + (stop.signal or signal.SIGTERM)  # another process of the run may have got it
         self._print_result(config, result)
         return 0
 
     def _print_result(self, config: TrainConfig, result: "TrainResult") -> None:
-        """Levels, accuracy and a sample of a finished run; its pictures and the paths of all files."""
-        assert result.valid is not None  # the run has finished
-        print_levels(config, result.source, result.valid, f"validation after {result.step} updates")
+        """Levels, accuracy and a sample of the best of a finished run; its pictures and the paths of all files."""
+        from pcrnn.runs.load import load_run
+
+        run = load_run(result.folder.path, source=result.source, device=config.device)
+        valid = result.valid if run.valid is None or run.step == result.step else run.valid
+        assert valid is not None  # the run has finished
+        best = "" if run.step == result.step else f", the best of {result.step}"
+        print_levels(config, result.source, valid, f"validation after {run.step} updates{best}")
         if result.source.target() is not None:
             from pcrnn.analysis.evaluate import evaluate
 
             print_accuracy(
-                result.source, evaluate(result.stack, result.source, batch=config.batch, chunk=config.chunk).accuracy
+                result.source, evaluate(run.stack, result.source, batch=config.batch, chunk=config.chunk).accuracy
             )
-        print_sample(result.stack, result.source)
+        print_sample(run.stack, result.source)
         if self.plots:
             from pcrnn.analysis.pictures import draw
 
-            draw(result.folder, config, result.source, result.stack)
+            draw(run)
         print(f"metrics     {result.folder.metrics_csv} (and .jsonl)")
         if self.plots:
             print(f"pictures    {result.folder.plots}")
         print(f"checkpoint  {result.checkpoint}")
+        if run.checkpoint != result.checkpoint:
+            print(f"best        {run.checkpoint}")
 
 
 def base_settings(argv: list[str]) -> Base:
@@ -124,11 +126,6 @@ def _absolute(data: str) -> str:
     kind, colon, path = name.rpartition(":")
     is_file = name not in built_in() and Path(path).exists()
     return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if is_file else data
-
-
-def _stem(config: TrainConfig) -> str:
-    name = Path(config.data.rpartition(":")[2].partition("?")[0]).stem
-    return "-".join(filter(None, [re.sub(r"[^\w.-]+", "_", name), config.rule]))
 
 
 class _Stop:

@@ -23,6 +23,7 @@ from pcrnn.data.formats.npy_file import read_npy
 from pcrnn.data.packages import in_package
 from pcrnn.data.source import Reader, Source, require_length
 from pcrnn.errors import CheckpointError, DataError, UsageError
+from pcrnn.writing import write_file
 
 if TYPE_CHECKING:
     from pcrnn.nn.observations import Observation
@@ -222,7 +223,7 @@ def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Pat
 
 def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> None:
     """Write a roll [T, 88] of zeros and ones as a MIDI file."""
-    path.write_bytes(midi_file(roll, frames_per_beat))
+    write_file(path, midi_file(roll, frames_per_beat), follow=True)
 
 
 def midi_file(roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> bytes:

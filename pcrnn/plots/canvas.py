@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pcrnn.writing import write_figure
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -150,8 +152,8 @@ def save(figure: Figure, stem: str | PathLike[str]) -> list[Path]:
     stem = Path(stem)
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
-    figure.savefig(paths[0], dpi=150)
-    figure.savefig(paths[1], dpi=150, metadata={"Date": None})
+    write_figure(paths[0], figure, dpi=150)
+    write_figure(paths[1], figure, dpi=150, metadata={"Date": None})
     return paths
 
 

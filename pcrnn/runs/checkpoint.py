@@ -8,9 +8,7 @@ pickled, so loading a stranger's checkpoint runs nothing.
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from torch import Tensor
 
 from pcrnn.errors import CheckpointError
 from pcrnn.memory import machine_memory
+from pcrnn.writing import remove, write_folder
 
 FORMAT = 1
 _WEIGHTS, _TRAINER, _MANIFEST = "weights.safetensors", "trainer.safetensors", "manifest.json"
@@ -56,9 +55,15 @@ def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:
     Raises CheckpointError when the disk refuses; earlier checkpoints stay and nothing half-written is left.
     """
     target = folder_of(folder, checkpoint.step)
+    write(target, checkpoint)
+    _prune(folder, target, keep_last)
+    return target
+
+
+def write(target: Path, checkpoint: Checkpoint) -> Path:
+    """Write `checkpoint` as the folder `target` and return that; raises what `save` does."""
     try:
         write_folder(target, _files(checkpoint))
-        _prune(folder, target, keep_last)
     except OSError as error:
         raise CheckpointError(
             f"{target}: the checkpoint could not be written ({error.strerror or error}); earlier ones are "
@@ -67,32 +72,14 @@ def save(folder: Path, checkpoint: Checkpoint, keep_last: int = 1) -> Path:
     return target
 
 
-def write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files as the folder `target`, which is there whole, synced to disk, or not at all.
-
-    Raises OSError when the disk refuses; nothing half-written is left.
-    """
-    temporary = target.with_name(f"{target.name}.tmp-{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        for name, content in contents.items():
-            _write_synced(temporary / name, content)
-        _sync_folder(temporary)
-        _put_in_place(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def folder_of(folder: Path, step: int) -> Path:
     """Where the checkpoint of `step` updates lies in the folder of checkpoints."""
     return folder / f"step_{step}"
 
 
-def exist(folder: Path) -> bool:
-    """Whether a folder of checkpoints has any, good or not."""
-    return bool(_newest_first(folder))
+def steps(folder: Path) -> list[int]:
+    """The updates after which the checkpoints in `folder` were written, good or not, the newest first."""
+    return [_step(path) for path in _newest_first(folder)]
 
 
 def load(path: Path) -> Checkpoint:
@@ -123,8 +110,13 @@ def load_newest(folder: Path) -> Loaded:
             raise
         except CheckpointError as error:
             rejected.append(str(error))
-    why = "\n".join(rejected) or "no folder step_N is there"
-    raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, but\n{why}")
+    if not rejected:
+        raise CheckpointError(
+            f"{folder}: expected a checkpoint that can be loaded, but no folder step_N is there; "
+            f"pcrnn train --resume {folder.parent} begins the run at its first update"
+        )
+    why = "\n".join(rejected)
+    raise CheckpointError(f"{folder}: expected a checkpoint that can be loaded, but\n{why}\nstart a new run")
 
 
 class Verdict(NamedTuple):
@@ -137,15 +129,16 @@ class Verdict(NamedTuple):
 
 def verify(folder: Path) -> list[Verdict]:
     """Read every checkpoint in `folder` as `load` does, newest first; a later format counts as damage."""
-    verdicts = []
-    for path in _newest_first(folder):
-        try:
-            load(path)
-            size = sum(entry["bytes"] for entry in _read_manifest(path)["files"].values())
-            verdicts.append(Verdict(path, size, None))
-        except CheckpointError as error:
-            verdicts.append(Verdict(path, 0, str(error)))
-    return verdicts
+    return [verdict(path) for path in _newest_first(folder)]
+
+
+def verdict(path: Path) -> Verdict:
+    """Whether `load` can read the checkpoint folder `path`."""
+    try:
+        load(path)
+        return Verdict(path, sum(entry["bytes"] for entry in _read_manifest(path)["files"].values()), None)
+    except CheckpointError as error:
+        return Verdict(path, 0, str(error))
 
 
 class LaterFormatError(CheckpointError):
@@ -196,42 +189,12 @@ def as_json(document: Any) -> bytes:
     return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "surrogatepass")
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:  # not safetensors' own save_file, which hides its files from the group
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make renames and new names in a folder survive a power cut (a folder cannot be synced on Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _put_in_place(temporary: Path, target: Path) -> None:
-    """Rename; a folder of the same step (one that was stepped over) moves aside first."""
-    if target.exists():
-        aside = target.with_name(f"{target.name}.old-{os.getpid()}")
-        target.rename(aside)
-        temporary.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        temporary.rename(target)
-    _sync_folder(target.parent)
-
-
 def _prune(folder: Path, newest: Path, keep_last: int) -> None:
     """Remove older checkpoints, those that were stepped over, and what a killed process left half-written."""
     kept = [path for path in _newest_first(folder) if not path.suffix and _step(path) <= _step(newest)][:keep_last]
     for path in folder.glob("step_*"):
         if path not in kept:
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -290,12 +253,24 @@ def _read_verified(path: Path, entry: Mapping[str, Any]) -> bytes:
 
 def read_file(path: Path, *, limit: int = sys.maxsize) -> bytes:
     """The bytes of a regular file of at most `limit` bytes; nothing is allocated for a larger one."""
+    require_file(path, limit=limit)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def require_file(path: Path, *, limit: int = sys.maxsize) -> None:
+    """CheckpointError where a path is no regular file of at most `limit` bytes that fits into the machine's memory."""
     try:
         if not path.is_file():
             raise CheckpointError(f"{path}: expected a file, found none")
         size = path.stat().st_size
-        if size > (most := min(limit, machine_memory())):
-            raise CheckpointError(f"{path}: expected at most {most} bytes, got {size}")
-        return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: expected a file that can be read, got: {error.strerror}") from None
+        raise _unreadable(path, error) from None
+    if size > (most := min(limit, machine_memory())):
+        raise CheckpointError(f"{path}: expected at most {most} bytes, got {size}")
+
+
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path}: expected a file that can be read, got: {error.strerror}")

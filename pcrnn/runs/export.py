@@ -4,27 +4,30 @@
     model.safetensors   its weights and running variances
 
 There is no optimiser, no carried state and no trace in it, and nothing is pickled: loading a stranger's folder runs
-nothing. To go on with a run, use its checkpoints.
+nothing. Of files it has the names and not the folders. To go on with a run, use its checkpoints.
 """
 
 import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from pcrnn import extensions
 from pcrnn.config import TrainConfig
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
-from pcrnn.memory import require_memory
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs.load import TrainedRun
-from pcrnn.runs.sizes import count_weights
+from pcrnn.runs.sizes import check_claims
 from pcrnn.tables import FAMILIES
+from pcrnn.writing import write_folder
 
 FORMAT = 1
 CONFIG, MODEL = "config.json", "model.safetensors"
@@ -36,23 +39,26 @@ def export(run: TrainedRun, folder: Path) -> Path:
 
     Raises UsageError where the folder exists, CheckpointError where the disk refuses; nothing half-written is left.
     """
-    if folder.exists():
+    if os.path.lexists(folder):
         raise UsageError(f"{folder}: expected the name of a new folder, got one that exists; choose another")
     target = run.source.target()
     document = {
         "format": FORMAT,
         "library": "pcrnn",
-        "imports": extensions.loaded(),
+        "imports": [Path(name).name if name.endswith(".py") else name for name in extensions.loaded()],
         "observation": _as_document(run.stack.observation),
         "target": None if target is None else _as_document(target),
         "covariates": run.stack.covariates,
         "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
         "data": run.source.state(),
-        "trained": {"settings": run.config.as_mapping(), "updates": run.step},
+        "trained": {
+            "settings": run.config.as_mapping() | {"data": Path(run.source.name).name},
+            "updates": run.step,
+        },
     }
     contents = {CONFIG: checkpoints.as_json(document), MODEL: checkpoints.packed(run.stack.state_dict())}
     try:
-        checkpoints.write_folder(folder, contents)
+        write_folder(folder, contents)
     except OSError as error:
         raise CheckpointError(
             f"{folder}: the stack could not be written ({error.strerror or error}); free space or choose another folder"
@@ -65,22 +71,21 @@ def load(folder: str | Path) -> PredictiveStack:
 
     A stack with a cell or a likelihood of a user's own needs the module that registers it imported before.
 
-    Raises CheckpointError for a folder that is none, is damaged, or was written by a later version; UsageError for a
-    stack that the machine's memory cannot hold.
+    Raises CheckpointError for a folder that is none, is damaged, or was written by a later version, and for settings
+    that ask for more than the weights' file holds, before anything is allocated for them.
 
     >>> stack = load("my-model")  # doctest: +SKIP
     >>> expectation, state = stack(torch.zeros(1, 10, dtype=torch.long))  # doctest: +SKIP
     """
     path = Path(folder)
-    document = _read_config(path / CONFIG)
+    document, shapes = _read_config(path / CONFIG), _shapes(path / MODEL)
     with extensions.required(document.get("imports")):
-        parts = _parse_config(document, path / CONFIG)
+        parts = _parse_config(document, path / CONFIG, shapes)
     weights = _weights(path / MODEL)
-    config, target = parts.config, parts.target
-    numbers = count_weights(config, parts.observation.size, None if target is None else target.size, parts.covariates)
-    require_memory(numbers, torch.device("cpu"), f"{path / CONFIG}: hidden")
-    options = config.stack_options()
-    stack = PredictiveStack(parts.observation, config.hidden, target=target, covariates=parts.covariates, **options)
+    options = parts.config.stack_options()
+    stack = PredictiveStack(
+        parts.observation, parts.config.hidden, target=parts.target, covariates=parts.covariates, **options
+    )
     checkpoints.check_fits(stack.state_dict(), weights, str(path / MODEL))
     stack.load_state_dict(weights)
     return stack.eval()
@@ -111,18 +116,20 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def _parse_config(document: dict[str, Any], path: Path) -> _Parts:
+def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Sequence[int]]) -> _Parts:
+    """The parts of a stack that is no larger than the file of its weights, whose tensors have these shapes."""
     try:
-        observation, target = _from_document(document["observation"]), document.get("target")
-        covariates = _whole(document.get("covariates", 0))
-        if covariates < 0 or (covariates and observation.symbolic):
+        made_from = [_recipe(document[name]) for name in ("observation", "target") if document.get(name) is not None]
+        covariates = _size(document.get("covariates", 0), at_least=0)
+        config = TrainConfig.from_mapping(document["stack"], str(path))
+        size, target_size = (*(recipe.args[0] for recipe in made_from), None)[:2]
+        check_claims(config, size, shapes, str(path), target=target_size, covariates=covariates)
+        observation, target = (*(recipe() for recipe in made_from), None)[:2]
+        if covariates and observation.symbolic:
             raise ValueError(f"covariates {covariates}")
-        return _Parts(
-            observation,
-            None if target is None else _from_document(target),
-            covariates,
-            TrainConfig.from_mapping(document["stack"], str(path)),
-        )
+        return _Parts(observation, target, covariates, config)
+    except CheckpointError:
+        raise
     except _DAMAGE as error:
         raise _damaged(path, error) from None
 
@@ -143,18 +150,29 @@ def _as_document(observation: Observation) -> dict[str, Any]:
     return {"family": family, "size": observation.size, "options": observation.options()}
 
 
-def _from_document(document: dict[str, Any]) -> Observation:
+def _recipe(document: dict[str, Any]) -> "partial[Observation]":
+    """What makes an observation model of a size, when it is called: until then nothing is allocated for it."""
     family, options = FAMILIES[document["family"]], document["options"]
     for name, value in options.items():
         if not isinstance(value, bool | int | float | str | None):
             raise TypeError(f"option {name} {value!r}")
-    return family(_whole(document["size"]), **options)
+    return partial(family, _size(document["size"], at_least=1), **options)
 
 
-def _whole(number: object) -> int:
-    if type(number) is not int:
-        raise TypeError(f"size {number!r}")
+def _size(number: object, *, at_least: int) -> int:
+    if type(number) is not int or number < at_least:
+        raise ValueError(f"size {number!r}, where a whole number of at least {at_least} belongs")
     return number
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """The shapes of a safetensors file's tensors, by its header, which is checked against the size of the file."""
+    checkpoints.require_file(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, OSError) as error:
+        raise _foreign(path, error) from None
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -163,4 +181,8 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path}: expected a safetensors file, but reading it gave {error!r}") from None
+        raise _foreign(path, error) from None
+
+
+def _foreign(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path}: expected a safetensors file, but reading it gave {error!r}")

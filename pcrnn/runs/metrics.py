@@ -5,12 +5,14 @@ import io
 import json
 import math
 import os
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
 from pcrnn.errors import CheckpointError, UsageError
-from pcrnn.runs.folder import RunFolder, replace_file, unwritable
+from pcrnn.runs.folder import RunFolder
+from pcrnn.writing import open_to_append, summary_writer, unwritable, write_file
 
 Row = dict[str, float]
 
@@ -48,13 +50,17 @@ class MetricsWriter:
 
     def __init__(self, run: RunFolder, layers: int, *, last_step: int = 0, tensorboard: bool = False) -> None:
         self._folder = run.path
-        self._board = _summary_writer(run.path / "tensorboard", last_step) if tensorboard else None
+        self._board = summary_writer(run.tensorboard, last_step) if tensorboard else None
         rows = [row for row in _rows(run.metrics_jsonl) if row["step"] <= last_step]
-        try:
-            self._jsonl = _reopened(run.metrics_jsonl, "".join(map(_json_line, rows)))
-            self._csv = _reopened(run.metrics_csv, _csv_text(columns(layers), rows))
-        except OSError as error:
-            raise unwritable(run.path, error) from None
+        write_file(run.metrics_jsonl, "".join(map(_json_line, rows)))
+        write_file(run.metrics_csv, _csv_text(columns(layers), rows))
+        with ExitStack() as opened:
+            self._jsonl, self._csv = (
+                opened.enter_context(open_to_append(path)) for path in (run.metrics_jsonl, run.metrics_csv)
+            )
+            if self._board is not None:
+                opened.callback(self._board.close)
+            self._opened = opened.pop_all()
         self._table = _table(self._csv, columns(layers))
 
     def write(self, row: Row) -> None:
@@ -75,9 +81,7 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._jsonl, self._csv, self._board):
-            if file is not None:
-                file.close()
+        self._opened.close()
 
     def _append(self, row: Row) -> None:
         try:
@@ -87,6 +91,19 @@ class MetricsWriter:
             self._csv.flush()
         except OSError as error:
             raise unwritable(self._folder, error) from None
+
+
+class NoMetrics:
+    """In the place of a MetricsWriter where another process writes."""
+
+    def write(self, row: Row) -> None:
+        """Nothing to write."""
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def read_metrics(run: RunFolder) -> list[Row]:
@@ -117,12 +134,6 @@ def _rows(path: Path) -> list[Row]:
     return rows
 
 
-def _reopened(path: Path, text: str) -> IO[str]:
-    """Put `text` in place of the file at once, and open it to append."""
-    replace_file(path, text)
-    return path.open("a", encoding="utf-8", newline="")
-
-
 def _json_line(row: Row) -> str:
     """JSON has no infinity: it stands there as the text "inf", which float() and pandas read, as does "nan"."""
     plain = {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
@@ -151,9 +162,3 @@ def require_tensorboard() -> None:
     """Raises UsageError where the package is not installed."""
     if find_spec("tensorboard") is None:
         raise UsageError("tensorboard: expected the package tensorboard; pip install tensorboard")
-
-
-def _summary_writer(folder: Path, last_step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=last_step + 1)

@@ -5,8 +5,11 @@ Shapes: D natural parameters, N units and M message width of a layer, K delay li
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pcrnn.errors import CheckpointError
 from pcrnn.nn.connections import blocks, width
 from pcrnn.tables import CELLS
 
@@ -48,6 +51,35 @@ def count_weights(config: TrainConfig, parameters: int, target: int | None = Non
             for units, window in layer_sizes(config, parameters, target, covariates)
         )
     )
+
+
+def check_claims(
+    config: TrainConfig,
+    parameters: int,
+    shapes: Mapping[str, Sequence[int]],
+    origin: str,
+    *,
+    target: int | None = None,
+    covariates: int = 0,
+) -> None:
+    """Raise CheckpointError where a stack of these settings has more numbers than a file has for it.
+
+    It comes before the stack is built, which then takes no more memory than the file; whether every shape fits is
+    seen afterwards. `shapes` are those of the file's tensors, `origin` is what the settings were read from.
+    """
+    numbers = sum(map(math.prod, shapes.values()))
+    claims = {
+        "layers": (len(config.hidden), len(shapes)),  # each has tensors
+        "natural parameters": (max(parameters, target or 0, covariates), numbers),
+    }
+    if all(claimed <= there for claimed, there in claims.values()):  # else counting could take long, too
+        claims["weights"] = count_weights(config, parameters, target, covariates), numbers
+    for what, (claimed, there) in claims.items():
+        if claimed > there:
+            raise CheckpointError(
+                f"{origin}: expected settings of a stack whose weights are in the file beside it, of {numbers:,} "
+                f"numbers in {len(shapes):,} tensors, got {claimed:,} {what}; it is damaged or was made to harm"
+            )
 
 
 def count_numbers(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:

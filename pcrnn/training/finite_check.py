@@ -47,7 +47,7 @@ class FiniteCheck:
             self.skipped.zero_()
             raise DivergedError(
                 f"update {bad}: expected finite numbers, but {self._culprit()} "
-                "is not; the update was not made; start again with a lower lr, or resume a checkpoint"
+                "is not; the update was not made; resume the run, or begin again, with a lower lr"
             )
 
     def _culprit(self) -> str:

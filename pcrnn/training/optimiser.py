@@ -1,13 +1,14 @@
 """The optimiser of every rule: AdamW with a linear warm-up, then a cosine."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pcrnn.config import OptimiserConfig
+from pcrnn.config import OptimiserConfig, TrainConfig
 from pcrnn.nn.sensory import BaseRate
+from pcrnn.validation import as_flag
 
 BASE_RATE_FACTOR = 10.0  # of the learning rate
 
@@ -42,9 +43,60 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = own
 
 
-def learning_rate(config: OptimiserConfig, step: int) -> float:
-    """Rate of update `step` = 0, 1, ...: a linear rise over `warmup` updates, then a cosine down to 5 %."""
+class Annealing(NamedTuple):
+    """The updates over which the learning rate rises and falls: from `first` to before `end`, where it then stays."""
+
+    first: int
+    end: int
+
+
+def learning_rate(config: OptimiserConfig, step: int, annealing: Annealing | None = None) -> float:
+    """Rate of update `step` = 0, 1, ...: a linear rise over `warmup` updates, then a cosine down to 5 %.
+
+    `annealing` is by default over all updates of the run; after its end the rate stays what it is there.
+    """
+    first, end = annealing or Annealing(0, config.steps)
+    step, steps = min(step, end) - first, end - first
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    done = (step - config.warmup) / max(1, steps - config.warmup)
     return config.lr * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def annealing_of_resumed(config: OptimiserConfig, before: Annealing, done: int, *, new_rate: bool) -> Annealing:
+    """The annealing of a run that goes on after `done` updates: the one it had, unless it is past that.
+
+    A run that was made longer stays at the rate of its end; one that gets another `lr`, too, anneals over the updates
+    that are left.
+    """
+    return Annealing(done, config.steps) if new_rate and config.steps > before.end else before
+
+
+_FELT = ("weight_decay", "betas", "warmup", "clip", "dropout", "precision")
+"""Settings beside `lr` and `steps` that a resumed run may change and that its weights depend on."""
+
+
+def changes_in_words(saved: TrainConfig, config: TrainConfig, done: int, annealing: Annealing) -> list[str]:
+    """What makes a run that goes on another one than if it had had its settings from the start, a line each."""
+    lines = [
+        f"{name}: {as_flag(old)} up to update {done}, {as_flag(new)} after it"
+        for name in ("lr", *_FELT)
+        if (old := getattr(saved, name)) != (new := getattr(config, name))
+    ]
+    if annealing.first == done > 0:
+        lines.append(
+            f"steps: the learning rate is annealed anew, with its warm-up, over updates {done + 1} to {annealing.end}"
+        )
+    elif config.steps > annealing.end:
+        rate = learning_rate(config, annealing.end, annealing)
+        lines.append(
+            f"steps: the learning rate stays at {rate:.3g} after update {annealing.end}, where its schedule ends; "
+            "with another --lr, too, it is annealed anew over the updates that are left"
+        )
+    elif config.steps < annealing.end:
+        rate = learning_rate(config, config.steps - 1, annealing)
+        lines.append(
+            f"steps: the run ends at update {config.steps} with a learning rate of {rate:.3g}, within its schedule of "
+            f"{annealing.end} updates"
+        )
+    return lines

@@ -7,13 +7,13 @@ Shapes: B batch, T time, L layers.
 """
 
 import hashlib
-import importlib.metadata
 import json
-import platform
+import math
 import time
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,81 +26,33 @@ from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
 from pcrnn.nn.activity import Chunk
-from pcrnn.nn.stack import PredictiveStack
+from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
-from pcrnn.runs.load import build_stack, read_documents
-from pcrnn.runs.metrics import MetricsWriter, Row, require_tensorboard
+from pcrnn.runs.load import build_stack, check_loaded, read_documents, validation_of
+from pcrnn.runs.metrics import MetricsWriter, NoMetrics, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
+from pcrnn.training.callback import Callback, SilentCallback, TrainInfo, TrainResult
 from pcrnn.training.learner import Learner
-from pcrnn.training.optimiser import learning_rate
+from pcrnn.training.optimiser import Annealing, annealing_of_resumed, changes_in_words, learning_rate
 from pcrnn.training.parallel import Team
-from pcrnn.version import __version__
-
-
-class TrainInfo(NamedTuple):
-    """What a run is about to do."""
-
-    config: TrainConfig
-    folder: runs.RunFolder
-    source: Source
-    stack: PredictiveStack
-    device: torch.device
-    step: int  # updates done already
-    processes: int
-
-
-class TrainResult(NamedTuple):
-    """What a run has done."""
-
-    folder: runs.RunFolder
-    source: Source
-    stack: PredictiveStack
-    step: int
-    finished: bool  # False when it was asked to stop before its last update
-    valid: list[float] | None  # mean surprise of every level on the validation split, nats; None if not finished
-    checkpoint: Path
-    is_main: bool  # False in those of several processes that write nothing
-
-
-class Callback:
-    """Follows a run and may ask it to stop; this one does neither."""
-
-    def on_start(self, start: TrainInfo) -> None:
-        """The first update comes next."""
-
-    def on_row(self, row: Row) -> None:
-        """A row of metrics was written."""
-
-    def warn(self, message: str) -> None:
-        """Something a person should know."""
-
-    def should_stop(self) -> bool:
-        """Asked before every update; True ends the run with a checkpoint."""
-        return False
-
-
-class SilentCallback(Callback):
-    """The callback of a process other than the main one: it only asks whether to stop."""
-
-    def __init__(self, callback: Callback) -> None:
-        self.should_stop = callback.should_stop
+from pcrnn.version import __version__, versions
 
 
 def train(
     config: TrainConfig,
-    out: Path,
+    out: Path | None = None,
     *,
     source: Source | None = None,
     resume: bool = False,
     callback: Callback | None = None,
 ) -> TrainResult:
-    """Train a stack and write the run's folder `out`; with `resume`, go on with the run that is there.
+    """Train a stack and write the run's folder; with `resume`, go on with the run that is there.
 
-    `source` takes the place of the data that `config.data` names, such as `SeriesSource(array)`; the run then cannot
-    find its data by itself: give the same source to resume it and to `load_run`.
+    `out` is by default runs/DATA-RULE-NUMBER. `source` takes the place of the data that `config.data` names, such as
+    `SeriesSource(array)`; the run then cannot find its data: give the same source to resume it and to `load_run`.
 
     Seeds torch's global generator, and prints nothing: `callback` is told what happens. With `config.parallel` it is
     called in every process that torchrun started; one that torchrun starts again goes on with the run it had begun.
@@ -113,28 +65,39 @@ def train(
     callback = callback or Callback()
     with parallel.join(config) as team:
         callback = callback if team.is_main else SilentCallback(callback)
-        if resume or team.should_resume(out):
+        if out is None and (resume or config.parallel != "none"):
+            raise UsageError(
+                f"--out: expected a folder with --parallel {config.parallel} and resume {resume}, so that all "
+                "processes, and those that torchrun starts again, find the same one; got none"
+            )
+        if out is not None and (resume or team.should_resume(out)):
             return _go_on(config, out, source, team, callback)
         # Everything that can be wrong with settings and data is found before the folder is made.
         source = source or open_source(config.data, tokens=config.tokens)
         trainer = Trainer(config, source, callback, team)
-        folder = team.create_folder(out)
+        folder = runs.create_numbered(Path("runs"), runs.stem_of(config)) if out is None else team.create_folder(out)
         with team.lock(folder):
             return _run(trainer, folder, callback)
 
 
 def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, callback: Callback) -> TrainResult:
-    """Train from the newest good checkpoint of the run in a folder."""
+    """Train from the newest good checkpoint of the run in a folder; from the beginning, where it has none yet."""
     folder = runs.existing(out)
     with team.lock(folder):
         loaded = team.load_newest(folder.checkpoints)
-        for warning in loaded.warnings:
+        unsaved = (f"{out}: no checkpoint was written yet; the run begins at its first update",)
+        for warning in unsaved if loaded is None else loaded.warnings:
             callback.warn(warning)
-        saved, state = read_documents(loaded)
+        saved, state = (runs.read_settings(folder), None) if loaded is None else read_documents(loaded)
         check_resumable(saved, config)
         source = source or open_source(config.data, tokens=config.tokens, state=state)
+        if loaded is not None:
+            check_loaded(loaded, config, source)
         trainer = Trainer(config, source, callback, team)
-        trainer.restore(loaded)
+        if loaded is not None:
+            trainer.restore(loaded)
+            for note in changes_in_words(saved, config, trainer.step, trainer.annealing):
+                callback.warn(note)
         return _run(trainer, folder, callback)
 
 
@@ -158,6 +121,9 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
                 callback.on_row(row)
+            if evaluates:
+                metrics.sync()
+                trainer.save_if_best(folder)
             if not last and _due(trainer.step, config.checkpoint_every):
                 metrics.sync()
                 trainer.save(folder)
@@ -171,27 +137,15 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
     return TrainResult(folder, source, trainer.stack, trainer.step, finished, valid, saved, team.is_main)
 
 
-def _described(trainer: "Trainer", folder: runs.RunFolder) -> "MetricsWriter | NoMetrics":
+def _described(trainer: "Trainer", folder: runs.RunFolder) -> MetricsWriter | NoMetrics:
     """Write into the run's folder what it is, and open its metrics."""
     if not trainer.team.is_main:
         return NoMetrics()
+    best.drop_after(folder.checkpoints, trainer.step)
     for path in (folder.config, folder.data):
         runs.write_json(path, trainer.documents()[path.stem])
     layers = len(trainer.stack.layers)
     return MetricsWriter(folder, layers, last_step=trainer.step, tensorboard=trainer.config.tensorboard)
-
-
-class NoMetrics:
-    """In the place of a MetricsWriter where another process writes."""
-
-    def write(self, row: Row) -> None:
-        """Nothing to write."""
-
-    def sync(self) -> None:
-        """Nothing to wait for."""
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 class Trainer:
@@ -225,12 +179,16 @@ class Trainer:
             rule,
             config,
             batch=self.own_lanes.stop - self.own_lanes.start,
+            schedule=self.learning_rate,
             precision=config.precision,
             measure=True,
             cuda_graph=self.device.type == "cuda" and config.cuda_graph is not False and self.team.graphs,
             team=self.team,
             warn=(callback or Callback()).warn,
         )
+        self.annealing = Annealing(0, config.steps)
+        self.valid: list[float] | None = None  # of the weights as they are, once they were evaluated
+        self.best = math.inf  # the lowest surprise of the top level on the validation split so far, nats
         self.names = self.learner.names
         readings = len(self.names) + (target is not None)  # with a target, the last counts the updates that had one
         self.window = torch.zeros(readings, device=self.device)  # sum of readings since the last row
@@ -239,10 +197,19 @@ class Trainer:
         self._clock: float | None = None  # when it was started, None while it stands
         self._last_row = (0, 0.0)  # tokens and seconds then
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data."""
+        return self.source.fingerprint()
+
     @property
     def step(self) -> int:
         """Updates done."""
         return self.learner.updates
+
+    def learning_rate(self, step: int) -> float:
+        """Of update `step` = 0, 1, ..."""
+        return learning_rate(self.config, step, self.annealing)
 
     def update(self) -> None:
         """Learn from the next chunk; raises what `Learner.step` does."""
@@ -252,6 +219,7 @@ class Trainer:
         parts = [part[self.own_lanes].to(self.device, non_blocking=True) for part in _parts(x)]
         chunk = Chunk.of_stream(*parts) if len(parts) == 1 else Chunk(*parts)
         self.learner.step(chunk)
+        self.valid = None
         reading = self.learner.reading
         self.window += reading if chunk.mask is None else torch.cat([reading, chunk.mask.any().to(reading).view(1)])
         self.window_steps += 1
@@ -269,7 +237,7 @@ class Trainer:
             "tokens": tokens,
             "seconds": self.seconds,
             "tokens_per_second": (tokens - past_tokens) / max(self.seconds - past_seconds, 1e-9),
-            "learning_rate": learning_rate(self.config, self.step - 1),
+            "learning_rate": self.learning_rate(self.step - 1),
             "metric": means[0] / self.source.nats_per_unit,
             **dict(zip(self.names, means, strict=True)),
         }
@@ -282,7 +250,20 @@ class Trainer:
         """Mean surprise of every level on the validation split, nats."""
         self.team.gather_weights(self.stack)
         config = self.config
-        return self.team.leader(lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats)
+        self.valid = self.team.leader(
+            lambda: evaluate(self.stack, self.source, batch=config.batch, chunk=config.chunk).nats
+        )
+        return self.valid
+
+    def save_if_best(self, folder: runs.RunFolder) -> None:
+        """Keep weights evaluated better than any before; of several processes all take part and the leader writes."""
+        if self.valid is None or not self.valid[-1] < self.best:
+            return
+        self.best = self.valid[-1]
+        weights = self.team.gather_state(self.stack.state_dict())
+        if self.team.is_main:
+            checkpoint = Checkpoint(step=self.step, weights=weights, trainer={}, documents=self.documents())
+            best.save(folder.checkpoints, checkpoint)
 
     def save(self, folder: runs.RunFolder) -> Path:
         """Write a checkpoint; of several processes the leader does, and all give it what they hold."""
@@ -297,7 +278,9 @@ class Trainer:
         )
         if not self.team.is_main:
             return checkpoints.folder_of(folder.checkpoints, self.step)
-        return checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
+        saved = checkpoints.save(folder.checkpoints, checkpoint, self.config.keep_last)
+        best.prune(folder.checkpoints)
+        return saved
 
     def restore(self, loaded: checkpoints.Loaded) -> None:
         """Go back to a checkpoint; CheckpointError, listing all that differs, where it does not fit."""
@@ -313,7 +296,7 @@ class Trainer:
     def _restore(self, loaded: checkpoints.Loaded) -> None:
         weights, saved = loaded.checkpoint.weights, self.team.shard_state(loaded.checkpoint.trainer)
         progress, data = loaded.checkpoint.documents["progress"], loaded.checkpoint.documents["data"]
-        if data["sha256"] != self.source.fingerprint():
+        if data["sha256"] != self.fingerprint:
             raise CheckpointError(
                 f"{self.config.data}: expected the data this run began with, but its content has changed; "
                 "put the old file back, or start a new run"
@@ -330,27 +313,34 @@ class Trainer:
         self.window_steps = int(progress["window_steps"])
         self.seconds = float(progress["seconds"])
         self._last_row = (int(progress["row_tokens"]), float(progress["row_seconds"]))
+        valid = validation_of(loaded, len(self.config.hidden))
+        self.valid = None if valid is None else list(valid)
+        self.best = math.inf if progress["best"] is None else float(progress["best"])
+        before = Annealing(*map(int, progress["annealing"]))
+        if not 0 <= before.first < before.end:
+            raise ValueError(f"annealing {before}")
+        lr = loaded.checkpoint.documents["config"]["settings"]["lr"]
+        self.annealing = annealing_of_resumed(self.config, before, done, new_rate=self.config.lr != lr)
 
     def identity(self) -> str:
         """A digest of all that processes of one run must have in common before they begin."""
         settings = json.dumps(self.config.as_mapping() | {"data": ""}, sort_keys=True)  # files may lie elsewhere
-        common = (settings, self.step, __version__, torch.__version__, self.source.fingerprint())
+        common = (settings, self.step, __version__, torch.__version__, self.fingerprint)
         return hashlib.sha256(repr(common).encode()).hexdigest()
 
     def documents(self) -> dict[str, Any]:
         """The JSON documents of a checkpoint."""
         return {
-            "config": {
-                "settings": self.config.as_mapping(),
-                "imports": extensions.loaded(),
-                "versions": versions(),
-            },
-            "data": {"state": self.source.state(), "sha256": self.source.fingerprint()},
+            "config": {"settings": self.config.as_mapping(), "imports": extensions.loaded(), "versions": versions()},
+            "data": {"state": self.source.state(), "sha256": self.fingerprint},
             "progress": {
                 "seconds": self.seconds,
                 "window_steps": self.window_steps,
                 "row_tokens": self._last_row[0],
                 "row_seconds": self._last_row[1],
+                "valid": self.valid if self.valid is not None and all(map(math.isfinite, self.valid)) else None,
+                "best": self.best if math.isfinite(self.best) else None,
+                "annealing": list(self.annealing),
             },
         }
 
@@ -397,17 +387,6 @@ _STACK, _UPDATES = "stack.", "updates"  # of a learner's tensors, the weights; a
 
 def _parts(x: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return (x,) if isinstance(x, Tensor) else x
-
-
-def versions() -> dict[str, str]:
-    """What a result may depend on besides the settings."""
-    return {
-        "pcrnn": __version__,
-        "torch": torch.__version__,
-        "numpy": importlib.metadata.version("numpy"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-    }
 
 
 def _make_rule(config: TrainConfig) -> learning_rules.Rule:

@@ -51,7 +51,7 @@ def test_train_leaves_settings_metrics_pictures_and_a_checkpoint(run):
     assert settings["settings"]["hidden"] == [8, 8]
     assert settings["versions"]["torch"] == torch.__version__
     assert json.loads((run / "data.json").read_text())["state"]["vocabulary"] == "\n .acehmnost"
-    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step_4"]
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"step_4", "best_4"}
     pictures = {path.name for path in (run / "plots").iterdir()}
     names = ("surprise_over_time", "surprise_over_training", "gradient_norms", "nats_explained")
     assert pictures == {f"{name}.{ending}" for name in names for ending in ("png", "svg")}
@@ -185,13 +185,15 @@ def test_verify_tells_which_checkpoints_are_sound(program, run, tmp_path):
     assert program("train", "--resume", copy, "--steps", 6, "--no-plots").code == 0
     called = program("verify", copy)
     assert called.code == 0
-    assert [line.split()[:2] for line in called.out.splitlines()] == [["step_6", "ok"], ["step_4", "ok"]]
+    assert [line.split()[:2] for line in called.out.splitlines()] == [
+        [name, "ok"] for name in ("step_6", "step_4", "best_6", "best_4")
+    ]
     (copy / "checkpoints" / "step_6" / "weights.safetensors").write_bytes(b"")
     called = program("verify", copy)
-    refused(called, 4, "got 1 damaged of 2; --resume goes on from step_4")
+    refused(called, 4, "got 1 damaged of 4; --resume goes on from step_4")
     assert "step_6  damaged" in called.out and "weights.safetensors" in called.out
     shutil.rmtree(copy / "checkpoints")
-    refused(program("verify", copy), 4, "expected a checkpoint that can be loaded, got none")
+    refused(program("verify", copy), 4, "expected a checkpoint to go on from, got none; --resume begins the run")
 
 
 def test_info_tells_versions_devices_and_the_ops(program):

@@ -245,7 +245,7 @@ def test_what_cannot_be_is_refused(program, trained, run):
     refused(program("forecast", trained, "--start", SEEN + 1), 2, f"expected a step from 1 to {SEEN}")
     refused(program("forecast", trained, "--horizon", SEEN + 5), 2, "a horizon longer than the data needs a start")
     refused(program("detect", trained, "--quantile", 1), 2, "quantile: expected above 0 and below 1, got 1.0")
-    refused(program("detect", trained, "--out", "/nowhere/at/all.csv"), 1, "No such file or directory")
+    refused(program("detect", trained, "--out", "/nowhere/at/all.csv"), 2, "No such file or directory")
 
 
 def sentences(count, seed):

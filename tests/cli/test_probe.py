@@ -37,7 +37,8 @@ def left(folder, kind):
 @pytest.mark.parametrize("kind", OF_RUNS)
 def test_every_probe_looks_into_a_run(program, run, tmp_path, kind):
     called = program("probe", kind, run, "--out", tmp_path, *flags(kind))
-    assert (called.code, called.err) == (0, "")
+    assert called.code == 0
+    assert called.err.startswith("note: checkpoint best: update 4 of 4, validation ") and called.err.count("\n") == 1
     rows, arrays = left(tmp_path, kind)
     assert [row["layer"] for row in rows] == ["1", "2"]
     assert set(arrays) > {"left_out"}
@@ -111,3 +112,11 @@ def test_wrong_usage_of_a_probe_exits_2(program, run, tmp_path, monkeypatch, arg
 
 def test_a_folder_that_is_no_run_cannot_be_probed(program, tmp_path):
     refused(program("probe", "impulse", tmp_path / "nowhere"), 4, "nowhere", "no such folder")
+
+
+def test_new_weights_have_no_checkpoint(program, tmp_path):
+    refused(
+        program("probe", "impulse", *SMALL, "--checkpoint", "newest", "--out", tmp_path),
+        2,
+        "--checkpoint: expected only",
+    )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pcrnn import writing
 from pcrnn.errors import CheckpointError
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs.checkpoint import Checkpoint, check_fits, load, load_newest, save, verify
@@ -216,11 +217,11 @@ class Crashing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, steps: int, half: bool = False) -> None:
         self.left, self.half, self.done = steps, half, []
         for owner, name in (
-            (checkpoints, "_write_synced"),
-            (checkpoints, "_sync_folder"),
+            (writing, "_write_synced"),
+            (writing, "_sync_folder"),
             (Path, "rename"),
             (Path, "mkdir"),
-            (checkpoints.shutil, "rmtree"),
+            (writing.shutil, "rmtree"),
         ):
             monkeypatch.setattr(owner, name, self.counted(name, getattr(owner, name)))
 
@@ -273,14 +274,14 @@ def test_a_crash_after_any_write_leaves_the_previous_or_the_new_one(tmp_path, in
 @pytest.mark.row(4)
 def test_a_full_disk_keeps_the_previous_one_and_leaves_nothing_half_written(tmp_path, monkeypatch):
     save(tmp_path, made(1))
-    write = checkpoints._write_synced
+    write = writing._write_synced
 
     def full(path: Path, content: bytes) -> None:
         if path.name == "trainer.safetensors":
             raise OSError(28, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(checkpoints, "_write_synced", full)
+    monkeypatch.setattr(writing, "_write_synced", full)
     with pytest.raises(CheckpointError, match=r"step_2: .*No space left on device.*earlier ones are untouched"):
         save(tmp_path, made(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step_1"]

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import pickle
+import shutil
 import struct
 import tracemalloc
 from pathlib import Path
@@ -17,6 +18,7 @@ from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DataError
 from pcrnn.memory import machine_memory
 from pcrnn.nn.cells import CELLS
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs.checkpoint import Checkpoint, load, save
 from pcrnn.runs.load import build_stack
@@ -143,15 +145,43 @@ def test_a_run_larger_than_memory_is_refused_before_anything_is_allocated(progra
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_in_a_checkpoint_cannot_ask_for_more_than_memory_either(program, run, tmp_path):
-    """`evaluate` builds the stack that a stranger's checkpoint describes."""
-    copy = tmp_path / "run"
-    checkpoints.shutil.copytree(run, copy)
+@pytest.mark.parametrize(
+    ("setting", "value", "got"),
+    [
+        ("hidden", [10**6], "weights"),
+        ("hidden", [1] * 10_000, "layers"),
+        ("num_taps", 10**9, "weights"),
+        ("top_down", True, None),
+    ],
+)
+@pytest.mark.parametrize("command", [("evaluate", "--checkpoint", "newest"), ("train", "--no-plots", "--resume")])
+def test_settings_in_a_checkpoint_cannot_ask_for_more_than_its_weights(
+    program, run, tmp_path, setting, value, got, command, monkeypatch
+):
+    """`evaluate` and `train --resume` build the stack that a stranger's checkpoint describes."""
+    copy = shutil.copytree(run, tmp_path / "run")
     path = copy / "checkpoints" / "step_4"
     settings = json.loads((path / "config.json").read_bytes())
-    settings["settings"]["hidden"] = [10**9]
+    settings["settings"][setting] = value
     vouched_for(path, config=json.dumps(settings).encode())
-    refused(program("evaluate", copy), 2, "hidden: expected sizes that fit into")
+    (copy / "config.json").write_text(json.dumps(settings))
+    if got is not None:
+        monkeypatch.setattr(PredictiveStack, "__init__", lambda *_, **__: pytest.fail("it was built"))
+    words = f" {got}; it is damaged or was made to harm" if got else "weights; it is damaged"
+    refused(program(*command, copy), 4, f"{path}/config.json: expected settings of a stack whose weights are in", words)
+
+
+def test_a_state_of_the_data_cannot_ask_for_more_either(program, tmp_path):
+    """A claim that the data itself does not contradict."""
+    labels, x = np.arange(60) % 3, np.arange(600).reshape(60, 10) % 7
+    np.savez(tmp_path / "a.npz", x=x, y=labels)
+    out = tmp_path / "run"
+    assert program("train", *TINY, "--no-plots", "--data", tmp_path / "a.npz", "--out", out).code == 0
+    path = out / "checkpoints" / "step_4"
+    data = json.loads((path / "data.json").read_bytes())
+    data["state"]["classes"] = 10**12
+    vouched_for(path, data=json.dumps(data).encode())
+    refused(program("evaluate", out, "--checkpoint", "newest"), 4, "got 1,000,000,000,000 natural parameters")
 
 
 @pytest.mark.parametrize("cell", CELLS)

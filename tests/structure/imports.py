@@ -35,6 +35,7 @@ ROOMS = {
         "pcrnn.trees",
         "pcrnn.version",
         "pcrnn.windows",
+        "pcrnn.writing",
     ),
 }
 """Rooms from top to bottom, and the packages and modules in each. Arrows point down this list, or stay in a room."""

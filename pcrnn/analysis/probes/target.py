@@ -89,12 +89,12 @@ def untrained_target(settings: Mapping[str, Any], channels: int, seed: int) -> P
     return ProbeTarget(stack, lambda lanes, steps: noise(lanes, steps, channels, seed), info, "untrained", seed)
 
 
-def trained_target(path: Path, seed: int = 0) -> ProbeTarget:
-    """The stack of a run over its validation split.
+def trained_target(path: Path, seed: int = 0, *, checkpoint: str | int = "best") -> ProbeTarget:
+    """The stack of a run, as one of its checkpoints has it (see `load_run`), over its validation split.
 
     Raises UsageError for a run that expects labels, CheckpointError for a folder that is no run.
     """
-    run = load_run(path, device="cpu")
+    run = load_run(path, checkpoint=checkpoint, device="cpu")
     if run.source.target() is not None:
         raise UsageError(f"{path}: expected a run that expects its next observation, got one that expects labels")
     valid = run.source.sequence("valid")
@@ -104,5 +104,6 @@ def trained_target(path: Path, seed: int = 0) -> ProbeTarget:
         begin = torch.arange(lanes).unsqueeze(1) * len(valid) // lanes
         return valid[(begin + torch.arange(steps)) % len(valid)]
 
+    warnings = (*run.warnings, run.describe_checkpoint())
     about = f"{run.config.rule_in_words}, {run.config.cell}, {Path(run.source.name).name}, {run.step} updates"
-    return ProbeTarget(run.stack, passages, RunInfo(about=about), path.name, seed, run.warnings)
+    return ProbeTarget(run.stack, passages, RunInfo(about=about), path.name, seed, warnings)

@@ -32,7 +32,8 @@ from pcrnn.runs.folder import RunFolder
 from pcrnn.training.parallel.team import Team
 
 TIMEOUT = timedelta(minutes=30)  # longer than the leader evaluates; a killed rank is noticed at once all the same
-LAUNCH = "launch.json"  # in the run's folder: who began it
+
+_NO_CHECKPOINT = "none"  # in the place of a checkpoint's name; a message is never empty
 
 
 @contextmanager
@@ -109,18 +110,20 @@ class Ranks(Team):
         return [rank for rank, one in enumerate(digests) if not torch.equal(one, digests[0])]
 
     def should_resume(self, folder: Path) -> bool:
-        own = self.is_main and _began(folder) and checkpoints.exist(RunFolder(folder).checkpoints)
+        own = self.is_main and _began(folder) and bool(checkpoints.steps(RunFolder(folder).checkpoints))
         return self._told(bytes([own])) == b"\1"
 
-    def load_newest(self, folder: Path) -> checkpoints.Loaded:
-        loaded = checkpoints.load_newest(folder) if self.is_main else None
-        path = folder / self._told(loaded.folder.name.encode() if loaded else b"").decode()
-        return loaded or checkpoints.Loaded(checkpoints.load(path), path, ())
+    def load_newest(self, folder: Path) -> checkpoints.Loaded | None:
+        loaded = super().load_newest(folder) if self.is_main else None
+        name = self._told((loaded.folder.name if loaded else _NO_CHECKPOINT).encode()).decode()
+        if loaded or name == _NO_CHECKPOINT:
+            return loaded
+        return checkpoints.Loaded(checkpoints.load(folder / name), folder / name, ())
 
     def create_folder(self, path: Path) -> RunFolder:
         if self.is_main and not _began(path):  # else it was killed before its first checkpoint: it begins anew
             runs.create(path)
-            runs.write_json(path / LAUNCH, _launch())
+            runs.write_json(RunFolder(path).launch, _launch())
         return RunFolder(path)
 
     def gathered(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -168,7 +171,7 @@ def digest(tensors: Iterable[Tensor]) -> bytes:
 def _began(folder: Path) -> bool:
     """Whether a run's folder was made by this very launch."""
     try:
-        return json.loads((folder / LAUNCH).read_text(encoding="utf-8")) == _launch()
+        return json.loads(RunFolder(folder).launch.read_text(encoding="utf-8")) == _launch()
     except (OSError, ValueError):
         return False
 

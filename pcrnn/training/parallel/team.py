@@ -97,9 +97,9 @@ class Team:
         """Whether `folder` holds what this very launch began, and torchrun has started it again."""
         return False
 
-    def load_newest(self, folder: Path) -> checkpoints.Loaded:
-        """The newest good checkpoint; CheckpointError where there is none."""
-        return checkpoints.load_newest(folder)
+    def load_newest(self, folder: Path) -> checkpoints.Loaded | None:
+        """The newest good checkpoint; None where none was written, CheckpointError where all are damaged."""
+        return checkpoints.load_newest(folder) if checkpoints.steps(folder) else None
 
     def create_folder(self, path: Path) -> RunFolder:
         """Make the folder of a new run."""

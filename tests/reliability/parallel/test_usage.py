@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ import torch
 from pcrnn.cli.main import main
 from pcrnn.config import TrainConfig
 from pcrnn.errors import UsageError
+from pcrnn.runs import best
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import read_metrics
 from pcrnn.training.parallel import join
 from pcrnn.training.parallel.layers import LayerTeam, shares
-from pcrnn.training.parallel.ranks import LAUNCH, connected
+from pcrnn.training.parallel.ranks import connected
 from pcrnn.training.train import train
 from tests.reliability.parallel.test_torchrun import check_same
-from tests.reliability.tiny import StopAt
+from tests.reliability.tiny import StopAt, same
 
 SIZE = {"hidden": (5, 4), "chunk": 8, "batch": 2, "steps": 6, "warmup": 2, "log_every": 1, "evaluate_every": 4}
 
@@ -136,7 +138,7 @@ def test_without_a_run_id_the_agent_tells_launches_apart(text, tmp_path, launche
     launched("none")
     config = settings(text, parallel="data")
     train(config, tmp_path, callback=StopAt(3))
-    _, number, _ = json.loads((tmp_path / LAUNCH).read_text())["agent"].rsplit(":", 2)
+    _, number, _ = json.loads(RunFolder(tmp_path).launch.read_text())["agent"].rsplit(":", 2)
     assert number == str(os.getppid())
     assert train(config, tmp_path, callback=StopAt(1)).step == 4
     monkeypatch.setattr(os, "getppid", os.getpid)
@@ -200,3 +202,25 @@ def test_a_checkpoint_belongs_to_the_rank_of_its_layer():
     owners = {"sensory.eta": 0, "layers.0.weight": 0, "layers.2.running.variance": 1, "carry.traces.1.bias": 1}
     owners |= {"state.layers.0.cell": 0, "optimiser.layers.2.weight.exp_avg": 1, "random.cpu": 0, "window": 0}
     assert {name: team._owner(name) for name in owners} == owners
+
+
+# Checkpoints
+
+
+@pytest.mark.parametrize("parallel", ["data", "layers"])
+def test_the_best_is_kept_by_one_rank_as_by_one_process(text, tmp_path, launched, parallel):
+    train(settings(text, parallel=parallel, evaluate_every=2), tmp_path / "rank")
+    train(settings(text, evaluate_every=2), tmp_path / "alone")
+    rank, alone = (best.load(tmp_path / name / "checkpoints") for name in ("rank", "alone"))
+    assert rank.folder.name == alone.folder.name and same(rank.checkpoint, alone.checkpoint)
+
+
+@pytest.mark.parametrize("parallel", ["data", "layers"])
+def test_a_run_without_a_checkpoint_begins_again(text, tmp_path, launched, parallel):
+    out, config = tmp_path / "run", settings(text, parallel=parallel)
+    train(config, out, callback=StopAt(2))
+    shutil.rmtree(out / "checkpoints")
+    launched("second")
+    train(config, out, resume=True)
+    train(settings(text), tmp_path / "alone")
+    check_same(out, tmp_path / "alone")
