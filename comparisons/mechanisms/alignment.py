@@ -20,7 +20,7 @@ Shapes: B batch, T time.
 import math
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import combinations, pairwise, permutations
 from pathlib import Path
@@ -37,12 +37,14 @@ from pcrnn.errors import DivergedError
 from pcrnn.plots.canvas import EndLabel, label_ends
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..gradients import leave_gradient, split_chunk
 from ..pictures import DASHED, FAINT, INK, counted, drawing, log2_axis, plain_numbers
 from ..quality.contenders import CONTENDERS, Training, make_rule
+from ..quality.study import gap
 from ..quality.tasks import Stream
 from ..record import Row
-from ..search import mean_and_spread, search_rate
+from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, search_by_rate, search_rate
 from ..suite import Request
 
 RULES = {  # contenders by their label
@@ -90,6 +92,7 @@ class AlignmentSetup:
     lag_chunk: int = 16
     scored_depth: int = 3  # one of the depths
     rates: tuple[float, ...] = (3e-3, 1e-2, 3e-2, 1e-1)
+    widenings: int = WIDENINGS
     scored_steps: int = 1024  # of the validation split, for each of `batch` lanes
     threads: int = 1
 
@@ -105,6 +108,7 @@ QUICK = AlignmentSetup(
     lags=(1, 4, 16, 32),
     lag_chunk=8,
     rates=(3e-3, 1e-2),
+    widenings=WIDENINGS_QUICK,
     scored_steps=64,
 )
 
@@ -183,32 +187,42 @@ def score_rows(setup: AlignmentSetup, request: Request) -> list[Row]:
 
     rows = []
     for label in RULES:
-        searched = search_rate(setup.rates, range(request.seeds), partial(score, label), lambda bits: bits)
-        request.tell(f"alignment: {label} scores {searched.results[0]:.3f} bits/char at rate {searched.rate:g}")
-        search = {f"{lr:g}": bits for lr, bits in searched.tried.items()}
+        seeds, widenings = range(request.seeds), setup.widenings
+        searched = search_rate(setup.rates, seeds, partial(score, label), lambda bits: bits, widenings)
+        request.tell(
+            f"alignment: {label} scores {searched.results[0] or math.nan:.3f} bits/char at rate {searched.rate:g}"
+        )
         about = {"rule": label, "depth": setup.scored_depth, "lr": searched.rate}
-        rows += [about | {"seed": seed, "bits": bits, "search": search} for seed, bits in enumerate(searched.results)]
+        about |= {"at_edge": searched.at_edge, "search": search_by_rate(searched.tried)}
+        rows += [about | {"seed": seed, "bits": bits} for seed, bits in enumerate(searched.results)]
     return rows
 
 
 def beside_the_score(rows: list[Row], scores: list[Row]) -> list[Row]:
-    """A row a rule: its cosine, mean over layers and seeds, and its distance to truncated BPTT, best score first."""
+    """A row a rule: its cosine, mean over layers and seeds, and its distance to truncated BPTT, best score first.
+
+    The distance is left out, and `no_claim` says why, where the search of either ended at its edge.
+    """
     moment, depth = max(row["updates"] for row in rows), scores[0]["depth"]
     compared = []
     for label in dict.fromkeys(row["rule"] for row in scores):
         measured = [row for row in rows if (row["rule"], row["depth"], row["updates"]) == (label, depth, moment)]
         of_rule, bptt = ([row for row in scores if row["rule"] == rule] for rule in (label, BPTT))
-        gaps = [100 * (one["bits"] / other["bits"] - 1) for one, other in zip(of_rule, bptt, strict=True)]
-        row: Row = {"rule": label, "lr": of_rule[0]["lr"]} | mean_and_spread("gap_percent", "gap_spread", gaps)
+        pairs = [(one["bits"], other["bits"]) for one, other in zip(of_rule, bptt, strict=True)]
+        row: Row = {"rule": label, "lr": of_rule[0]["lr"], "search": of_rule[0].get("search")}
+        row["no_claim"] = no_claim({BPTT: bptt[0], label: of_rule[0]})
+        gaps = [None if row["no_claim"] or None in pair else 100 * (pair[0] / pair[1] - 1) for pair in pairs]
+        row |= mean_and_spread("gap_percent", "gap_spread", gaps)
         row["cosine"] = statistics.fmean(row["gates_cosine"] for row in measured)
         row["lowest_cosine"] = statistics.fmean(row["gates_cosine"] for row in measured if row["layer"] == 1)
-        compared.append(row | {"bits": statistics.fmean(one["bits"] for one in of_rule)})
-    return sorted(compared, key=lambda row: row["bits"])
+        compared.append(row | mean_and_spread("bits", "bits_spread", [one["bits"] for one in of_rule]))
+    return sorted(compared, key=lambda row: math.inf if row["bits"] is None else row["bits"])
 
 
 def summary(rows: list[Row], lags: list[Row], scores: list[Row], setup: AlignmentSetup) -> list[str]:
     """Cosines of the lowest layer by depth, credit beyond the chunk, and what the cosine fails to rank."""
     moment, beside = max(setup.moments), beside_the_score(rows, scores)
+    stated = [row for row in beside if row["gap_percent"] is not None]
     shallow, deep = min(setup.depths), max(setup.depths)
     beyond = min(lag for lag in setup.lags if lag > setup.lag_chunk)
 
@@ -222,9 +236,9 @@ def summary(rows: list[Row], lags: list[Row], scores: list[Row], setup: Alignmen
         local = (f"{rule} {lowest(rule, depth):.2f}" for rule in ("neighbour", "hierarchy", "top", "layer"))
         return f"{', '.join(local)}, BPTT truncated to {setup.chunk} steps {lowest(BPTT, depth):.2f}"
 
-    pairs = math.comb(len(beside), 2)
-    agree = sum((a["cosine"] > b["cosine"]) == (a["bits"] < b["bits"]) for a, b in combinations(beside, 2))
-    wrong = [(a, b) for a, b in permutations(beside, 2) if a["cosine"] > b["cosine"] and a["bits"] > b["bits"]]
+    pairs = math.comb(len(stated), 2)
+    agree = sum((a["cosine"] > b["cosine"]) == (a["bits"] < b["bits"]) for a, b in combinations(stated, 2))
+    wrong = [(a, b) for a, b in permutations(stated, 2) if a["cosine"] > b["cosine"] and a["bits"] > b["bits"]]
     ranking = (
         f"How far the cosine ranks rules: at {counted(setup.scored_depth, 'layer')} it puts {agree} of {pairs} pairs "
         "in the order of their scores"
@@ -232,6 +246,8 @@ def summary(rows: list[Row], lags: list[Row], scores: list[Row], setup: Alignmen
     if wrong:
         high, low = max(wrong, key=lambda pair: pair[0]["cosine"] - pair[1]["cosine"])
         ranking += f"; {_scored(low)} scores better than {_scored(high)}"
+    if withheld := [row["rule"] for row in beside if row not in stated]:
+        ranking += f"; {NO_CLAIM.lower()} of {', '.join(withheld)}, whose search, or that of {BPTT}, ended at its edge"
 
     def sentence(depth: int) -> str:
         verdict = "Wins" if lowest("neighbour", depth) >= lowest(BPTT, depth) else "Loses"
@@ -242,6 +258,13 @@ def summary(rows: list[Row], lags: list[Row], scores: list[Row], setup: Alignmen
         )
 
     return [*map(sentence, (shallow, deep)), f"{ranking}."]
+
+
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    names = {each.name for each in fields(AlignmentSetup)}
+    setup = AlignmentSetup(**{name: value for name, value in found["config"].items() if name in names})
+    return found | {"summary": summary(found["rows"], found["lags"], found["scores"], setup)}
 
 
 def _scored(row: Row) -> str:
@@ -365,16 +388,13 @@ def tables(rows: list[Row], scores: list[Row], sentences: list[str], setup: Alig
     ]
     columns = {"depth": "layers", "updates": "updates done", "rule": "rule"}
     columns |= {"cosine": "cosine with BPTT, layer 1 first", "norm": "norm over BPTT's, layer 1 first"}
-    compared = [
-        row | {"gap": f"{row['gap_percent']:+.1f} %" + ("" if (s := row["gap_spread"]) is None else f" ± {s:.1f}")}
-        for row in beside_the_score(rows, scores)
-    ]
+    compared = [row | {"gap": gap(row), "lr": shown_rate(row)} for row in beside_the_score(rows, scores)]
     headings = {"rule": "rule", "cosine": "cosine, mean over layers", "lowest_cosine": "cosine of layer 1"}
     headings |= {"bits": "bits/char", "gap": "against bptt, truncated", "lr": "rate"}
     about = f"{setup.scored_depth} layers of {setup.units}, {max(setup.moments)} updates of {setup.batch} x "
     about += f"{setup.train_chunk} characters, each rule at its own best rate; best score first."
     first = [*sentences, READING, record.table(shown, columns)]
-    return [*first, "## Beside the score", about, record.table(compared, headings)]
+    return [*first, "## Beside the score", about, record.table(compared, headings), *edge_note(scores)]
 
 
 def draw(rows: list[Row], lags: list[Row], scores: list[Row], setup: AlignmentSetup, stem: Path) -> None:
@@ -454,6 +474,7 @@ def _draw_lags(axes: Any, lags: list[Row], setup: AlignmentSetup, colours: dict[
 
 def _draw_scores(axes: Any, compared: list[Row], colours: dict[str, Any]) -> list[EndLabel]:
     """Score over cosine, a dot a rule; their labels."""
+    compared = [row for row in compared if row["gap_percent"] is not None]
     for row in compared:
         style = {"color": colours[row["rule"]], "fmt": "o", "markersize": 6}
         axes.errorbar(row["cosine"], row["gap_percent"], row["gap_spread"] or 0.0, **style)

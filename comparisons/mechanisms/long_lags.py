@@ -17,7 +17,9 @@ training stops there. The question:
 
 A ladder is a task at growing lags. Each rule chooses its own learning rate on seed 0: it climbs the ladder's
 search lags at every rate of the same list, up to the first it does not solve; the rate that solves the most wins, then
-the one that took fewer updates in all, then the one with less surprise at its last lag. With it every seed climbs the
+the one that took fewer updates to solve them, then the one with less surprise at its last lag. Where that is an edge of
+the list, the search goes on beyond it; where it ends at an edge, or a ladder has no search, longest lags are not
+compared. With it every seed climbs the
 whole ladder, until two lags in a row are not solved. In a stack of one layer the gates follow the same gradient under
 local, exact and bptt, whole, whatever the chunk.
 
@@ -44,11 +46,12 @@ from pcrnn.errors import DivergedError
 from pcrnn.training.learner import Learner
 
 from .. import record
+from ..claims import NO_CLAIM, no_claim
 from ..gradients import split_chunk
 from ..pictures import DASHED, FAINT, colours, drawing, grid, plain_numbers
 from ..quality.contenders import make_rule
 from ..record import Row
-from ..search import search_rate
+from ..search import WIDENINGS, WIDENINGS_QUICK, search_by_rate, search_rate
 from ..suite import Request
 from .memory_tasks import Adding, CopyMemory, MemoryTask
 
@@ -101,6 +104,7 @@ class LongLagsSetup:
     batch: int = 32
     evaluate_every: int = 25
     held_out: int = 256  # sequences
+    widenings: int = WIDENINGS
     threads: int = 1
     optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(warmup=50, weight_decay=0.0))
 
@@ -141,6 +145,7 @@ QUICK = LongLagsSetup(
     weighed=_copy(8, items=2, kinds=2),
     chunk=8,
     evaluate_every=10,
+    widenings=WIDENINGS_QUICK,
 )
 
 
@@ -173,7 +178,7 @@ def run(request: Request) -> list[Path]:
 
 def write(rows: list[Row], search: list[Row], peaks: list[Row], setup: LongLagsSetup, request: Request) -> list[Path]:
     """Record, tables and picture of measured rows."""
-    sentences = summary(rows, peaks, setup.chunk)
+    sentences = summary(rows, search, peaks, setup.chunk)
     ladders = [asdict(ladder) | {"name": ladder.name} for ladder in setup.ladders]
     return record.publish(
         request.out,
@@ -195,13 +200,28 @@ def chosen_rate(rule: ChunkedRule, ladder: Ladder, setup: LongLagsSetup) -> tupl
     def climbed(rate: float, seed: int) -> list[Row]:
         return list(climb(ladder.search, rule, ladder, setup, rate, seed, {}, misses=1))
 
-    def loss(rows: list[Row]) -> tuple[float, ...]:
-        solved, updates = (sum(row[key] for row in rows) for key in ("solved", "updates"))
-        nats = rows[-1]["nats"] if rows else None  # None where it diverged
-        return (-solved, updates, math.inf if nats is None else nats)
-
-    searched = search_rate(ladder.rates, (0,), climbed, loss)
+    searched = search_rate(ladder.rates, (0,), climbed, climb_loss, setup.widenings)
     return searched.rate, [row for rows in searched.tried.values() for row in rows]
+
+
+def climb_loss(rows: list[Row]) -> tuple[float, ...]:
+    """What makes one climb of the search better than another, the first difference deciding; less is better."""
+    solved = [row["updates"] for row in rows if row["solved"]]
+    nats = rows[-1]["nats"] if rows else None  # None where it diverged
+    return (-len(solved), sum(solved), math.inf if nats is None else nats)
+
+
+def searches(search: list[Row], ladder: str) -> dict[str, Row]:
+    """Every learner's search on a ladder, as `claims` has it: the best rate, and the loss of every one that was tried."""
+    found: dict[str, Row] = {}
+    for learner in dict.fromkeys(row["learner"] for row in search if row["ladder"] == ladder):
+        climbs: dict[float, list[Row]] = {}
+        for row in search:
+            if (row["ladder"], row["learner"]) == (ladder, learner):
+                climbs.setdefault(row["rate"], []).append(row)
+        losses = {rate: climb_loss(rows) for rate, rows in climbs.items()}
+        found[learner] = {"lr": min(losses, key=losses.__getitem__), "search": search_by_rate(losses)}
+    return found
 
 
 def climb(
@@ -322,10 +342,14 @@ def longest_solved(rows: list[Row], ladder: str, learner: str) -> int | None:
     return max(solved, default=None)
 
 
-def summary(rows: list[Row], peaks: list[Row], chunk: int) -> list[str]:
-    """For every ladder the longest lags solved and their ratio, or how far each got; then memory."""
+def summary(rows: list[Row], search: list[Row], peaks: list[Row], chunk: int) -> list[str]:
+    """For every ladder the longest lags solved and their ratio, or how far each got, or why not; then memory."""
     sentences = []
     for name in _ladders(rows):
+        searched = searches(search, name)
+        if reason := no_claim({label: searched.get(label, {}) for label in (EXACT, TRUNCATED, WHOLE)}):
+            sentences.append(f"{NO_CLAIM}: {name}: {reason}.")
+            continue
         longest = {label: longest_solved(rows, name, label) for label in chunked_rules(chunk)}
         local, truncated, whole = longest[EXACT], longest[TRUNCATED], longest[WHOLE] or "none"
         if local:
@@ -344,6 +368,12 @@ def summary(rows: list[Row], peaks: list[Row], chunk: int) -> list[str]:
     lag = max(row["lag"] for row in peaks)
     mib = ", ".join(f"{row['learner']} {row['peak_mib']:.0f} MiB" for row in peaks if row["lag"] == lag)
     return [*sentences, f"Peak memory at a lag of {lag}: {mib}."]
+
+
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    sentences = summary(found["rows"], found["search"], found["peaks"], found["config"]["chunk"])
+    return found | {"summary": sentences}
 
 
 def tables(rows: list[Row], search: list[Row], peaks: list[Row], sentences: list[str]) -> list[str]:
