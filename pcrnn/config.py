@@ -186,10 +186,17 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
     def updated(self, **values: Any) -> "TrainConfig":
         """A copy with some values, rule options among them, in place of this one's; another rule has its own options.
 
+        An option that stands in place of another, as `hops` of `credit`, replaces that one, too.
+
         >>> TrainConfig().updated(credit="top", lr=1.0).updated(rule="bptt").lr
         1.0
+        >>> TrainConfig().updated(hops=1).rule_in_words
+        'local (hops 1)'
         """
         before = self.as_mapping()
+        in_place_of = getattr(options_of(self.rule), "in_place_of", {})
+        replaced = {in_place_of.get(name) for name, value in values.items() if value is not None}
+        before = {name: value for name, value in before.items() if name not in replaced}
         if values.get("rule", self.rule) != self.rule:
             before = {name: value for name, value in before.items() if name in _SETTINGS}
         return TrainConfig.from_mapping(before | values)
