@@ -39,7 +39,7 @@ def no_claim(learners: Mapping[str, Row]) -> str:
 
 def shown_rate(row: Row) -> str:
     """A learner's rate as tables show it, marked where nothing may be claimed of it."""
-    return f"{row['lr']:g}" + (f" ({mark})" if (mark := edge(row)) else "")
+    return marked(f"{row['lr']:g}" if "lr" in row else "", row).strip()
 
 
 def marked(value: str, row: Row) -> str:

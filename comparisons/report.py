@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import record
 from .claims import edge, edge_note, marked
-from .mechanisms import alignment, long_lags, online
+from .mechanisms import alignment, foretold, long_lags, online
 from .page import command, html_page
 from .quality import applications, axes, curves, quality, tagging
 from .quality.contenders import BPTT
@@ -65,6 +65,7 @@ RESTATED: dict[str, Callable[[Row], Row]] = {
     "long_lags": long_lags.restated,
     "alignment": alignment.restated,
     "online": online.restated,
+    "foretold": foretold.restated,
 }
 """Suites that search for learning rates, and how a record's distances and sentences are made from its rows."""
 
@@ -288,7 +289,7 @@ TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the p
 
 
 def _with_gap(row: Row) -> str:
-    """`2.293 (+1.0 % ± 0.2)`; `2.293 (edge)` or `2.293 (no claim)` where the learner's search, or BPTT's, is in doubt."""
+    """`2.293 (+1.0 % ± 0.2)`; `2.293 (edge)` or `2.293 (no claim)` where the learner's search, or BPTT's, forbids it."""
     if row["metric"] is None:
         return "diverged"
     score = f"{row['metric']:#.4g}"

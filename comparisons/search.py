@@ -2,7 +2,8 @@
 
 Every rate is tried on the first seed; the other seeds learn at the one that was best there. A best rate at an edge of
 those tried says nothing of what lies beyond, so the search goes on in that direction until the best lies inside, for a
-bounded number of rates. Where it still ends at an edge, nothing is claimed of the learner, nor of another against it (claims.py).
+bounded number of rates. Where it still ends at an edge, nothing is claimed of the learner, nor of another against it
+(claims.py).
 """
 
 import math

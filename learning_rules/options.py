@@ -30,12 +30,14 @@ class LocalOptions:
     in_place_of: ClassVar[Mapping[str, str]] = {"hops": "credit", "credit": "hops"}
 
     credit: Credit | None = None
-    """Whose error a layer learns from, `cascade` unless hops are given; with one layer all credits are the same."""
+    """Whose error a layer learns from, `cascade` unless hops are given. With one layer all are the same, with two
+    `cascade` is `neighbour`."""
     hops: Annotated[int | None, AT_LEAST_0] = None
     """How many layers credit crosses on its way down, in place of a credit; 0 is `top`, 1 `neighbour`. More than there
     are layers above means all of them."""
     trace: TraceKind = "exact"
-    """Eligibility carried across chunks, kept inside a chunk (credit limited to it), or left out."""
+    """Eligibility carried across chunks, kept inside a chunk (credit limited to it), or left out. Cell rnn has none to
+    carry: its `exact` is `chunk`."""
     feedback: Feedback = "symmetric"
     """Errors come back through the readout's transpose or through a fixed random matrix."""
     seed: Annotated[int, SEED] = 0

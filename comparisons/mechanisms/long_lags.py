@@ -212,7 +212,7 @@ def climb_loss(rows: list[Row]) -> tuple[float, ...]:
 
 
 def searches(search: list[Row], ladder: str) -> dict[str, Row]:
-    """Every learner's search on a ladder, as `claims` has it: the best rate, and the loss of every one that was tried."""
+    """Every learner's search on a ladder, as `claims` has it: the best rate, and the loss at every one tried."""
     found: dict[str, Row] = {}
     for learner in dict.fromkeys(row["learner"] for row in search if row["ladder"] == ladder):
         climbs: dict[float, list[Row]] = {}

@@ -35,7 +35,7 @@ from torch import Tensor
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveStack
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import TextSource, open_as
-from pcrnn.errors import DivergedError
+from pcrnn.errors import DataError, DivergedError
 from pcrnn.nn.observations import Observation
 from pcrnn.training.learner import Learner
 
@@ -127,7 +127,8 @@ def switching_text(setup: OnlineSetup, half: int, data: Path | None) -> Stream:
     """Python's documentation, then its source code, or the text of a file; `half` steps of each."""
     pydoc = open_as(TextSource, "pydoc")
     first = "".join(pydoc.decode(pydoc.sequence("train")))
-    second = _source_code() if data is None else data.read_text(encoding="utf-8")
+    own = None if data is None else open_as(TextSource, str(data))
+    second = _source_code() if own is None else "".join(own.decode(own.sequence("all")))
     halves = [_lanes_of(text, setup.batch, steps) for text, steps in ((first, half + 1), (second, half))]
     vocabulary = {symbol: i for i, symbol in enumerate(sorted(set("".join("".join(lanes) for lanes in halves))))}
     ids = [torch.tensor([[vocabulary[symbol] for symbol in lane] for lane in lanes]) for lanes in halves]
@@ -312,7 +313,7 @@ def _source_code() -> str:
 def _lanes_of(text: str, batch: int, steps: int) -> list[str]:
     """B parts of a text, that many symbols each."""
     if len(text) < batch * steps:
-        raise ValueError(f"online: expected a text of at least {batch} x {steps} symbols, got {len(text)}")
+        raise DataError(f"online: expected a text of at least {batch} x {steps} symbols, got {len(text)}; give more")
     return [text[lane * (len(text) // batch) :][:steps] for lane in range(batch)]
 
 

@@ -221,8 +221,8 @@ def equal_time_summary(rows: list[Row]) -> list[str]:
     among = " of those that may be judged" if any(row["no_claim"] for row in local) else ""
     rest = "; ".join(f"{row['rule']}: {gap(row)} with {row['updates']} updates" for row in others)
     return [
-        f"{where} the best local rule{among} "
-        f"({best['rule']}, {best['updates']} updates, {best['metric']:.4g} {best['unit']}) is {verdict(best)} BPTT ({rest})."
+        f"{where} the best local rule{among} ({best['rule']}, {best['updates']} updates, "
+        f"{best['metric']:.4g} {best['unit']}) is {verdict(best)} BPTT ({rest})."
     ]
 
 

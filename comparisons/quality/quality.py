@@ -5,7 +5,8 @@
 A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
 learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with
 that. A best rate at the edge of those widens the search, and where it still ends at its edge, no distance to BPTT is
-stated (comparisons/claims.py). Where a study has a validation split of its own, the moment of training is chosen on it, too.
+stated (comparisons/claims.py). Where a study has a validation split of its own, the moment of training is chosen on it,
+too.
 Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
 chorales or a .csv or .npy table, only that one.
 

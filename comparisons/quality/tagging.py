@@ -126,7 +126,7 @@ def run(request: Request) -> list[Path]:
     task, trainer = Vowels(source, setup), Trainer.of(request, "tagging")
     rows = []
     for name, tagger in TAGGERS.items():
-        row: Row = {"learner": name} | trainer.search(name, tagger, setup, task)
+        row: Row = {"learner": name} | trainer.search(source.name, name, tagger, setup, task)
         accuracies = row["measured"].get("accuracy", [None] * request.seeds)
         rows.append(row | mean_and_spread("accuracy", "accuracy_spread", accuracies) | {"accuracies": accuracies})
     baselines, sentences = task.baselines(), summary(rows)
