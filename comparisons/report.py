@@ -289,7 +289,7 @@ TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the p
 
 
 def _with_gap(row: Row) -> str:
-    """`2.293 (+1.0 % ± 0.2)`; `2.293 (edge)` or `2.293 (no claim)` where the learner's search, or BPTT's, forbids it."""
+    """`2.293 (+1.0 % ± 0.2)`; `2.293 (edge)` or `2.293 (no claim)` where its search, or BPTT's, ended at an edge."""
     if row["metric"] is None:
         return "diverged"
     score = f"{row['metric']:#.4g}"

@@ -143,7 +143,7 @@ def test_precision_weighting_is_refused_where_labels_are_expected(tmp_path):
     """Only what a stack learns to expect has precisions that are learned."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "l.npz", x=rng.standard_normal((40, 6, 2)).astype("f"), y=rng.integers(0, 3, 40))
-    with pytest.raises(UsageError, match="precision_weighting: expected true for .*inputs are not what it learns to"):
+    with pytest.raises(UsageError, match=r"precision_weighting: expected true for .*inputs are not what it learns to"):
         learned(open_source(str(tmp_path / "l.npz")), precision_weighting=False)
 
 
