@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 START, END = "<!-- results -->", "<!-- /results -->"
 
+OF_A_DENSITY = "in nats/step that of the geometric mean variance"  # nats of a density have no zero to take percent of
 SHOWN_LENGTHS = (128, 2048, 8192, 65536)
 SHOWN_RULES = ("bptt, truncated", "hierarchy", "neighbour", "top", "layer")
 SHOWN_WAYS = ("iterations: 5", "iterations: 20", "iterations: 100", "neighbour, 1 layer")
@@ -104,7 +105,7 @@ def quality_part(result: Row) -> list[str]:
         if row["rule"] in cells:
             cells[row["rule"]][row["data"]] = _with_gap(row)
     rows = [row for row in cells.values() if len(row) > 1]
-    caption = "Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better)"
+    caption = f"Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better; {OF_A_DENSITY})"
     return _parts([record.table(rows, columns)], caption, "quality", result, result["rows"])
 
 
@@ -151,6 +152,7 @@ def depth_part(result: Row) -> list[str]:
 def chunks_part(result: Row) -> list[str]:
     """Distance to BPTT truncated to the same chunk, a column for every chunk."""
     caption = "The same stack in chunks of so many steps, and the distance to BPTT truncated to the same chunk"
+    caption += f" ({OF_A_DENSITY})"
     table = _along(result["rows"], lambda row: f"chunks of {row['chunk']}")
     return _parts([table], caption, "chunks", result, result["rows"])
 

@@ -19,14 +19,14 @@ import torch
 from pcrnn import PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig
+from pcrnn.data import TextSource, open_as
 from pcrnn.errors import DivergedError
 
 from .. import record
 from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import colours, counted, drawing
-from ..quality import tasks
 from ..quality.contenders import CONTENDERS, LOCAL_AND_BPTT, Training
-from ..quality.tasks import Task
+from ..quality.tasks import Stream, Task
 from ..record import Row
 from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, search_by_rate, search_rate
 from ..suite import Request
@@ -61,8 +61,7 @@ QUICK = ForetoldSetup(
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     setup = QUICK if request.quick else FULL
-    opener = tasks.open_pydoc if request.data is None else tasks.open_text
-    task = opener(setup.base, request.data, setup.limit)
+    task = Stream(open_as(TextSource, str(request.data or "pydoc")), setup.base, setup.limit)
     rows = []
     for rule in request.chosen(LOCAL_AND_BPTT):
         for way, options in WAYS.items():
