@@ -34,119 +34,39 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from pcrnn import PredictiveStack
-from pcrnn.config import OptimiserConfig
 from pcrnn.errors import DivergedError
 from pcrnn.training.learner import Learner
 
 from .. import record
 from ..claims import NO_CLAIM, no_claim
 from ..gradients import split_chunk
-from ..pictures import DASHED, FAINT, colours, drawing, grid, plain_numbers
 from ..quality.contenders import make_rule
 from ..record import Row
-from ..search import WIDENINGS, WIDENINGS_QUICK, search_by_rate, search_rate
+from ..search import search_by_rate, search_rate
 from ..suite import Request
+from .long_lags_picture import draw
+from .long_lags_setup import (
+    EXACT,
+    FULL,
+    QUICK,
+    TRUNCATED,
+    WHOLE,
+    ChunkedRule,
+    Ladder,
+    LongLagsSetup,
+    chunked_rules,
+    ladder_names,
+)
 from .memory_tasks import Adding, CopyMemory, MemoryTask
 
 TEST_SEED = 1_000_003  # of the held-out sequences, which no training seed draws
-EXACT, TRUNCATED, WHOLE = "local, exact", "bptt, truncated", "bptt, whole"  # whose longest lags are compared
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkedRule:
-    """A contender and the length of its chunks; None is the whole sequence."""
-
-    contender: str
-    chunk: int | None
-
-
-def chunked_rules(chunk: int) -> dict[str, ChunkedRule]:
-    """Who learns, by the name in the table."""
-    return {
-        EXACT: ChunkedRule(contender="layer, exact", chunk=chunk),
-        "local, chunk": ChunkedRule(contender="layer, chunk", chunk=chunk),
-        TRUNCATED: ChunkedRule(contender="bptt", chunk=chunk),
-        WHOLE: ChunkedRule(contender="bptt", chunk=None),
-    }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """A task at growing lags, and the stack and budget that all rules share on it."""
-
-    tasks: tuple[MemoryTask, ...]
-    search: tuple[MemoryTask, ...]  # where the learning rate is chosen, on seed 0
-    hidden: tuple[int, ...] = (64,)
-    delay: int = 2
-    updates: int = 400
-    rates: tuple[float, ...] = (1e-2, 4e-2, 8e-2)
-    seeds: int | None = None  # at most; None is as many as were asked for
-
-    @property
-    def name(self) -> str:
-        return f"{self.tasks[0].name}, {' + '.join(map(str, self.hidden))} units"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LongLagsSetup:
-    """The ladders and what they share."""
-
-    ladders: tuple[Ladder, ...]
-    weighed: tuple[MemoryTask, ...]  # whose peak memory is measured, on the first ladder's stack
-    chunk: int = 16
-    batch: int = 32
-    evaluate_every: int = 25
-    held_out: int = 256  # sequences
-    widenings: int = WIDENINGS
-    threads: int = 1
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(warmup=50, weight_decay=0.0))
-
-
-def _copy(*lags: int, **sizes: Any) -> tuple[CopyMemory, ...]:
-    return tuple(CopyMemory(lag=lag, **sizes) for lag in lags)
-
-
-FULL = LongLagsSetup(
-    ladders=(
-        Ladder(tasks=_copy(15, 16, 20, 30, 100, 1000, items=1), search=_copy(15, 20, 100, items=1)),
-        Ladder(tasks=_copy(20), search=_copy(20), hidden=(128,), delay=11),
-        Ladder(tasks=(Adding(lag=50), Adding(lag=200), Adding(lag=600)), search=(Adding(lag=50),)),
-        Ladder(
-            tasks=_copy(10, items=30, kinds=10, goal=0.99995),
-            search=(),
-            hidden=(256,),
-            delay=31,
-            updates=2000,
-            rates=(2e-2,),
-            seeds=1,
-        ),
-        Ladder(tasks=_copy(20, 30, 50, 300, items=1), search=_copy(20, 50, items=1), hidden=(64, 64)),
-    ),
-    weighed=_copy(20, 100, 200, 1000, items=1),
-)
-QUICK = LongLagsSetup(
-    ladders=(
-        Ladder(
-            tasks=_copy(4, 8, items=2, kinds=2),
-            search=_copy(4, items=2, kinds=2),
-            hidden=(12, 12),
-            updates=20,
-            rates=(4e-2,),
-        ),
-        Ladder(tasks=(Adding(lag=24),), search=(), hidden=(12,), updates=20, rates=(4e-2,)),
-    ),
-    weighed=_copy(8, items=2, kinds=2),
-    chunk=8,
-    evaluate_every=10,
-    widenings=WIDENINGS_QUICK,
-)
 
 
 def run(request: Request) -> list[Path]:
@@ -345,7 +265,7 @@ def longest_solved(rows: list[Row], ladder: str, learner: str) -> int | None:
 def summary(rows: list[Row], search: list[Row], peaks: list[Row], chunk: int) -> list[str]:
     """For every ladder the longest lags solved and their ratio, or how far each got, or why not; then memory."""
     sentences = []
-    for name in _ladders(rows):
+    for name in ladder_names(rows):
         searched = searches(search, name)
         if reason := no_claim({label: searched.get(label, {}) for label in (EXACT, TRUNCATED, WHOLE)}):
             sentences.append(f"{NO_CLAIM}: {name}: {reason}.")
@@ -391,57 +311,6 @@ def tables(rows: list[Row], search: list[Row], peaks: list[Row], sentences: list
         "The search for the learning rate, on seed 0:",
         record.table(search, about | {"rate": "rate"} | scored | learned),
     ]
-
-
-def draw(rows: list[Row], peaks: list[Row], chunk: int, stem: Path) -> None:
-    """For every ladder the score of each learner at each lag; then peak memory."""
-    names = _ladders(rows)
-    number = len(names) + 1
-    height = 3.2 * -(-number // 3) + 1.2
-    how = f"chunk {chunk}, dotted; mean over seeds and each seed; nobody is run beyond two lags it fails"
-    how += "; dashed: without memory"
-    size = (3.8 * min(3, number), height)
-    with drawing(stem, "Long lags at a fixed chunk", how, *size, layout=False) as figure:
-        *upper, memory = grid(figure, number)
-        for axes, name in zip(upper, names, strict=True):
-            trials = [row for row in rows if row["ladder"] == name]
-            _draw_lags(axes, trials, "score", chunk)
-            axes.axhline(trials[0]["chance"], color=FAINT, linewidth=0.9, linestyle=DASHED)
-            axes.set(title=name, ylabel=trials[0]["score_name"], ylim=(0, max(1.08 * row["score"] for row in trials)))
-        _draw_lags(memory, peaks, "peak_mib", chunk)
-        memory.set(title=f"peak memory, {names[0]}", ylabel="MiB", yscale="log")
-        plain_numbers(memory)
-        handles, labels = memory.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=len(labels), frameon=False)
-        figure.tight_layout(rect=(0, 0.35 / height, 1, 1 - 0.65 / height))
-
-
-def _draw_lags(axes: Any, rows: list[Row], key: str, chunk: int) -> None:
-    """A line for every learner over the lags; where there is one lag only, a point for every learner."""
-    colour = colours(chunked_rules(chunk))
-    markers, lags = dict(zip(colour, "o^sD", strict=True)), sorted({row["lag"] for row in rows})
-    for place, name in reversed(list(enumerate(colour))):
-        trials = [row for row in rows if row["learner"] == name]
-        places = sorted({row["lag"] for row in trials})
-        means = [statistics.fmean(row[key] for row in trials if row["lag"] == lag) for lag in places]
-        hollow = {"markersize": 9, "markerfacecolor": "none"} if name == WHOLE else {"markersize": 5}
-        x = places if len(lags) > 1 else [place]
-        axes.plot(x, means, color=colour[name], marker=markers[name], label=name, **hollow)
-        x = [row["lag"] if len(lags) > 1 else place for row in trials]
-        axes.plot(x, [row[key] for row in trials], ".", color=colour[name], alpha=0.5)
-    if len(lags) == 1:
-        axes.set_xticks(range(len(colour)), [name.replace(", ", "\n") for name in colour], fontsize="small")
-        axes.set(xlim=(-0.5, len(colour) - 0.5), xlabel=f"at a lag of {lags[0]} steps")
-        return
-    axes.set(xscale="log", xlabel="lag, steps")
-    axes.axvline(chunk, color=FAINT, linewidth=0.9, linestyle=":")
-    ticks = [lag for lag, before in zip(lags, [0, *lags], strict=False) if lag > 1.5 * before]
-    axes.set_xticks(ticks, [f"{lag}" for lag in ticks])
-    axes.minorticks_off()
-
-
-def _ladders(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(row["ladder"] for row in rows))
 
 
 def _first_score(rows: list[Row], ladder: str, learner: str) -> float:
