@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pcrnn.errors import PcrnnError
+from pcrnn.errors import DataError, PcrnnError
 
 from . import record
 from .suite import SUITES, Request, add_arguments, load, refuse_unused
@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.error(f"--seeds: expected at least 1, got {seeds}")
     try:
         refuse_unused(asked.suite, {"--data": asked.data, "--only": asked.only, "--seeds": asked.seeds})
+        if asked.data is not None and not asked.data.is_file():
+            raise DataError(f"--data: expected a file, got {asked.data}, which is none; check the path")
         if asked.suite == REPORT:
             from . import report
 

@@ -1,8 +1,8 @@
 """The page of all results: verdicts first, then every suite with its picture and tables, in one self-contained file.
 
 The verdicts are made of the sentences that suites write into their records, `summary`, from their own numbers. A
-sentence that begins with `Wins: `, `Level: `, `Mixed: ` or `Loses: ` goes where it says; of the others, those of the
-suites in JUDGES go where the record's numbers say, and the rest stay in their suite's section.
+sentence that begins with `Wins: `, `Level: `, `Mixed: `, `Loses: ` or `No claim: ` goes where it says; of the others,
+those of the suites in JUDGES go where the record's numbers say, and the rest stay in their suite's section.
 """
 
 import base64
@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .claims import NO_CLAIM
 from .record import Row
 from .suite import SUITES
 
@@ -32,6 +33,7 @@ VERDICTS = {
     "Mixed": "Wins here, loses there",
     "Loses": "Local learning loses",
     "Costs": "What it costs",
+    NO_CLAIM: "No claim: a search for a learning rate ended at its edge, or there was none",
 }
 
 
@@ -96,7 +98,7 @@ def verdict(records: dict[str, Row]) -> str:
         return "<p>No suite has been measured yet.</p>"
     by_verdict = sorted_by_verdict(records)
     boxes = [
-        f'<div class="{name.lower()}"><h2>{title}</h2>{_sentences(by_verdict[name])}</div>'
+        f'<div class="{name.lower().replace(" ", "-")}"><h2>{title}</h2>{_sentences(by_verdict[name])}</div>'
         for name, title in VERDICTS.items()
         if by_verdict[name]
     ]

@@ -14,10 +14,12 @@ from pathlib import Path
 from pcrnn.writing import write_file
 
 from . import record
-from .mechanisms import alignment, online
+from .claims import edge, edge_note, marked
+from .mechanisms import alignment, foretold, long_lags, online
 from .page import command, html_page
-from .quality import applications, axes, quality
+from .quality import applications, axes, curves, quality, tagging
 from .quality.contenders import BPTT
+from .quality.study import gap
 from .record import ROOT, Row
 from .suite import SUITES
 
@@ -25,6 +27,7 @@ README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 START, END = "<!-- results -->", "<!-- /results -->"
 
+OF_A_DENSITY = "in nats/step that of the geometric mean variance"  # nats of a density have no zero to take percent of
 SHOWN_LENGTHS = (128, 2048, 8192, 65536)
 SHOWN_RULES = ("bptt, truncated", "hierarchy", "neighbour", "top", "layer")
 SHOWN_WAYS = ("iterations: 5", "iterations: 20", "iterations: 100", "neighbour, 1 layer")
@@ -46,9 +49,28 @@ def build(results: Path, readme: Path = README, results_page: Path = RESULTS_PAG
 
 
 def read(results: Path) -> dict[str, Row]:
-    """The records there are, by suite, in the order of the suites."""
+    """The records there are, by suite, in the order of the suites.
+
+    What they claim is made anew from their rows, so that nothing is claimed that their searches do not allow.
+    """
     paths = {name: results / f"{name}.json" for name in SUITES}
-    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
+    return {name: RESTATED.get(name, lambda same: same)(each) for name, each in found.items()}
+
+
+RESTATED: dict[str, Callable[[Row], Row]] = {
+    "quality": quality.restated,
+    "applications": applications.restated,
+    "depth": axes.DEPTH.restated,
+    "chunks": axes.CHUNKS.restated,
+    "curves": curves.restated,
+    "tagging": tagging.restated,
+    "long_lags": long_lags.restated,
+    "alignment": alignment.restated,
+    "online": online.restated,
+    "foretold": foretold.restated,
+}
+"""Suites that search for learning rates, and how a record's distances and sentences are made from its rows."""
 
 
 # The README
@@ -85,8 +107,8 @@ def quality_part(result: Row) -> list[str]:
         if row["rule"] in cells:
             cells[row["rule"]][row["data"]] = _with_gap(row)
     rows = [row for row in cells.values() if len(row) > 1]
-    caption = "Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better)"
-    return [record.table(rows, columns), f"{caption}, each learner at its own best rate. {command('quality', result)}"]
+    caption = f"Held-out surprise, and the distance to BPTT (± over seeds; below 0 is better; {OF_A_DENSITY})"
+    return _parts([record.table(rows, columns)], caption, "quality", result, result["rows"])
 
 
 def applications_part(result: Row) -> list[str]:
@@ -97,15 +119,14 @@ def applications_part(result: Row) -> list[str]:
         local = applications.local_rule(result["rows"], application)
         for row in group:
             if row["who"] in (BPTT, applications.NETWORK):
-                line[row["who"]] = applications.plus_minus(row)
+                line[row["who"]] = marked(applications.plus_minus(row), row)
             elif local is not None and row["who"] == local["who"]:
-                line["local"] = f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})"
+                line["local"] = marked(f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})", row)
         lines.append(line | {"beside": beside([row for row in group if not row["learns"]])})
     columns = {"metric": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
-    caption = (
-        "Applications: mean ± spread over seeds, each learner at its own best rate; nn.LSTM has as many parameters"
-    )
-    return [record.table(lines, columns), f"{caption}. {command('applications', result)}"]
+    caption = "Applications: mean ± spread over seeds, nn.LSTM with as many parameters"
+    learned = [row for row in result["rows"] if row["learns"]]
+    return _parts([record.table(lines, columns)], caption, "applications", result, learned)
 
 
 def beside(rows: list[Row]) -> str:
@@ -127,13 +148,15 @@ def depth_part(result: Row) -> list[str]:
         for group in axes.DEPTH.panels(result["rows"]).values()
     ]
     caption = "Stacks of equal parameters and the distance to BPTT after so many updates"
-    return [*tables, _best_rates(caption, "depth", result)]
+    return _parts(tables, caption, "depth", result, result["rows"])
 
 
 def chunks_part(result: Row) -> list[str]:
     """Distance to BPTT truncated to the same chunk, a column for every chunk."""
     caption = "The same stack in chunks of so many steps, and the distance to BPTT truncated to the same chunk"
-    return [_along(result["rows"], lambda row: f"chunks of {row['chunk']}"), _best_rates(caption, "chunks", result)]
+    caption += f" ({OF_A_DENSITY})"
+    table = _along(result["rows"], lambda row: f"chunks of {row['chunk']}")
+    return _parts([table], caption, "chunks", result, result["rows"])
 
 
 def _along(measured: Sequence[Row], place: Callable[[Row], str], learner: str = "learner") -> str:
@@ -147,8 +170,10 @@ def _along(measured: Sequence[Row], place: Callable[[Row], str], learner: str = 
     return record.table(list(rows.values()), columns)
 
 
-def _best_rates(caption: str, suite: str, result: Row) -> str:
-    return f"{caption}, each learner at its own best rate. {command(suite, result)}"
+def _parts(tables: list[str], caption: str, suite: str, result: Row, rows: Sequence[Row]) -> list[str]:
+    """Tables of learners whose rates were searched for, the caption below them, and what a mark in them means."""
+    about = " ".join([f"{caption}, each learner at the best rate of its search.", *edge_note(rows)])
+    return [*tables, f"{about} {command(suite, result)}"]
 
 
 def cost_part(result: Row) -> list[str]:
@@ -220,7 +245,8 @@ def alignment_part(result: Row) -> list[str]:
     caption = (
         "Gradient of the lowest layer beside whole BPTT's, and what each rule scores; the one does not rank the other"
     )
-    return [record.table(rows, columns), f"{caption}. {command('alignment', result)}"]
+    about = " ".join([f"{caption}.", *edge_note(result["scores"])])
+    return [record.table(rows, columns), f"{about} {command('alignment', result)}"]
 
 
 def online_part(result: Row) -> list[str]:
@@ -232,10 +258,11 @@ def online_part(result: Row) -> list[str]:
             continue
         stream = f"{row['stream']}, {row['unit']}"
         cell = cells.setdefault((stream, row["rule"]), {"stream": stream, "rule": row["rule"]})
-        cell[f"{row['interval']}"] = online.gap(row)
+        cell[f"{row['interval']}"] = marked(online.gap(row), row) if row["gap"] is None else online.gap(row)
         columns[f"{row['interval']}"] = f"update every {row['interval']}"
     caption = "Streams that change in the middle: distance to BPTT truncated to the same chunk (below 0 is better)"
-    return [record.table(list(cells.values()), columns), f"{caption}. {command('online', result)}"]
+    about = " ".join([f"{caption}.", *edge_note(result["rows"])])
+    return [record.table(list(cells.values()), columns), f"{about} {command('online', result)}"]
 
 
 def scaling_part(result: Row) -> list[str]:
@@ -266,10 +293,10 @@ TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the p
 
 
 def _with_gap(row: Row) -> str:
-    """`2.293 (+1.0 % ± 0.2)`."""
+    """`2.293 (+1.0 % ± 0.2)`; `2.293 (edge)` or `2.293 (no claim)` where its search, or BPTT's, ended at an edge."""
     if row["metric"] is None:
         return "diverged"
-    if row["rule"] in ("bptt", alignment.BPTT):
-        return f"{row['metric']:#.4g}"
-    spread = "" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}"
-    return f"{row['metric']:#.4g} ({row['gap_percent']:+.1f} %{spread})"
+    score = f"{row['metric']:#.4g}"
+    if edge(row) or row["rule"] in ("bptt", alignment.BPTT):
+        return marked(score, row)
+    return f"{score} ({gap(row)})"

@@ -7,12 +7,13 @@ may have, besides:
     label         what pictures call its variant
     calibrated    whether every level learns to predict the next observation itself, and not only the top
     keeps_traces  whether it carries eligibility traces, which take memory
+    in_place_of   by an option's name, the one that it stands in place of: both at once are refused
     check_stack   refuse a stack that it cannot train
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pcrnn.errors import UsageError
 from pcrnn.validation import AT_LEAST_0, SEED, check
@@ -26,12 +27,17 @@ Feedback = Literal["symmetric", "random"]
 class LocalOptions:
     """Options of the local rule; what they mean is explained in `learning_rules.local`."""
 
-    credit: Credit = "cascade"
-    """Whose error a layer learns from."""
+    in_place_of: ClassVar[Mapping[str, str]] = {"hops": "credit", "credit": "hops"}
+
+    credit: Credit | None = None
+    """Whose error a layer learns from, `cascade` unless hops are given. With one layer all are the same, with two
+    `cascade` is `neighbour`."""
     hops: Annotated[int | None, AT_LEAST_0] = None
-    """How many layers credit crosses on its way down, in place of `credit`; 0 is `top`, 1 `neighbour`."""
+    """How many layers credit crosses on its way down, in place of a credit; 0 is `top`, 1 `neighbour`. More than there
+    are layers above means all of them."""
     trace: TraceKind = "exact"
-    """Eligibility carried across chunks, kept inside a chunk (credit limited to it), or left out."""
+    """Eligibility carried across chunks, kept inside a chunk (credit limited to it), or left out. Cell rnn has none to
+    carry: its `exact` is `chunk`."""
     feedback: Feedback = "symmetric"
     """Errors come back through the readout's transpose or through a fixed random matrix."""
     seed: Annotated[int, SEED] = 0
@@ -41,16 +47,18 @@ class LocalOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.hops is not None and self.credit in ("layer", "hierarchy"):
+        if self.hops is not None and self.credit is not None:
             raise UsageError(
                 f"hops: expected to stand in place of a credit, got hops {self.hops} with credit {self.credit}; "
-                "leave credit out"
+                "leave one of them out"
             )
+        if self.hops is None and self.credit is None:
+            object.__setattr__(self, "credit", "cascade")
 
     @property
     def label(self) -> str:
         """`cascade`, or `hops 2`."""
-        return self.credit if self.hops is None else f"hops {self.hops}"
+        return self.credit or f"hops {self.hops}"
 
     @property
     def calibrated(self) -> bool:

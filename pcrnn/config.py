@@ -61,7 +61,7 @@ class ModelConfig:
     """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
     skip: Literal["none", "residual", "dense", "every-other"] = "none"
     """What a layer receives besides the level right below: the state errors of all below, added to that one's; all
-    levels below; or the level two below."""
+    levels below; or the level two below. It takes three layers or more (residual), or two."""
     top_down: bool = False
     """Let each layer predict the layer below, one step late: only what neither of them explains goes up."""
     inference_steps: Annotated[int, AT_LEAST_0] = 0
@@ -110,7 +110,7 @@ class RunConfig:
     batch: Annotated[int, AT_LEAST_1] = 32
     """Sequences read side by side."""
     seed: Annotated[int, SEED] = 0
-    """Seed of the initial weights."""
+    """Seed of the initial weights, and of what is drawn while learning."""
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -186,10 +186,17 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
     def updated(self, **values: Any) -> "TrainConfig":
         """A copy with some values, rule options among them, in place of this one's; another rule has its own options.
 
+        An option that stands in place of another, as `hops` of `credit`, replaces that one, too.
+
         >>> TrainConfig().updated(credit="top", lr=1.0).updated(rule="bptt").lr
         1.0
+        >>> TrainConfig().updated(hops=1).rule_in_words
+        'local (hops 1)'
         """
         before = self.as_mapping()
+        in_place_of = getattr(options_of(self.rule), "in_place_of", {})
+        replaced = {in_place_of.get(name) for name, value in values.items() if value is not None}
+        before = {name: value for name, value in before.items() if name not in replaced}
         if values.get("rule", self.rule) != self.rule:
             before = {name: value for name, value in before.items() if name in _SETTINGS}
         return TrainConfig.from_mapping(before | values)
@@ -264,8 +271,17 @@ def _refuse_option(name: str, rule: str) -> None:
     raise UsageError(f"rule_options: expected {offered}, got {name!r}{nearest(name, known)}")
 
 
+LAYERS_TO_SKIP = {"none": 1, "dense": 2, "every-other": 2, "residual": 3}
+"""From how many layers on a skip connection adds anything; residual ones add eps[l-2] to eps[l-1], from layer 3 on."""
+
+
 def _check_stack(config: TrainConfig) -> None:
     check_widths(config.skip, config.hidden)
+    if len(config.hidden) < (least := LAYERS_TO_SKIP[config.skip]):
+        raise UsageError(
+            f"skip: expected {least} layers or more for {config.skip}, which adds nothing to fewer, got "
+            f"{len(config.hidden)}; leave it out"
+        )
     if config.top_down and len(config.hidden) < 2:
         raise UsageError(f"top_down: expected two layers or more to expect one another, got {len(config.hidden)}")
 

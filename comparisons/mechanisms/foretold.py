@@ -4,11 +4,12 @@
 
 On held-out text, of every layer: its state surprise, and the share of its output that nobody expected,
 mean |r_t - r_hat_t|^2 / mean |r_t|^2, which does not depend on how large outputs are; of the stack, bits a character.
-All ways learn from equal updates. Of top-down expectations the top layer, with nobody above it, is the control.
+All ways learn from equal updates, each at its own best rate from the same search on the first seed, by the bits. Of
+top-down expectations the top layer, with nobody above it, is the control.
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +19,16 @@ import torch
 from pcrnn import PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig
+from pcrnn.data import TextSource, open_as
+from pcrnn.errors import DivergedError
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import colours, counted, drawing
-from ..quality import tasks
 from ..quality.contenders import CONTENDERS, LOCAL_AND_BPTT, Training
-from ..quality.tasks import Task
+from ..quality.tasks import Stream, Task
 from ..record import Row
-from ..search import mean_and_spread
+from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, search_by_rate, search_rate
 from ..suite import Request
 
 PLAIN = "plain"
@@ -41,37 +44,69 @@ class ForetoldSetup:
     """The stack, how it learns, and how much of the held-out text counts."""
 
     base: TrainConfig
+    rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
+    widenings: int = WIDENINGS
     limit: int | None = None
 
 
-FULL = ForetoldSetup(base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=250, lr=5e-3, evaluate_every=0))
-QUICK = ForetoldSetup(base=replace(FULL.base, hidden=(8, 8), batch=2, chunk=8, steps=4, warmup=1), limit=200)
+FULL = ForetoldSetup(base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=250, evaluate_every=0))
+QUICK = ForetoldSetup(
+    base=replace(FULL.base, hidden=(8, 8), batch=2, chunk=8, steps=4, warmup=1),
+    rates=(3e-3, 5e-3),
+    widenings=WIDENINGS_QUICK,
+    limit=200,
+)
 
 
 def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     setup = QUICK if request.quick else FULL
-    opener = tasks.open_pydoc if request.data is None else tasks.open_text
-    task = opener(setup.base, request.data, setup.limit)
+    task = Stream(open_as(TextSource, str(request.data or "pydoc")), setup.base, setup.limit)
     rows = []
     for rule in request.chosen(LOCAL_AND_BPTT):
         for way, options in WAYS.items():
-            for seed in range(request.seeds):
-                row = {"rule": rule, "way": way, "seed": seed}
-                row |= measure(task, LOCAL_AND_BPTT[rule], replace(setup.base, seed=seed, **options))
-                request.tell(f"{rule}, {way}, seed {seed}: {row['metric']:.4f} {task.unit}")
-                rows.append(row)
+            about = {"rule": rule, "way": way}
+            rows += [about | row for row in searched_rows(task, rule, options, setup, range(request.seeds))]
+            request.tell("{rule}, {way}: {metric:.4f} {unit} at rate {lr:g}".format(**rows[-1], unit=task.unit))
     sentences = summary(rows)
     return record.publish(
         request.out,
         "foretold",
         "What a layer knows of its next state",
-        config={"seeds": request.seeds, "base": setup.base.as_mapping(), "unit": task.unit},
+        config={"seeds": request.seeds, "base": setup.base.as_mapping(), "rates": setup.rates, "unit": task.unit},
         rows=rows,
-        parts=[table(rows), *sentences],
+        parts=[table(rows), *sentences, *edge_note(rows)],
         draw=lambda stem: draw(rows, stem),
         summary=sentences,
     )
+
+
+def searched_rows(
+    task: Task, rule: str, options: Mapping[str, Any], setup: ForetoldSetup, seeds: Sequence[int]
+) -> list[Row]:
+    """A row a seed of one rule and way, at its best rate.
+
+    Raises DivergedError where all rates diverge, or a seed at the rate that was best on the first.
+    """
+
+    def train(rate: float, seed: int) -> Row | DivergedError:
+        try:
+            return measure(task, LOCAL_AND_BPTT[rule], replace(setup.base, lr=rate, seed=seed, **options))
+        except DivergedError as error:
+            return error
+
+    def metric(row: Row | DivergedError) -> float | None:
+        return None if isinstance(row, DivergedError) else row["metric"]
+
+    found = search_rate(setup.rates, seeds, train, metric, setup.widenings)
+    about = {"lr": found.rate, "at_edge": found.at_edge}
+    about["search"] = search_by_rate({rate: metric(row) for rate, row in found.tried.items()})
+    rows = []
+    for seed, row in zip(seeds, found.results, strict=True):
+        if isinstance(row, DivergedError):
+            raise row
+        rows.append(about | {"seed": seed} | row)
+    return rows
 
 
 def measure(task: Task, contender: str, base: TrainConfig) -> Row:
@@ -117,19 +152,34 @@ def means(rows: list[Row], rule: str, way: str, what: str) -> list[tuple[float, 
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """What each way changes against the plain stack, a sentence a rule and way."""
+    """What each way changes against the plain stack, a sentence a rule and way; the bits where searches allow it."""
     sentences = []
     for rule in rules(rows):
         before, plain = means(rows, rule, PLAIN, "unexpected"), of(rows, rule, PLAIN, "metric")
         for way in list(WAYS)[1:]:
             pairs = zip(before, means(rows, rule, way, "unexpected"), strict=True)
             shares = ", ".join(f"layer {n} {a:.1%} to {b:.1%}" for n, ((a, _), (b, _)) in enumerate(pairs, 1))
+            searches = {
+                name: next(row for row in rows if (row["rule"], row["way"]) == (rule, name)) for name in (PLAIN, way)
+            }
+            if reason := no_claim(searches):
+                sentences.append(_shares(rule, way, shares) + f"{NO_CLAIM.lower()} of bits a character: {reason}.")
+                continue
             gaps = [100 * (b / a - 1) for a, b in zip(plain, of(rows, rule, way, "metric"), strict=True)]
             gap = mean_and_spread("mean", "spread", gaps)
             spread = "" if gap["spread"] is None else f" ± {gap['spread']:.1f}"
             bits = f"bits a character {gap['mean']:+.1f} %{spread}"
-            sentences.append(f"{rule}, {way}: what nobody expected of the output goes from {shares}; {bits}.")
+            sentences.append(_shares(rule, way, shares) + f"{bits}.")
     return sentences
+
+
+def _shares(rule: str, way: str, shares: str) -> str:
+    return f"{rule}, {way}: what nobody expected of the output goes from {shares}; "
+
+
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    return found | {"summary": summary(found["rows"])}
 
 
 def table(rows: list[Row]) -> str:
@@ -137,7 +187,8 @@ def table(rows: list[Row]) -> str:
     shown = []
     for rule in rules(rows):
         for way in WAYS:
-            row: Row = {"rule": rule, "way": way}
+            of_way = next(row for row in rows if (row["rule"], row["way"]) == (rule, way))
+            row: Row = {"rule": rule, "way": way, "rate": shown_rate(of_way)}
             row |= mean_and_spread("metric", "spread", of(rows, rule, way, "metric"))
             for what in ("unexpected", "state_surprise"):
                 for layer, (mean, spread) in enumerate(means(rows, rule, way, what), 1):

@@ -17,7 +17,9 @@ training stops there. The question:
 
 A ladder is a task at growing lags. Each rule chooses its own learning rate on seed 0: it climbs the ladder's
 search lags at every rate of the same list, up to the first it does not solve; the rate that solves the most wins, then
-the one that took fewer updates in all, then the one with less surprise at its last lag. With it every seed climbs the
+the one that took fewer updates to solve them, then the one with less surprise at its last lag. Where that is an edge of
+the list, the search goes on beyond it; where it ends at an edge, or a ladder has no search, longest lags are not
+compared. With it every seed climbs the
 whole ladder, until two lags in a row are not solved. In a stack of one layer the gates follow the same gradient under
 local, exact and bptt, whole, whatever the chunk.
 
@@ -32,116 +34,39 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from pcrnn import PredictiveStack
-from pcrnn.config import OptimiserConfig
 from pcrnn.errors import DivergedError
 from pcrnn.training.learner import Learner
 
 from .. import record
+from ..claims import NO_CLAIM, no_claim
 from ..gradients import split_chunk
-from ..pictures import DASHED, FAINT, colours, drawing, grid, plain_numbers
 from ..quality.contenders import make_rule
 from ..record import Row
-from ..search import search_rate
+from ..search import search_by_rate, search_rate
 from ..suite import Request
+from .long_lags_picture import draw
+from .long_lags_setup import (
+    EXACT,
+    FULL,
+    QUICK,
+    TRUNCATED,
+    WHOLE,
+    ChunkedRule,
+    Ladder,
+    LongLagsSetup,
+    chunked_rules,
+    ladder_names,
+)
 from .memory_tasks import Adding, CopyMemory, MemoryTask
 
 TEST_SEED = 1_000_003  # of the held-out sequences, which no training seed draws
-EXACT, TRUNCATED, WHOLE = "local, exact", "bptt, truncated", "bptt, whole"  # whose longest lags are compared
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkedRule:
-    """A contender and the length of its chunks; None is the whole sequence."""
-
-    contender: str
-    chunk: int | None
-
-
-def chunked_rules(chunk: int) -> dict[str, ChunkedRule]:
-    """Who learns, by the name in the table."""
-    return {
-        EXACT: ChunkedRule(contender="layer, exact", chunk=chunk),
-        "local, chunk": ChunkedRule(contender="layer, chunk", chunk=chunk),
-        TRUNCATED: ChunkedRule(contender="bptt", chunk=chunk),
-        WHOLE: ChunkedRule(contender="bptt", chunk=None),
-    }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ladder:
-    """A task at growing lags, and the stack and budget that all rules share on it."""
-
-    tasks: tuple[MemoryTask, ...]
-    search: tuple[MemoryTask, ...]  # where the learning rate is chosen, on seed 0
-    hidden: tuple[int, ...] = (64,)
-    delay: int = 2
-    updates: int = 400
-    rates: tuple[float, ...] = (1e-2, 4e-2, 8e-2)
-    seeds: int | None = None  # at most; None is as many as were asked for
-
-    @property
-    def name(self) -> str:
-        return f"{self.tasks[0].name}, {' + '.join(map(str, self.hidden))} units"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LongLagsSetup:
-    """The ladders and what they share."""
-
-    ladders: tuple[Ladder, ...]
-    weighed: tuple[MemoryTask, ...]  # whose peak memory is measured, on the first ladder's stack
-    chunk: int = 16
-    batch: int = 32
-    evaluate_every: int = 25
-    held_out: int = 256  # sequences
-    threads: int = 1
-    optimiser: OptimiserConfig = field(default_factory=lambda: OptimiserConfig(warmup=50, weight_decay=0.0))
-
-
-def _copy(*lags: int, **sizes: Any) -> tuple[CopyMemory, ...]:
-    return tuple(CopyMemory(lag=lag, **sizes) for lag in lags)
-
-
-FULL = LongLagsSetup(
-    ladders=(
-        Ladder(tasks=_copy(15, 16, 20, 30, 100, 1000, items=1), search=_copy(15, 20, 100, items=1)),
-        Ladder(tasks=_copy(20), search=_copy(20), hidden=(128,), delay=11),
-        Ladder(tasks=(Adding(lag=50), Adding(lag=200), Adding(lag=600)), search=(Adding(lag=50),)),
-        Ladder(
-            tasks=_copy(10, items=30, kinds=10, goal=0.99995),
-            search=(),
-            hidden=(256,),
-            delay=31,
-            updates=2000,
-            rates=(2e-2,),
-            seeds=1,
-        ),
-        Ladder(tasks=_copy(20, 30, 50, 300, items=1), search=_copy(20, 50, items=1), hidden=(64, 64)),
-    ),
-    weighed=_copy(20, 100, 200, 1000, items=1),
-)
-QUICK = LongLagsSetup(
-    ladders=(
-        Ladder(
-            tasks=_copy(4, 8, items=2, kinds=2),
-            search=_copy(4, items=2, kinds=2),
-            hidden=(12, 12),
-            updates=20,
-            rates=(4e-2,),
-        ),
-        Ladder(tasks=(Adding(lag=24),), search=(), hidden=(12,), updates=20, rates=(4e-2,)),
-    ),
-    weighed=_copy(8, items=2, kinds=2),
-    chunk=8,
-    evaluate_every=10,
-)
 
 
 def run(request: Request) -> list[Path]:
@@ -173,7 +98,7 @@ def run(request: Request) -> list[Path]:
 
 def write(rows: list[Row], search: list[Row], peaks: list[Row], setup: LongLagsSetup, request: Request) -> list[Path]:
     """Record, tables and picture of measured rows."""
-    sentences = summary(rows, peaks, setup.chunk)
+    sentences = summary(rows, search, peaks, setup.chunk)
     ladders = [asdict(ladder) | {"name": ladder.name} for ladder in setup.ladders]
     return record.publish(
         request.out,
@@ -195,13 +120,28 @@ def chosen_rate(rule: ChunkedRule, ladder: Ladder, setup: LongLagsSetup) -> tupl
     def climbed(rate: float, seed: int) -> list[Row]:
         return list(climb(ladder.search, rule, ladder, setup, rate, seed, {}, misses=1))
 
-    def loss(rows: list[Row]) -> tuple[float, ...]:
-        solved, updates = (sum(row[key] for row in rows) for key in ("solved", "updates"))
-        nats = rows[-1]["nats"] if rows else None  # None where it diverged
-        return (-solved, updates, math.inf if nats is None else nats)
-
-    searched = search_rate(ladder.rates, (0,), climbed, loss)
+    searched = search_rate(ladder.rates, (0,), climbed, climb_loss, setup.widenings)
     return searched.rate, [row for rows in searched.tried.values() for row in rows]
+
+
+def climb_loss(rows: list[Row]) -> tuple[float, ...]:
+    """What makes one climb of the search better than another, the first difference deciding; less is better."""
+    solved = [row["updates"] for row in rows if row["solved"]]
+    nats = rows[-1]["nats"] if rows else None  # None where it diverged
+    return (-len(solved), sum(solved), math.inf if nats is None else nats)
+
+
+def searches(search: list[Row], ladder: str) -> dict[str, Row]:
+    """Every learner's search on a ladder, as `claims` has it: the best rate, and the loss at every one tried."""
+    found: dict[str, Row] = {}
+    for learner in dict.fromkeys(row["learner"] for row in search if row["ladder"] == ladder):
+        climbs: dict[float, list[Row]] = {}
+        for row in search:
+            if (row["ladder"], row["learner"]) == (ladder, learner):
+                climbs.setdefault(row["rate"], []).append(row)
+        losses = {rate: climb_loss(rows) for rate, rows in climbs.items()}
+        found[learner] = {"lr": min(losses, key=losses.__getitem__), "search": search_by_rate(losses)}
+    return found
 
 
 def climb(
@@ -322,10 +262,14 @@ def longest_solved(rows: list[Row], ladder: str, learner: str) -> int | None:
     return max(solved, default=None)
 
 
-def summary(rows: list[Row], peaks: list[Row], chunk: int) -> list[str]:
-    """For every ladder the longest lags solved and their ratio, or how far each got; then memory."""
+def summary(rows: list[Row], search: list[Row], peaks: list[Row], chunk: int) -> list[str]:
+    """For every ladder the longest lags solved and their ratio, or how far each got, or why not; then memory."""
     sentences = []
-    for name in _ladders(rows):
+    for name in ladder_names(rows):
+        searched = searches(search, name)
+        if reason := no_claim({label: searched.get(label, {}) for label in (EXACT, TRUNCATED, WHOLE)}):
+            sentences.append(f"{NO_CLAIM}: {name}: {reason}.")
+            continue
         longest = {label: longest_solved(rows, name, label) for label in chunked_rules(chunk)}
         local, truncated, whole = longest[EXACT], longest[TRUNCATED], longest[WHOLE] or "none"
         if local:
@@ -346,6 +290,12 @@ def summary(rows: list[Row], peaks: list[Row], chunk: int) -> list[str]:
     return [*sentences, f"Peak memory at a lag of {lag}: {mib}."]
 
 
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    sentences = summary(found["rows"], found["search"], found["peaks"], found["config"]["chunk"])
+    return found | {"summary": sentences}
+
+
 def tables(rows: list[Row], search: list[Row], peaks: list[Row], sentences: list[str]) -> list[str]:
     """What the suite measures, every seed's score, peak memory and the search."""
     about = {"ladder": "ladder", "lag": "lag", "learner": "learner"}
@@ -361,57 +311,6 @@ def tables(rows: list[Row], search: list[Row], peaks: list[Row], sentences: list
         "The search for the learning rate, on seed 0:",
         record.table(search, about | {"rate": "rate"} | scored | learned),
     ]
-
-
-def draw(rows: list[Row], peaks: list[Row], chunk: int, stem: Path) -> None:
-    """For every ladder the score of each learner at each lag; then peak memory."""
-    names = _ladders(rows)
-    number = len(names) + 1
-    height = 3.2 * -(-number // 3) + 1.2
-    how = f"chunk {chunk}, dotted; mean over seeds and each seed; nobody is run beyond two lags it fails"
-    how += "; dashed: without memory"
-    size = (3.8 * min(3, number), height)
-    with drawing(stem, "Long lags at a fixed chunk", how, *size, layout=False) as figure:
-        *upper, memory = grid(figure, number)
-        for axes, name in zip(upper, names, strict=True):
-            trials = [row for row in rows if row["ladder"] == name]
-            _draw_lags(axes, trials, "score", chunk)
-            axes.axhline(trials[0]["chance"], color=FAINT, linewidth=0.9, linestyle=DASHED)
-            axes.set(title=name, ylabel=trials[0]["score_name"], ylim=(0, max(1.08 * row["score"] for row in trials)))
-        _draw_lags(memory, peaks, "peak_mib", chunk)
-        memory.set(title=f"peak memory, {names[0]}", ylabel="MiB", yscale="log")
-        plain_numbers(memory)
-        handles, labels = memory.get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="lower center", ncols=len(labels), frameon=False)
-        figure.tight_layout(rect=(0, 0.35 / height, 1, 1 - 0.65 / height))
-
-
-def _draw_lags(axes: Any, rows: list[Row], key: str, chunk: int) -> None:
-    """A line for every learner over the lags; where there is one lag only, a point for every learner."""
-    colour = colours(chunked_rules(chunk))
-    markers, lags = dict(zip(colour, "o^sD", strict=True)), sorted({row["lag"] for row in rows})
-    for place, name in reversed(list(enumerate(colour))):
-        trials = [row for row in rows if row["learner"] == name]
-        places = sorted({row["lag"] for row in trials})
-        means = [statistics.fmean(row[key] for row in trials if row["lag"] == lag) for lag in places]
-        hollow = {"markersize": 9, "markerfacecolor": "none"} if name == WHOLE else {"markersize": 5}
-        x = places if len(lags) > 1 else [place]
-        axes.plot(x, means, color=colour[name], marker=markers[name], label=name, **hollow)
-        x = [row["lag"] if len(lags) > 1 else place for row in trials]
-        axes.plot(x, [row[key] for row in trials], ".", color=colour[name], alpha=0.5)
-    if len(lags) == 1:
-        axes.set_xticks(range(len(colour)), [name.replace(", ", "\n") for name in colour], fontsize="small")
-        axes.set(xlim=(-0.5, len(colour) - 0.5), xlabel=f"at a lag of {lags[0]} steps")
-        return
-    axes.set(xscale="log", xlabel="lag, steps")
-    axes.axvline(chunk, color=FAINT, linewidth=0.9, linestyle=":")
-    ticks = [lag for lag, before in zip(lags, [0, *lags], strict=False) if lag > 1.5 * before]
-    axes.set_xticks(ticks, [f"{lag}" for lag in ticks])
-    axes.minorticks_off()
-
-
-def _ladders(rows: list[Row]) -> list[str]:
-    return list(dict.fromkeys(row["ladder"] for row in rows))
 
 
 def _first_score(rows: list[Row], ladder: str, learner: str) -> float:

@@ -35,15 +35,16 @@ from torch import Tensor
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveStack
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import TextSource, open_as
-from pcrnn.errors import DivergedError
+from pcrnn.errors import DataError, DivergedError
 from pcrnn.nn.observations import Observation
 from pcrnn.training.learner import Learner
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import DASHED, FAINT, INK, colours, counted, drawing
 from ..quality.contenders import make_rule
 from ..record import Row
-from ..search import mean_and_spread, search_rate
+from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, search_by_rate, search_rate
 from ..suite import Request
 
 BPTT = "bptt, truncated"
@@ -73,11 +74,13 @@ class OnlineSetup:
     hidden: tuple[int, ...] = (64, 64)
     lags: tuple[int, int] = (3, 5)  # of the echo, before the change and after it
     points: int = 24  # of the curve, in each half: a point is the mean over a window
+    widenings: int = WIDENINGS
     threads: int = 1
 
 
 QUICK = OnlineSetup(
     spans=(Span(interval=1, half=16, rates=(3e-3,)), Span(interval=8, half=64, rates=(3e-3, 1e-2))),
+    widenings=WIDENINGS_QUICK,
     batch=2,
     hidden=(8, 8),
     points=4,
@@ -114,7 +117,7 @@ def run(request: Request) -> list[Path]:
         "A stream that changes",
         config=asdict(setup) | {"rules": RULES, "seeds": request.seeds},
         rows=rows,
-        parts=[(__doc__ or "").split("\n\n", 2)[2], *sentences, table(rows)],
+        parts=[(__doc__ or "").split("\n\n", 2)[2], *sentences, table(rows), *edge_note(rows)],
         draw=lambda stem: draw(rows, setup, stem),
         summary=sentences,
     )
@@ -124,7 +127,8 @@ def switching_text(setup: OnlineSetup, half: int, data: Path | None) -> Stream:
     """Python's documentation, then its source code, or the text of a file; `half` steps of each."""
     pydoc = open_as(TextSource, "pydoc")
     first = "".join(pydoc.decode(pydoc.sequence("train")))
-    second = _source_code() if data is None else data.read_text(encoding="utf-8")
+    own = None if data is None else open_as(TextSource, str(data))
+    second = _source_code() if own is None else "".join(own.decode(own.sequence("all")))
     halves = [_lanes_of(text, setup.batch, steps) for text, steps in ((first, half + 1), (second, half))]
     vocabulary = {symbol: i for i, symbol in enumerate(sorted(set("".join("".join(lanes) for lanes in halves))))}
     ids = [torch.tensor([[vocabulary[symbol] for symbol in lane] for lane in lanes]) for lanes in halves]
@@ -157,10 +161,11 @@ def rule_rows(stream: Stream, rule: str, span: Span, setup: OnlineSetup, seeds: 
     def train(rate: float, seed: int) -> Tensor:
         return learn_online(stream, rule, span.interval, rate, setup, seed)
 
-    searched = search_rate(span.rates, seeds, train, mean)
-    search = {f"{rate:g}": mean(surprise) for rate, surprise in searched.tried.items()}
+    searched = search_rate(span.rates, seeds, train, mean, setup.widenings)
+    search = search_by_rate({rate: mean(surprise) for rate, surprise in searched.tried.items()})
     about = {"stream": stream.name, "unit": stream.unit, "floor": stream.floor, "rule": rule}
-    about |= {"interval": span.interval, "half": span.half, "lr": searched.rate, "search": search}
+    about |= {"interval": span.interval, "half": span.half, "lr": searched.rate, "at_edge": searched.at_edge}
+    about["search"] = search
     return [
         about | {"seed": seed} | metrics(surprise / stream.nats_per_unit, setup.points)
         for seed, surprise in zip(seeds, searched.results, strict=True)
@@ -215,18 +220,22 @@ def with_recovery(rows: list[Row]) -> list[Row]:
 def means(rows: list[Row]) -> list[Row]:
     """One row a stream, interval and rule: means over seeds, and the distance to BPTT, seed by seed, with its spread.
 
-    Recovery is the median, None where most seeds never got there.
+    The distance is left out, and `no_claim` says why, where the search of either ended at its edge. Recovery is the
+    median, None where most seeds never got there.
     """
     groups: dict[tuple[str, int, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["stream"], row["interval"], row["rule"]), []).append(row)
     averaged = []
-    for (stream, interval, _), group in groups.items():
-        pairs = zip(group, groups[stream, interval, BPTT], strict=True)
-        gaps = [one["mean"] - bptt["mean"] for one, bptt in pairs]
+    for (stream, interval, rule), group in groups.items():
+        of_bptt = groups[stream, interval, BPTT]
+        reason = no_claim({BPTT: of_bptt[0], rule: group[0]})
+        pairs = zip(group, of_bptt, strict=True)
+        gaps = [None if reason else one["mean"] - bptt["mean"] for one, bptt in pairs]
         recovery = statistics.median(row["recovery_steps"] or math.inf for row in group)
         average = {key: statistics.fmean(row[key] for row in group) for key in ("mean", "before", "early_after", "end")}
         about = {key: group[0][key] for key in ("stream", "unit", "floor", "interval", "half", "rule", "lr", "window")}
+        about |= {"search": group[0].get("search"), "no_claim": reason}
         distance = mean_and_spread("gap", "gap_spread", gaps) | {"seeds": len(group)}
         averaged.append(about | average | distance | {"recovery_steps": None if math.isinf(recovery) else recovery})
     return averaged
@@ -241,13 +250,24 @@ def summary(rows: list[Row]) -> list[str]:
         bptt = by_rule.pop(BPTT)
         every = " / ".join(f"{row['interval']}" for row in bptt)
         for rule, group in by_rule.items():
-            differ = [row["gap"] for row in group if not level(row)]
-            verdict = "Level" if not differ else "Wins" if max(differ) < 0 else "Loses" if min(differ) > 0 else "Mixed"
+            differ = [row["gap"] for row in group if row["gap"] is not None and not level(row)]
+            stated = any(row["gap"] is not None for row in group)
+            verdict = (
+                NO_CLAIM
+                if not stated
+                else "Level"
+                if not differ
+                else "Wins"
+                if max(differ) < 0
+                else "Loses"
+                if min(differ) > 0
+                else "Mixed"
+            )
             gaps, unit = " / ".join(gap(row) for row in group), group[0]["unit"]
             sentences.append(
                 f"{verdict}: {stream}, an update every {every} steps: {rule} is {gaps} {unit} from BPTT truncated to "
-                f"the same chunk (below 0 is better); steps to recover from the change: {_recoveries(group)}, "
-                f"BPTT: {_recoveries(bptt)}."
+                f"the same chunk (below 0 is better{_why(group)}); steps to recover from the change: "
+                f"{_recoveries(group)}, BPTT: {_recoveries(bptt)}."
             )
     return sentences
 
@@ -258,14 +278,26 @@ def level(row: Row) -> bool:
     return abs(row["gap"]) <= max(2 * error, 5e-4)
 
 
-def gap(row: Row) -> str:
+def gap(row: Row, spread: bool = True) -> str:
     """A distance to BPTT with its spread over seeds; below 0 is better."""
-    spread = "" if row["gap_spread"] is None else f" ± {row['gap_spread']:.3f}"
-    return f"{row['gap']:+.3f}{spread}{' (level)' * level(row)}"
+    if row["gap"] is None:
+        return NO_CLAIM.lower()
+    plus_minus = f" ± {row['gap_spread']:.3f}" if spread and row["gap_spread"] is not None else ""
+    return f"{row['gap']:+.3f}{plus_minus}{' (level)' * level(row)}"
+
+
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    return found | {"summary": summary(found["rows"])}
+
+
+def _why(rows: list[Row]) -> str:
+    """What is behind `no claim` in a sentence, where it stands."""
+    return "; no claim where a search ended at its edge" if any(row["gap"] is None for row in rows) else ""
 
 
 def _recoveries(rows: list[Row]) -> str:
-    return " / ".join(_or_never(row["recovery_steps"]) for row in rows)
+    return " / ".join(NO_CLAIM.lower() if row["no_claim"] else _or_never(row["recovery_steps"]) for row in rows)
 
 
 def _or_never(steps: float | None) -> str:
@@ -281,7 +313,7 @@ def _source_code() -> str:
 def _lanes_of(text: str, batch: int, steps: int) -> list[str]:
     """B parts of a text, that many symbols each."""
     if len(text) < batch * steps:
-        raise ValueError(f"online: expected a text of at least {batch} x {steps} symbols, got {len(text)}")
+        raise DataError(f"online: expected a text of at least {batch} x {steps} symbols, got {len(text)}; give more")
     return [text[lane * (len(text) // batch) :][:steps] for lane in range(batch)]
 
 
@@ -302,7 +334,9 @@ def table(rows: list[Row]) -> str:
         "lr": "rate",
     }
     shown = [
-        row | {"against": "" if row["rule"] == BPTT else gap(row), "recovery": _or_never(row["recovery_steps"])}
+        row
+        | {"against": "" if row["rule"] == BPTT else gap(row), "recovery": _or_never(row["recovery_steps"])}
+        | {"lr": shown_rate(row)}
         for row in means(rows)
     ]
     return record.table(shown, columns)
@@ -326,7 +360,7 @@ def draw(rows: list[Row], setup: OnlineSetup, stem: Path) -> None:
                 peaks += _draw_curves(axes, [r for r in rows if (r["stream"], r["interval"]) == place], colour)
                 local = [r for r in averaged if (r["stream"], r["interval"]) == place and r["rule"] != BPTT]
                 for height, row in enumerate(local):
-                    label = f"{row['rule'].partition(',')[0]} {row['gap']:+.3f}{' (level)' * level(row)}"
+                    label = f"{row['rule'].partition(',')[0]} {gap(row, spread=False)}"
                     style = {"transform": axes.transAxes, "color": colour[row["rule"]], "size": 8}
                     axes.text(0.98, 0.97 - 0.07 * height, label, ha="right", va="top", **style)
             about = next(row for row in rows if row["stream"] == stream)

@@ -7,8 +7,8 @@ search on the first seed, as in `quality`; beside them stands what needs no lear
 published. The scores of the chorales are those in OUT/quality.json. The stream of bases and the weather are validated
 on their test split; the rate is chosen by the surprise, not by the forecasts.
 
-Each finished training is a line of OUT/applications.cells.jsonl and is never computed again; delete the file to begin
-anew.
+Each finished training is a line of OUT/applications.cells.jsonl and is never computed again for the same data, settings
+and code.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Literal
 from pcrnn.config import TrainConfig
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
 from ..record import Row
 from ..search import mean_and_spread
@@ -138,7 +139,8 @@ def contender_row(row: Row, measure: Measure) -> Row:
     """One measure of a row of `quality`: every seed's score, mean and spread."""
     scores = row["metrics"] if measure.key == SURPRISE else row["measured"].get(measure.key, [])
     about = {"who": row["rule"], "learns": True, "measure": measure.title, "better": measure.better}
-    return about | {"lr": row["lr"], "metrics": scores} | mean_and_spread("metric", "spread", scores)
+    searched = {key: row[key] for key in ("lr", "at_edge", "search")}
+    return about | searched | {"metrics": scores} | mean_and_spread("metric", "spread", scores)
 
 
 def baseline_rows(task: Task, measure: Measure) -> list[Row]:
@@ -184,16 +186,27 @@ def local_rule(rows: list[Row], application: str) -> Row | None:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A sentence for every measure with a verdict: local learning beside BPTT, then beside what needs no learning."""
+    """A sentence for every measure with a verdict: local learning beside BPTT, then beside what needs no learning.
+
+    Where the search of either ended at its edge, it says that in place of a verdict.
+    """
     sentences = []
     for (application, measure), group in grouped(rows).items():
         local, (bptt,) = best([row for row in group if is_local(row)]), [row for row in group if row["who"] == BPTT]
         baseline = best([row for row in group if not row["learns"] and not row["who"].endswith(PUBLISHED)])
         if local is None or bptt["metric"] is None or baseline is None or local["better"] is None:
             continue
+        if reason := no_claim({BPTT: bptt, local["who"]: local}):
+            sentences.append(f"{NO_CLAIM}: {application}, {measure}: {reason}.")
+            continue
         scores = f"{local['who']} {plus_minus(local)}, BPTT {plus_minus(bptt)}"
         sentences.append(f"{verdict(local, bptt)}: {application}, {measure}: {scores}; {beside(local, baseline)}.")
     return sentences
+
+
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    return found | {"summary": summary(found["rows"])}
 
 
 def verdict(local: Row, bptt: Row) -> str:
@@ -232,9 +245,12 @@ def tables(rows: list[Row], skipped: dict[str, str]) -> list[str]:
         for row in rows:
             if row["application"] == application:
                 columns[row["measure"]] = row["measure"]
-                line = lines.setdefault(row["who"], {"who": row["who"], "lr": row.get("lr")})
+                line = lines.setdefault(
+                    row["who"], {"who": row["who"], "lr": shown_rate(row) if row["learns"] else None}
+                )
                 line[row["measure"]] = plus_minus(row)
         parts += [f"## {application}", record.table(list(lines.values()), columns)]
+    parts += edge_note([row for row in rows if row["learns"]])
     return parts + [f"{name}: skipped, {reason}" for name, reason in skipped.items()]
 
 

@@ -21,13 +21,15 @@ from pcrnn import PredictiveStack
 from pcrnn.config import TrainConfig
 
 from .. import record
+from ..claims import edge_note
 from ..pictures import FAINT, colours, drawing, log2_axis
 from ..record import Row
+from ..search import WIDENINGS, WIDENINGS_QUICK
 from ..suite import Request
 from . import tasks
 from .contenders import BPTT, stack_for
 from .networks import equal_width, planned_size
-from .study import Opened, Study, Trainer, chosen, gap, search_columns, shown
+from .study import Opened, Study, Trainer, chosen, gap, search_columns, shown, withhold
 from .tasks import Task
 
 DEPTH_RULES = ("all hops, exact", "cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
@@ -51,17 +53,14 @@ class Depths:
 
     base: TrainConfig
     budgets: tuple[Budget, ...]
+    widenings: int = WIDENINGS
     limit: int | None = None
 
     @property
     def studies(self) -> dict[str, Study]:
         """By the name of their data."""
-        openers = {"pydoc": tasks.open_pydoc, "tinyshakespeare": tasks.open_text}
-        endings = {"tinyshakespeare": ("",)}
-        return {
-            name: Study(open=opener, base=self.base, limit=self.limit, endings=endings.get(name, ()))
-            for name, opener in openers.items()
-        }
+        pydoc = Study(open=tasks.open_pydoc, base=self.base, widenings=self.widenings, limit=self.limit)
+        return {"pydoc": pydoc, "tinyshakespeare": replace(pydoc, open=tasks.open_text, endings=("",))}
 
     def places(self, name: str, study: Study, task: Task) -> Iterator[tuple[Row, Study]]:
         """The study at every place of the axis, with what describes the place; `task` is the base study's."""
@@ -74,7 +73,8 @@ class Depths:
 
     def described(self) -> Row:
         budgets = [asdict(budget) for budget in self.budgets]
-        return {"base": self.base.as_mapping(), "budgets": budgets, "limit": self.limit}
+        shared = {"widenings": self.widenings, "limit": self.limit}
+        return {"base": self.base.as_mapping(), "budgets": budgets} | shared
 
 
 def width(task: Task, base: TrainConfig, layers: int) -> int:
@@ -162,15 +162,23 @@ class AxisSuite:
         return groups
 
     def summary(self, rows: list[Row]) -> list[str]:
-        """Every rule's distance to BPTT along the axis, a sentence for every panel."""
+        """Every rule's distance to BPTT along the axis, where it can be stated, a sentence for every panel."""
         sentences = []
         for title, group in self.panels(rows).items():
             places = sorted({row[self.axis] for row in group})
             gaps = {(row["rule"], row[self.axis]): gap(row) for row in group}
             rules = [rule for rule in self.rules if any((rule, place) in gaps for place in places)]
             listed = "; ".join(f"{rule} {' / '.join(gaps.get((rule, at), '-') for at in places)}" for rule in rules)
-            sentences.append(f"{title}, from BPTT at {' / '.join(map(str, places))} {self.axis}: {listed}.")
+            why = " (no claim: a search ended at its edge)" if any(row["no_claim"] for row in group) else ""
+            sentences.append(f"{title}, from BPTT at {' / '.join(map(str, places))} {self.axis}: {listed}{why}.")
         return sentences
+
+    def restated(self, found: Row) -> Row:
+        """A record with its distances and sentences made anew, from its rows."""
+        for group in self.panels(found["rows"]).values():
+            for place in {row[self.axis] for row in group}:
+                withhold([row for row in group if row[self.axis] == place])
+        return found | {"summary": self.summary(found["rows"])}
 
     def tables(self, rows: list[Row]) -> list[str]:
         """A table for every panel, with the search."""
@@ -178,7 +186,7 @@ class AxisSuite:
         for title, group in self.panels(rows).items():
             columns = search_columns(group, **{self.axis: self.axis}, **self.columns, rule="rule")
             parts += [f"## {title}", record.table(shown(group), columns)]
-        return parts
+        return parts + edge_note(rows)
 
     def draw(self, rows: list[Row], stem: Path) -> None:
         """A panel for every data set and budget: the distance to BPTT along the axis, a line a rule."""
@@ -218,6 +226,7 @@ DEPTH = AxisSuite(
     quick=Depths(
         base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, warmup=1, evaluate_every=0),
         budgets=(_QUICK_BUDGET, replace(_QUICK_BUDGET, updates=6, rules=DEPTH_RULES[1:3])),
+        widenings=WIDENINGS_QUICK,
         limit=400,
     ),
 )

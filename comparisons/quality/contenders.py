@@ -19,6 +19,8 @@ from pcrnn import BidirectionalStack, PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.errors import DivergedError
+from pcrnn.nn.observations import Observation
+from pcrnn.runs.load import weighted
 from pcrnn.training.learner import Learner
 
 from .networks import NETWORKS, NetworkBptt, Recurrent, equal_width, planned_size, size_of
@@ -201,7 +203,13 @@ def score(model: PredictiveStack | Recurrent, task: Task, split: Split) -> Score
 
 def stack_for(task: Task, config: TrainConfig) -> PredictiveStack:
     """A new stack for a task, on the CPU."""
-    return PredictiveStack(task.observation(), config.hidden, target=task.target(), **config.stack_options())
+    target = task.target()
+    return PredictiveStack(observed(task, config), config.hidden, target=target, **config.stack_options())
+
+
+def observed(task: Task, config: TrainConfig) -> Observation:
+    """A new observation model of a task's input, as the settings have it."""
+    return weighted(config, task.observation(), task.target(), type(task).__name__)
 
 
 def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
@@ -211,7 +219,7 @@ def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
 
     def build(width: int) -> BidirectionalStack:
         hidden = (width,) * len(config.hidden)
-        return BidirectionalStack(task.observation(), hidden, target=target, **config.stack_options())
+        return BidirectionalStack(observed(task, config), hidden, target=target, **config.stack_options())
 
     return build(equal_width(planned_size(lambda: stack_for(task, config)), build))
 

@@ -24,13 +24,14 @@ from pathlib import Path
 import torch
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing
 from ..record import Row
 from ..search import mean_and_spread
 from ..suite import Request
 from .contenders import BPTT, CONTENDERS, Training, score
-from .quality import STUDIES
-from .study import Study, Trainer, compare_to_bptt, gap, search_columns, shown, verdict
+from .quality import ABLATED, STUDIES
+from .study import Study, Trainer, compare_to_bptt, gap, reasons_of, search_columns, shown, verdict, withhold
 from .tasks import Absent, Task
 
 STUDY = "pydoc"
@@ -61,15 +62,16 @@ def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     setup = QUICK if request.quick else FULL
     base = setup.study.base
-    rates = dict.fromkeys(RULES, base.lr) if request.quick else best_rates(request.out / "quality.json")
+    alone: dict[str, Row] = {rule: {"lr": base.lr, "search": {f"{base.lr:g}": None}} for rule in RULES}
+    searches = alone if request.quick else searched(request.out / "quality.json")
     task = setup.study.open(base, None, setup.study.limit)
     rows: list[Row] = []
     for seed in range(request.seeds):
-        rows += curves(task, setup, rates, seed)
+        rows += curves(task, setup, {rule: row["lr"] for rule, row in searches.items()}, seed)
         last = (f"{row['rule']} {row['metric']:.4f}" for row in rows if row["seed"] == seed and row["last"])
         request.tell(f"seed {seed}: {', '.join(last)} {task.unit}")
     equal_time = equal_time_rows(task, setup, Trainer.of(request, "curves"))
-    config = {"seeds": request.seeds, "base": base.as_mapping(), "rates": rates, "unit": task.unit}
+    config = {"seeds": request.seeds, "base": base.as_mapping(), "searches": searches, "unit": task.unit}
     config["equal_time"] = {"rounds": setup.rounds, "study": setup.study.described()}
     return write(rows, equal_time, config, request.out)
 
@@ -77,7 +79,7 @@ def run(request: Request) -> list[Path]:
 def write(rows: list[Row], equal_time: list[Row], config: Row, out: Path) -> list[Path]:
     """Record, tables and picture of measured rows."""
     unit = config["unit"]
-    along, in_time = summary(rows), equal_time_summary(equal_time)
+    along, in_time = summary(rows, config["searches"]), equal_time_summary(equal_time)
     columns = search_columns(equal_time, rule="rule", ms_per_update="ms an update", updates="updates")
     return record.publish(
         out,
@@ -85,7 +87,10 @@ def write(rows: list[Row], equal_time: list[Row], config: Row, out: Path) -> lis
         "Curves",
         config=config,
         rows=rows,
-        parts=[table(rows, unit), *along, "## In the time of BPTT", *in_time, record.table(shown(equal_time), columns)],
+        parts=[
+            *(table(rows, unit), *along, "## In the time of BPTT", *in_time),
+            *(record.table(shown(equal_time), columns), *edge_note(equal_time)),
+        ],
         draw=lambda stem: draw(rows, equal_time, unit, stem),
         equal_time=equal_time,
         summary=[*along, *in_time],
@@ -95,12 +100,26 @@ def write(rows: list[Row], equal_time: list[Row], config: Row, out: Path) -> lis
 # Along training
 
 
-def best_rates(path: Path) -> dict[str, float]:
-    """Every rule's learning rate in a record of `quality`; a rule without a row has that of its credit's."""
+def restated(found: Row) -> Row:
+    """A record with its distances and sentences made anew, from its rows."""
+    withhold(found["equal_time"])
+    along = summary(found["rows"], found["config"].get("searches", {}))
+    return found | {"summary": [*along, *equal_time_summary(found["equal_time"])]}
+
+
+def searched(path: Path) -> dict[str, Row]:
+    """Every rule's search for a rate in a record of `quality`, ablations among them.
+
+    A rule without a row takes the rate of its credit's, and nothing is claimed of it.
+    """
     if not path.exists():
         raise Absent(f"{path}: expected the record of `pcrnn compare quality --only {STUDY}`, found none; run it first")
-    known = {row["rule"]: row["lr"] for row in json.loads(path.read_text())["rows"] if row["data"] == STUDY}
-    return {rule: known[rule if rule in known else f"{rule.partition(',')[0]}, exact"] for rule in RULES}
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    known: dict[str, Row] = {}
+    for data in (ABLATED, STUDY):  # of one stack and data; the latter wins
+        known |= {row["rule"]: {key: row[key] for key in ("lr", "search")} for row in rows if row["data"] == data}
+    of_credit = {rule: {"lr": known[f"{rule.partition(',')[0]}, exact"]["lr"]} for rule in RULES if rule not in known}
+    return {rule: (known | of_credit)[rule] for rule in RULES}
 
 
 def curves(task: Task, setup: Curves, rates: Mapping[str, float], seed: int) -> list[Row]:
@@ -137,16 +156,21 @@ def ends(rows: list[Row]) -> dict[str, Row]:
     return means
 
 
-def summary(rows: list[Row]) -> list[str]:
-    """What every local rule reaches, in what time, against BPTT."""
+def summary(rows: list[Row], searches: Mapping[str, Row]) -> list[str]:
+    """What every local rule reaches, where its search and BPTT's allow to state it, and in what time, against BPTT."""
     means = ends(rows)
     bptt = means.pop(BPTT)
-    listed = (
-        f"{rule} {100 * (row['metric'] / bptt['metric'] - 1):+.1f} % in "
-        f"{row['seconds'] / bptt['seconds']:.2f} times the time"
-        for rule, row in means.items()
-    )
-    return [f"After as many updates as BPTT: {'; '.join(listed)}."]
+
+    def distance(rule: str, row: Row) -> str:
+        if no_claim({name: searches.get(name, {}) for name in (BPTT, rule)}):
+            return NO_CLAIM.lower()
+        return f"{100 * (row['metric'] / bptt['metric'] - 1):+.1f} %"
+
+    each = {rule: (distance(rule, row), row["seconds"] / bptt["seconds"]) for rule, row in means.items()}
+    listed = "; ".join(f"{rule} {far} in {times:.2f} times the time" for rule, (far, times) in each.items())
+    withheld = any(far == NO_CLAIM.lower() for far, _ in each.values())
+    why = " (no claim: a search of `quality` ended at its edge)" if withheld else ""
+    return [f"After as many updates as BPTT: {listed}{why}."]
 
 
 def table(rows: list[Row], unit: str) -> str:
@@ -182,18 +206,23 @@ def seconds_per_update(task: Task, setup: Curves, trainer: Trainer) -> dict[str,
         times = record.in_turns(dict(updates), setup.rounds, clock=clock)
         return {"seconds": {name: statistics.median(seconds) for name, seconds in times.items()}}
 
-    key = ["seconds an update", study.contenders, study.base.as_mapping(), setup.rounds]
+    key = ["seconds an update", task.digest, study.contenders, study.base.as_mapping(), setup.rounds]
     return trainer.cells.get(key, timed)["seconds"]
 
 
 def equal_time_summary(rows: list[Row]) -> list[str]:
     """The best local rule in the time of BPTT, and the others."""
-    bptt, *local = sorted(rows, key=lambda row: (row["rule"] != BPTT, row["metric"]))
-    best, *others = local
+    (bptt,), local = ([row for row in rows if (row["rule"] == BPTT) is first] for first in (True, False))
+    where = f"{bptt['data']}: in the time of {bptt['updates']} updates of BPTT"
+    if not (stated := [row for row in local if row["gap_percent"] is not None]):
+        return [f"{NO_CLAIM}: {where}: {reasons_of(rows) or 'BPTT, or every local rule, diverged'}."]
+    best = min(stated, key=lambda row: row["metric"])
+    others = [row for row in local if row is not best]
+    among = " of those that may be judged" if any(row["no_claim"] for row in local) else ""
     rest = "; ".join(f"{row['rule']}: {gap(row)} with {row['updates']} updates" for row in others)
     return [
-        f"{best['data']}: in the time of {bptt['updates']} updates of BPTT the best local rule ({best['rule']}, "
-        f"{best['updates']} updates, {best['metric']:.4g} {best['unit']}) is {verdict(best)} BPTT ({rest})."
+        f"{where} the best local rule{among} ({best['rule']}, {best['updates']} updates, "
+        f"{best['metric']:.4g} {best['unit']}) is {verdict(best)} BPTT ({rest})."
     ]
 
 

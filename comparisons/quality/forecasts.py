@@ -11,12 +11,12 @@ Shapes: T steps, H steps of the horizon, D channels, n starts.
 """
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from pcrnn import PredictiveStack
 from pcrnn.analysis.generate import forecast_series
@@ -60,6 +60,10 @@ class Forecasts(Stream):
         super().__init__(source, config, limit)
         self.series, self.samples = source, samples
         self.starts = range(source.split_point, source.length - HORIZON + 1, HORIZON)[:limit]
+
+    def content(self) -> Iterator[Tensor | str]:
+        yield from super().content()
+        yield f"forecasts from {list(self.starts)}, {self.samples} draws each"
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
         """Scores of a stack's forecasts."""

@@ -4,14 +4,17 @@
 
 A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
 learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with
-that. Where a study has a validation split of its own, the moment of training is chosen on it, too.
+that. A best rate at the edge of those widens the search, and where it still ends at its edge, no distance to BPTT is
+stated (comparisons/claims.py). Where a study has a validation split of its own, the moment of training is chosen on it,
+too.
 Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
 chorales or a .csv or .npy table, only that one.
 
-Each finished training (study, contender, settings) is a line of OUT/quality.cells.jsonl and is never computed again,
-so that a run that was stopped goes on where it was; delete the file to begin anew.
+Each finished training is a line of OUT/quality.cells.jsonl and is never computed again for the same data, settings and
+code, so that a run that was stopped goes on where it was.
 """
 
+import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +22,26 @@ from pathlib import Path
 from pcrnn.config import TrainConfig
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
 from ..record import Row
 from ..suite import Request
 from . import tasks
 from .contenders import BPTT, CONTENDERS
-from .study import Opened, Study, Trainer, chosen, gap, grouped, is_local, search_columns, shown, verdict
+from .study import (
+    Opened,
+    Study,
+    Trainer,
+    chosen,
+    gap,
+    grouped,
+    is_local,
+    reasons_of,
+    search_columns,
+    shown,
+    verdict,
+    withhold,
+)
 
 STACKS = (BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact")
 CORE = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
@@ -37,7 +54,7 @@ _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, eval
 _CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
 STUDIES: dict[str, Study] = {
     "pydoc": Study(open=tasks.open_pydoc, base=_SMALL, contenders=(*STACKS, *NOT_WEIGHED, "LSTM", "GRU")),
-    ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, contenders=ABLATIONS, data="pydoc"),
+    ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, contenders=ABLATIONS),
     "tinyshakespeare": Study(open=tasks.open_text, base=_SMALL, contenders=(*STACKS, "LSTM"), endings=("",)),
     "JSB chorales": Study(  # with two layers `neighbour` is BPTT
         open=tasks.open_chorales,
@@ -91,19 +108,32 @@ def run(request: Request) -> list[Path]:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A sentence for every data set, where local learning does best first: its best rule and the others."""
+    """A sentence for every data set, where local learning does best first: its best rule and the others.
+
+    Where the searches allow no claim of any local rule, the sentence says so.
+    """
     sentences: list[tuple[float, str]] = []
     for data, of_data in grouped(rows).items():
-        local = [row for row in of_data if is_local(row["rule"]) and row["gap_percent"] is not None]
-        if not local:
+        local = [row for row in of_data if is_local(row["rule"])]
+        if not (stated := [row for row in local if row["gap_percent"] is not None]):
+            if reasons := reasons_of(of_data):
+                sentences.append((math.inf, f"{NO_CLAIM}: {data}: {reasons}."))
             continue
-        best = min(local, key=lambda row: row["gap_percent"])
+        best = min(stated, key=lambda row: row["gap_percent"])
         others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
         rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
         score = f"{best['metric']:.4g} {best['unit']}"
-        sentence = f"{data}: the best local rule ({best['rule']}, {score}) is {verdict(best)} BPTT"
+        among = " of those that may be judged" if any(row["no_claim"] for row in local) else ""
+        sentence = f"{data}: the best local rule{among} ({best['rule']}, {score}) is {verdict(best)} BPTT"
         sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
     return [sentence for _, sentence in sorted(sentences)]
+
+
+def restated(found: Row) -> Row:
+    """A record with its distances and sentences made anew, from its rows."""
+    for of_data in grouped(found["rows"]).values():
+        withhold(of_data)
+    return found | {"summary": summary(found["rows"])}
 
 
 def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dict[str, str]) -> list[str]:
@@ -115,6 +145,7 @@ def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dic
             columns["accuracy"] = "accuracy"
         parts += [f"## {data}", record.table(shown(of_data), columns)]
         parts.append("Beside: " + ", ".join(f"{who} {score:.4g}" for who, score in baselines[data].items()) + ".")
+    parts += edge_note(rows)
     return parts + [f"{data}: skipped, {reason}" for data, reason in skipped.items()]
 
 

@@ -4,12 +4,15 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from pcrnn.config import TrainConfig
-from pcrnn.errors import DataError
+from pcrnn.errors import DataError, UsageError
 
+from ..cells import Cells
+from ..claims import NO_CLAIM, no_claim, shown_rate
 from ..record import Row
-from ..search import Cells, mean_and_spread, search_rate
+from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, rates_of, search_by_rate, search_rate
 from ..suite import Request
 from .contenders import BPTT, CONTENDERS, Contender, fit_contender
 from .tasks import Absent, Opener, Task
@@ -21,7 +24,7 @@ class Study:
 
     Args:
         endings: of files that a person may give for it.
-        data: the study whose data this is, too, and with which it shares finished trainings.
+        widenings: how many rates beyond those may be tried; see `search_rate`.
         limit: of the data, for quick runs; see quality/tasks.py.
     """
 
@@ -30,18 +33,31 @@ class Study:
     contenders: tuple[str, ...] = tuple(CONTENDERS)
     rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
     endings: tuple[str, ...] = ()
-    data: str | None = None
+    widenings: int = WIDENINGS
     limit: int | None = None
 
     def quick(self) -> "Study":
         """The same study, tiny."""
         base = replace(self.base, hidden=(8, 8), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0)
-        return replace(self, base=base, rates=self.rates[:2], limit=400)
+        return replace(self, base=base, rates=self.rates[:2], widenings=WIDENINGS_QUICK, limit=400)
 
     def described(self) -> Row:
         """As JSON."""
-        shared = {"contenders": self.contenders, "rates": self.rates, "limit": self.limit}
+        shared = {name: getattr(self, name) for name in ("contenders", "rates", "widenings", "limit")}
         return shared | {"base": self.base.as_mapping()}
+
+
+class Searching(Protocol):
+    """What a search for a rate needs: a `Study`, or the setup of a suite."""
+
+    @property
+    def base(self) -> TrainConfig: ...
+
+    @property
+    def rates(self) -> tuple[float, ...]: ...
+
+    @property
+    def widenings(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -58,24 +74,22 @@ class Trainer:
         return cls(Cells(request.out / f"{suite}.cells.jsonl"), range(request.seeds), request.tell)
 
     def study_rows(self, name: str, study: Study, task: Task) -> list[Row]:
-        """One row for every contender, and its distance to BPTT."""
+        """One row for every contender, and its distance to BPTT, where their searches allow to state it."""
         rows = [self.row(name, contender, study, task) for contender in study.contenders]
         compare_to_bptt(rows, task.gap_percent)
         return rows
 
     def row(self, name: str, contender: str, study: Study, task: Task) -> Row:
         """The row of one contender, not yet compared with BPTT."""
-        about = {"data": name, "rule": contender}
-        scores = self.search(study.data or name, contender, CONTENDERS[contender], study.base, study.rates, task)
+        about = {"data": name, "content": task.digest[:12], "rule": contender}
+        scores = self.search(name, contender, CONTENDERS[contender], study, task)
         return about | {"lr": scores["lr"], "unit": task.unit} | scores
 
-    def search(
-        self, data: str, name: str, contender: Contender, base: TrainConfig, rates: Sequence[float], task: Task
-    ) -> Row:
+    def search(self, data: str, name: str, contender: Contender, study: Searching, task: Task) -> Row:
         """Scores of a contender at its best rate, their mean and spread, and the search; None where it diverged."""
 
         def cell(rate: float, seed: int) -> Row:
-            config = replace(contender.settings(base), lr=rate, seed=seed)
+            config = replace(contender.settings(study.base), lr=rate, seed=seed)
 
             def compute() -> Row:
                 fit = fit_contender(task, contender, config)
@@ -83,10 +97,11 @@ class Trainer:
                 self.tell(f"{data}: {name}, rate {rate:g}, seed {seed}: {score}")
                 return {} if fit is None else fit.as_row()
 
-            return self.cells.get([data, name, config.as_mapping()], compute)
+            return self.cells.get([task.digest, name, config.as_mapping()], compute)
 
-        searched = search_rate(rates, self.seeds, cell, lambda fit: fit.get("valid"))
-        return {"lr": searched.rate} | summarised(searched.results, searched.tried, task.nats_per_unit)
+        searched = search_rate(study.rates, self.seeds, cell, lambda fit: fit.get("valid"), study.widenings)
+        about = {"lr": searched.rate, "at_edge": searched.at_edge}
+        return about | summarised(searched.results, searched.tried, task.nats_per_unit)
 
 
 def summarised(fits: list[Row], tried: Mapping[float, Row], nats_per_unit: float) -> Row:
@@ -104,7 +119,7 @@ def summarised(fits: list[Row], tried: Mapping[float, Row], nats_per_unit: float
         "metric_per_level": [statistics.mean(level) / nats_per_unit for level in levels],
         "accuracy": statistics.mean(accuracies) if accuracies else None,
         "measured": measured(fits),
-        "search": {f"{rate:g}": score(fit, "valid") for rate, fit in tried.items()},
+        "search": search_by_rate({rate: score(fit, "valid") for rate, fit in tried.items()}),
         "steps": [fit.get("step") for fit in fits],
         "parameters": finished[0]["parameters"] if finished else None,
     }
@@ -118,12 +133,31 @@ def measured(fits: list[Row]) -> dict[str, list[float | None]]:
 
 
 def compare_to_bptt(rows: list[Row], gap_percent: Callable[[float, float], float]) -> None:
-    """Add every row's distance to BPTT, seed by seed; below 0 it is better."""
+    """Add every row's distance to BPTT, seed by seed; below 0 it is better. See `withhold`."""
     (bptt,) = (row for row in rows if row["rule"] == BPTT)
     for row in rows:
         pairs = zip(row["metrics"], bptt["metrics"], strict=True)
         gaps = [None if None in pair else gap_percent(*pair) for pair in pairs]
         row |= mean_and_spread("gap_percent", "gap_spread", gaps)
+    withhold(rows)
+
+
+def withhold(rows: list[Row]) -> None:
+    """Leave out the distance to BPTT of every row for which a search ended at its edge, its own or BPTT's.
+
+    `no_claim` says which, "" where the distance stands. The rows are of one data set and place.
+    """
+    (bptt,) = (row for row in rows if row["rule"] == BPTT)
+    for row in rows:
+        row["no_claim"] = no_claim({BPTT: bptt, row["rule"]: row})
+        if row["no_claim"]:
+            row["gap_percent"] = row["gap_spread"] = None
+
+
+def reasons_of(rows: list[Row]) -> str:
+    """Why no local rule of one data set has a distance to BPTT: BPTT's search, or theirs; "" where they diverged."""
+    reasons = {row["rule"]: row["no_claim"] for row in rows if row["rule"] == BPTT or is_local(row["rule"])}
+    return reasons.get(BPTT) or "; ".join(filter(None, reasons.values()))
 
 
 class Opened:
@@ -141,7 +175,7 @@ class Opened:
             except Absent as reason:
                 self.skip(name, reason)
             else:
-                yield name if self.request.data is None else self.request.data.stem, study, task
+                yield name if self.request.data is None else self.request.data.name, study, task
 
     def skip(self, name: str, reason: Absent) -> None:
         """Keep the reason, and tell it."""
@@ -161,7 +195,11 @@ def chosen(request: Request, studies: Mapping[str, Study]) -> dict[str, Study]:
         return {name: studies[name] for name in named}
     for ending in (data.suffix.lower(), ""):  # "" takes whatever no other does
         if takers := {name: study for name, study in studies.items() if ending in study.endings}:
-            return takers
+            if not set(takers) & set(named):
+                raise UsageError(
+                    f"--only: expected {' or '.join(takers)}, which takes {data}, got {' '.join(named)}; leave it out"
+                )
+            return {name: study for name, study in takers.items() if name in named}
     endings = ", ".join(ending for study in studies.values() for ending in study.endings)
     raise DataError(f"--data: expected a file that ends in one of {endings}, got {data}")
 
@@ -173,6 +211,8 @@ def is_local(contender: str) -> bool:
 
 def gap(row: Row) -> str:
     """A distance to BPTT with its spread, as it stands in tables."""
+    if row["no_claim"]:
+        return NO_CLAIM.lower()
     if row["gap_percent"] is None:
         return "diverged"
     return f"{row['gap_percent']:+.1f} %" + ("" if row["gap_spread"] is None else f" ± {row['gap_spread']:.1f}")
@@ -198,9 +238,9 @@ def grouped(rows: list[Row]) -> dict[str, list[Row]]:
 def search_columns(rows: list[Row], **about: str) -> dict[str, str]:
     """Columns of a table of contenders: those given, the score, its distance to BPTT and the search for the rate."""
     columns = about | {"metric": rows[0]["unit"], "spread": "± (seeds)", "gap": "against BPTT", "lr": "rate"}
-    return columns | {rate: f"search at {rate}" for rate in rows[0]["search"]} | {"parameters": "parameters"}
+    return columns | {rate: f"search at {rate}" for rate in rates_of(rows)} | {"parameters": "parameters"}
 
 
 def shown(rows: list[Row]) -> list[Row]:
     """The rows as tables with `search_columns` show them."""
-    return [row | row["search"] | {"gap": gap(row)} for row in rows]
+    return [row | row["search"] | {"gap": gap(row), "lr": shown_rate(row)} for row in rows]

@@ -5,7 +5,7 @@
 In windows of the text (by default Python's language reference) every lower-case vowel is replaced by one mark; the
 target is which vowel it was. All stacks have about as many parameters. As in `quality`, every contender has its own
 best learning rate, from the same search on the first seed, and finished trainings are lines of
-OUT/tagging.cells.jsonl that are never computed again.
+OUT/tagging.cells.jsonl that are never computed again for the same data, settings and code.
 
 Shapes: B windows, T characters of a window, V symbols of the marked text.
 """
@@ -24,9 +24,10 @@ from pcrnn.data import TextSource, open_as
 from pcrnn.errors import DataError
 
 from .. import record
+from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing
 from ..record import Row
-from ..search import mean_and_spread
+from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, rates_of
 from ..suite import Request
 from .contenders import CONTENDERS, LOCAL_AND_BPTT, Contender
 from .study import Trainer
@@ -47,12 +48,16 @@ class TaggingSetup:
 
     base: TrainConfig
     rates: tuple[float, ...] = (3e-3, 5e-3, 1e-2)
+    widenings: int = WIDENINGS
     limit: int | None = None  # characters of each split
 
 
 FULL = TaggingSetup(base=TrainConfig(hidden=(96, 96, 96), batch=32, chunk=96, steps=300, evaluate_every=0))
 QUICK = TaggingSetup(
-    base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0), rates=(3e-3,), limit=400
+    base=TrainConfig(hidden=(12, 12), batch=4, chunk=16, steps=4, warmup=1, evaluate_every=0),
+    rates=(3e-3, 5e-3),
+    widenings=WIDENINGS_QUICK,
+    limit=400,
 )
 
 
@@ -121,7 +126,7 @@ def run(request: Request) -> list[Path]:
     task, trainer = Vowels(source, setup), Trainer.of(request, "tagging")
     rows = []
     for name, tagger in TAGGERS.items():
-        row: Row = {"learner": name} | trainer.search(source.name, name, tagger, setup.base, setup.rates, task)
+        row: Row = {"learner": name} | trainer.search(source.name, name, tagger, setup, task)
         accuracies = row["measured"].get("accuracy", [None] * request.seeds)
         rows.append(row | mean_and_spread("accuracy", "accuracy_spread", accuracies) | {"accuracies": accuracies})
     baselines, sentences = task.baselines(), summary(rows)
@@ -132,7 +137,7 @@ def run(request: Request) -> list[Path]:
         "Deleted vowels restored",
         config={"seeds": request.seeds, "data": source.name, "base": setup.base.as_mapping(), "rates": setup.rates},
         rows=rows,
-        parts=[table(rows), counted, *sentences],
+        parts=[table(rows), counted, *sentences, *edge_note(rows)],
         draw=lambda stem: draw(rows, baselines, stem),
         baselines=baselines,
         summary=sentences,
@@ -140,11 +145,15 @@ def run(request: Request) -> list[Path]:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """What the second direction is worth under each rule, a sentence each."""
+    """What the second direction is worth under each rule, where the searches allow to state it, a sentence each."""
     by_name = {row["learner"]: row for row in rows}
     sentences = []
     for rule in LOCAL_AND_BPTT:
-        both, forward = (by_name[f"{reads}, {rule}"]["accuracies"] for reads in ("both directions", "forward"))
+        of_rule = {name: by_name[name] for name in (f"{reads}, {rule}" for reads in ("both directions", "forward"))}
+        if reason := no_claim(of_rule):
+            sentences.append(f"{NO_CLAIM}: {reason}.")
+            continue
+        both, forward = (row["accuracies"] for row in of_rule.values())
         pairs = [(a, b) for a, b in zip(both, forward, strict=True) if a is not None and b is not None]
         if pairs:
             of_both, of_forward = (statistics.mean(side) for side in zip(*pairs, strict=True))
@@ -154,12 +163,17 @@ def summary(rows: list[Row]) -> list[str]:
     return sentences
 
 
+def restated(found: Row) -> Row:
+    """A record with its sentences made anew, from its rows."""
+    return found | {"summary": summary(found["rows"])}
+
+
 def table(rows: list[Row]) -> str:
     """Accuracy and surprise of every contender, with the search."""
     columns = {"learner": "learner", "accuracy": "restored", "accuracy_spread": "± (seeds)", "metric": "nats/vowel"}
     columns |= {"spread": "± (seeds)", "lr": "rate", "parameters": "parameters"}
-    columns |= {rate: f"search at {rate}" for rate in rows[0]["search"]}
-    return record.table([row | row["search"] for row in rows], columns)
+    columns |= {rate: f"search at {rate}" for rate in rates_of(rows)}
+    return record.table([row | row["search"] | {"lr": shown_rate(row)} for row in rows], columns)
 
 
 def draw(rows: list[Row], baselines: dict[str, float], stem: Path) -> None:

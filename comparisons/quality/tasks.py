@@ -7,10 +7,13 @@ Shapes: B batch, T time, D observation's channels.
 
 import csv
 import gzip
+import hashlib
 import importlib.util
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -74,6 +77,21 @@ class Task(ABC):
     def baselines(self) -> dict[str, float]:
         """Scores of predictors that only count, on the test split, in `unit`."""
 
+    @abstractmethod
+    def content(self) -> Iterator[Tensor | str]:
+        """All that is learned from and scored on, and how it is read."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the content: that of the same data under another name is the same."""
+        digest = hashlib.sha256()
+        for part in self.content():
+            text = part if isinstance(part, str) else f"{part.dtype} {list(part.shape)}"
+            digest.update(f"{len(text)} {text}".encode())
+            if isinstance(part, Tensor):
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def measure(self, learner: nn.Module) -> dict[str, float]:
         """Further measurements of a learner on the test split, beside its surprise."""
         return {}
@@ -97,6 +115,7 @@ class Stream(Task):
         self.source, self.unit, self.nats_per_unit = source, source.unit, source.nats_per_unit
         train, valid = source.sequence("train"), source.sequence("valid")[:limit]
         self.lanes = Lanes(train, config.batch, config.chunk)
+        self.train, self.valid = train, valid
         self.batch, self.held_out = config.batch, Lanes.at_most(valid, config.batch, config.chunk)
         before = source.context(WARM_UP)
         contexts = torch.cat([before, valid]).unfold(0, len(before) + 1, self.held_out.lane_length)
@@ -114,6 +133,10 @@ class Stream(Task):
         yield Piece(context._replace(mask=torch.zeros(context.targets.shape[:2], dtype=torch.bool)), True)
         for x in self.held_out.parts():
             yield Piece(Chunk.of_stream(x), False)
+
+    def content(self) -> Iterator[Tensor | str]:
+        yield json.dumps(self.source.state(), sort_keys=True)
+        yield from (self.train, self.valid)
 
     def baselines(self) -> dict[str, float]:
         return self.source.baselines()
@@ -147,6 +170,12 @@ class Sequences(Task):
 
     def parts(self, split: Split) -> Iterator[Piece]:
         yield Piece(self.splits[split], True)
+
+    def content(self) -> Iterator[Tensor | str]:
+        target = self.target()
+        yield f"{type(self).__name__} {self.observation().size} {target and target.size}"
+        for chunk in (self.train, self.splits["valid"], self.splits["test"]):
+            yield from (part for part in chunk if part is not None)
 
 
 class Chorales(Sequences):

@@ -50,9 +50,9 @@ def chosen(command: Any) -> TrainConfig:
     names = set(base.config.as_mapping()) - set(base.config.rule_options)
     settings = {name: value for name, value in values.items() if name in names}
     given = {name: value for name, value in values.items() if name not in names and value is not None}
+    if base.goes_on:  # so that an error is about what a resumed run keeps, not about options that exclude each other
+        return base.config.updated(**settings, **given)
     written = {name: value for name, value in base.written.items() if name not in names}
-    if base.goes_on and settings["rule"] != base.config.rule:  # the error is about the rule, not about its options
-        written = {}
     return TrainConfig.from_mapping(settings | written | given)
 
 
@@ -102,13 +102,20 @@ def _bare(hint: Any) -> Any:
     return _bare(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
 
 
+def _kinds(hint: Any) -> list[Any]:
+    """The types that a value may have beside None; a tuple's are those of what it holds."""
+    bare = _bare(hint)
+    alternatives = (bare,) if get_origin(bare) is Literal else get_args(bare) or (bare,)
+    return [kind for kind in alternatives if kind is not type(None)]
+
+
 def _choices(hint: Any) -> tuple[Any, ...]:
     """The names that a flag may have; none where it is no name."""
     if get_origin(hint) is Annotated:
         for limit in get_args(hint)[1:]:
             if isinstance(limit, OneOf):
                 return tuple(limit.table)
-    bare = _bare(hint)
+    (bare, *_) = _kinds(hint)
     return get_args(bare) if get_origin(bare) is Literal else ()
 
 
@@ -116,8 +123,7 @@ def _metavar(hint: Any) -> str | None:
     """What stands for the value of an option, whose type also has None; None leaves it to the parser."""
     if names := _names_metavar(hint):
         return names
-    bare = _bare(hint)
-    kinds = [kind for kind in get_args(bare) or (bare,) if kind is not type(None)]
+    kinds = _kinds(hint)
     return {bool: "{True,False}", int: "INT", float: "FLOAT", str: "STR"}.get(kinds[0]) if len(kinds) == 1 else None
 
 

@@ -45,7 +45,8 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
 
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
-    observation, target = _observation(config, source), source.target()
+    target = source.target()
+    observation = weighted(config, source.observation(), target, source.name)
     if target is not None and config.inference_steps:
         raise UsageError(
             f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
@@ -57,15 +58,20 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     return PredictiveStack(observation, config.hidden, target=target, covariates=source.covariates, **options)
 
 
-def _observation(config: TrainConfig, source: Source) -> Observation:
-    observation = source.observation()
+def weighted(config: TrainConfig, observation: Observation, target: Observation | None, name: str) -> Observation:
+    """The observation with its errors weighted by its precisions, or not, as the settings have it.
+
+    Raises UsageError where the setting would change nothing: for observations without precisions, and where a target is
+    expected in their place, so that theirs are never learned. `name` is that of the data.
+    """
     if config.precision_weighting:
         return observation
     options = observation.options()
-    if "weighted" not in options:
+    if "weighted" not in options or target is not None:
+        why = "observations have no precisions" if target is None else "inputs are not what it learns to expect"
         raise UsageError(
-            f"precision_weighting: expected true for {source.name}, whose {type(observation).__name__} "
-            "observations have no precisions, got false; leave it out"
+            f"precision_weighting: expected true for {name}, whose {type(observation).__name__} {why}, got false; "
+            "leave it out"
         )
     return type(observation)(observation.size, **options | {"weighted": False})
 

@@ -114,7 +114,8 @@ def made(cosines: dict[str, float], bits: dict[str, float], lowest: dict[int, di
         for layer in range(1, depth + 1)
     ]
     lags = [{"rule": "neighbour", "depth": d, "lag": 8, "layer": 1, "share": share} for d, share in ((1, 1), (2, 0.25))]
-    scores = [{"rule": rule, "seed": 0, "depth": 2, "bits": bits[rule], "lr": 1e-3} for rule in bits]
+    inside = {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}
+    scores = [{"rule": rule, "seed": 0, "depth": 2, "bits": bits[rule]} | inside for rule in bits]
     return rows, lags, scores
 
 
@@ -133,6 +134,12 @@ def test_the_summary_says_where_local_wins_and_loses_and_what_the_cosine_fails_t
     assert "; top (cosine 0.55, 1.900 bits/char, -5.0 %) scores better than bptt, truncated (cosine 0.95" in ranks
     best, *_ = alignment.beside_the_score(rows, scores)
     assert (best["rule"], best["lowest_cosine"]) == ("top", pytest.approx(0.1))
+    top = next(row for row in scores if row["rule"] == "top")
+    top["search"] = {"0.001": 3.0, "0.003": 2.0}
+    *_, ranks = alignment.summary(rows, lags, scores, TINY)
+    assert "it puts 21 of 21 pairs in the order of their scores; no claim of top, whose search" in ranks
+    best, *_ = alignment.beside_the_score(rows, scores)
+    assert (best["gap_percent"], best["no_claim"]) == (None, "the search ended at its edge for top (rate 0.003)")
 
 
 def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):

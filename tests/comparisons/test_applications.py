@@ -17,6 +17,7 @@ from pcrnn.errors import DataError
 
 TINY = TrainConfig(hidden=(6, 5), batch=2, chunk=8)
 HOURS = np.arange(1200)
+INSIDE = {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}  # a search whose best rate lies inside
 
 
 def series(values: np.ndarray) -> Forecasts:
@@ -64,7 +65,7 @@ def test_a_stack_is_judged_in_standard_deviations():
 
 def row(who: str, figures: list[float], better: str = "lower", learns: bool = True) -> dict:
     about = {"application": "genome", "measure": "bits/base", "who": who, "learns": learns, "better": better}
-    seeds = {"metrics": figures, "spread": 0.1} if learns else {}
+    seeds = {"metrics": figures, "spread": 0.1} | INSIDE if learns else {}
     return about | seeds | {"metric": sum(figures) / len(figures)}
 
 
@@ -82,6 +83,16 @@ def test_a_sentence_says_how_local_learning_stands_beside_bptt_and_counting(loca
     rows = [row("bptt", [2.0, 2.0], better), row("top, exact", local, better)]
     rows += [row("o", [2.0], better, learns=False), published]
     assert applications.summary(rows) == [f"{verdict}: genome, bits/base: top, exact {beside}"]
+
+
+def test_nothing_is_claimed_where_a_search_ended_at_its_edge():
+    local, bptt, counted = row("top, exact", [1.7]), row("bptt", [2.0]), row("o", [2.0], learns=False)
+    edge = {"lr": 1e-2, "at_edge": True, "search": {"0.003": 3.0, "0.01": 2.0}}
+    for rows, who in (([local | edge, bptt], "top, exact"), ([local, bptt | edge], "bptt")):
+        (said,) = applications.summary([*rows, counted])
+        assert said == f"No claim: genome, bits/base: the search ended at its edge for {who} (rate 0.01)."
+    (said,) = applications.summary([local, {name: bptt[name] for name in bptt if name != "search"}, counted])
+    assert said == "No claim: genome, bits/base: there is no search on record for bptt (rate 0.003)."
 
 
 def test_a_baseline_without_error_is_named_without_a_ratio():
@@ -126,14 +137,15 @@ def test_a_file_is_learned_and_goes_on_where_it_was(kind, measures, beside, tmp_
     learners = set(applications.STUDIES[kind].contenders)
     assert {(row["measure"], row["who"]) for row in rows} == {(m, who) for m in measures for who in learners | beside}
     assert all(len(row["metrics"]) == 2 for row in rows if row["learns"])
-    assert len(told) == 3 * len(learners)  # two rates on one seed, one on the other
+    assert len(told) == 4 * len(learners)  # two rates and one beyond their edge on one seed, one on the other
     told.clear()
     applications.run(asked)
     assert told == []
 
 
 def test_the_chorales_are_those_of_the_quality_record(tmp_path):
-    about = {"data": "JSB chorales", "rule": "bptt", "lr": 1e-2, "metrics": [8.0, 8.2], "metric": 8.1, "spread": 0.1}
+    about = {"data": "JSB chorales", "rule": "bptt", "metrics": [8.0, 8.2], "metric": 8.1, "spread": 0.1}
+    about |= INSIDE | {"at_edge": False}
     record.write("quality", {}, [about], tmp_path, baselines={"JSB chorales": {"base rate": 11.0}})
     learned, counted = applications.music_rows(tmp_path)
     assert (learned["who"], learned["metric"], learned["metrics"]) == ("bptt", pytest.approx(8.1), [8.0, 8.2])

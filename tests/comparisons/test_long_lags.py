@@ -22,6 +22,7 @@ TINY = long_lags.LongLagsSetup(
     chunk=4,
     evaluate_every=2,
     held_out=8,
+    widenings=1,
 )
 ONE_OF_TWO = long_lags.Ladder(tasks=(), search=(), hidden=(8,), updates=100)
 
@@ -137,13 +138,37 @@ def test_a_lag_counts_where_every_seed_solves_it():
     assert long_lags.longest_solved(rows_of("one", {5: [False, True]}), "a task", "one") is None
 
 
+def climbs(learner: str, ladder: str, rates: tuple[float, ...] = (0.01, 0.02, 0.04)) -> list[dict]:
+    """The rows of a search whose best rate is 0.02."""
+    about = {"ladder": ladder, "learner": learner, "updates": 9}
+    return [about | {"rate": rate, "solved": rate == 0.02, "nats": 1.0} for rate in rates]
+
+
+def test_longest_lags_are_not_compared_where_a_search_ended_at_its_edge():
+    rows = [row for name in long_lags.chunked_rules(4) for row in rows_of(name, {10: [name == long_lags.EXACT]})]
+    peaks = [{"learner": "one", "lag": 1, "peak_mib": 1.0}]
+    search = [row for name in long_lags.chunked_rules(4) for row in climbs(name, "a task")]
+    assert "a task: at chunk 4 local" in long_lags.summary(rows, search, peaks, 4)[0]
+    cut = [row for row in search if row["learner"] != long_lags.TRUNCATED]
+    cut += climbs(long_lags.TRUNCATED, "a task", rates=(0.01, 0.02))
+    said = "No claim: a task: the search ended at its edge for bptt, truncated (rate 0.02)."
+    assert long_lags.summary(rows, cut, peaks, 4)[0] == said
+    assert long_lags.summary(rows, [], peaks, 4)[0].startswith("No claim: a task: there is no search on record for")
+
+
+def test_a_rate_that_diverges_early_is_no_better_than_one_that_uses_all_its_updates():
+    diverged, slow = ({"solved": False, "updates": updates, "nats": nats} for updates, nats in ((5, None), (400, 2.0)))
+    assert long_lags.climb_loss([slow]) < long_lags.climb_loss([diverged])
+
+
 def test_the_summary_compares_the_longest_lags():
     names = [ladder.name for ladder in TINY.ladders]
     rows = rows_of(long_lags.EXACT, {2: [True], 40: [True]}, names[0])
     rows += rows_of(long_lags.TRUNCATED, {2: [True], 40: [False]}, names[0])
     rows += [row for name in long_lags.chunked_rules(4) for row in rows_of(name, {10: [False]}, names[1])]
     peaks = [{"learner": name, "lag": lag, "peak_mib": lag} for name in long_lags.chunked_rules(4) for lag in (1, 7)]
-    solved, unsolved, memory = long_lags.summary(rows, peaks, TINY.chunk)
+    search = [row for name in names for learner in long_lags.chunked_rules(4) for row in climbs(learner, name)]
+    solved, unsolved, memory = long_lags.summary(rows, search, peaks, TINY.chunk)
     assert "solves a lag of 40, truncated BPTT of 2 (20 times), BPTT over whole sequences none" in solved
     assert "not solved" in unsolved and "local, exact 0.5000" in unsolved and "without memory 0.1000" in unsolved
     assert memory.startswith("Peak memory at a lag of 7") and "bptt, whole 7 MiB" in memory
@@ -177,7 +202,8 @@ def test_the_rate_that_climbs_best_is_chosen(monkeypatch, outcomes, best):
 
     monkeypatch.setattr(long_lags, "trial", trial)
     ladder = replace(LADDER, search=(CopyMemory(lag=0), CopyMemory(lag=1))[: len(outcomes[0.1])], rates=tuple(outcomes))
-    rate, tried = long_lags.chosen_rate(long_lags.chunked_rules(4)[long_lags.EXACT], ladder, TINY)
+    setup = replace(TINY, widenings=0)
+    rate, tried = long_lags.chosen_rate(long_lags.chunked_rules(4)[long_lags.EXACT], ladder, setup)
     assert rate == best
     assert len(tried) == sum(map(len, outcomes.values()))
 
@@ -195,7 +221,7 @@ def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     assert {path.name for path in paths} >= {"long_lags.json", "long_lags.md", "long_lags.png"}
     found = json.loads((tmp_path / "long_lags.json").read_text())
     assert len(found["rows"]) == 4 * (2 + 1)  # contenders, seeds of either ladder
-    assert len(found["search"]) == 4 * 2  # contenders, rates of the second
+    assert len(found["search"]) == 4 * 3  # contenders, rates of the second and one beyond their edge
     assert len(found["peaks"]) == 4
     assert {row["chance"] for row in found["rows"]} == {1 / 3, 1 / 6}
     assert all(row["updates"] <= 4 for row in found["rows"])

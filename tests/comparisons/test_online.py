@@ -9,6 +9,8 @@ import torch
 from pcrnn.comparisons.mechanisms import online
 from pcrnn.comparisons.suite import Request
 
+from pcrnn.errors import DataError
+
 SPANS = (online.Span(interval=1, half=24, rates=(3e-3,)), online.Span(interval=8, half=48, rates=(3e-3, 1e-2)))
 TINY = replace(online.QUICK, spans=SPANS, batch=2, hidden=(4, 3), lags=(3, 5), points=3)
 BPTT = online.BPTT
@@ -43,13 +45,14 @@ def test_the_text_changes_its_source_at_the_change(tmp_path):
 
 def test_a_text_too_short_for_all_listeners_is_refused(tmp_path):
     other = tmp_path / "short.txt"
-    other.write_text("too short", encoding="utf-8")
-    with pytest.raises(ValueError, match="at least 2 x 48 symbols, got 9"):
+    other.write_text("just too short", encoding="utf-8")
+    with pytest.raises(DataError, match="at least 2 x 48 symbols, got 14; give more"):
         online.switching_text(TINY, 48, other)
 
 
 def row(rule: str, seed: int, interval: int = 8, **figures) -> dict:
-    known = {"stream": "s", "unit": "u", "floor": None, "half": 48, "lr": 1e-3, "window": 16, "early_after": 1.0}
+    known = {"stream": "s", "unit": "u", "floor": None, "half": 48, "window": 16, "early_after": 1.0}
+    known |= {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}
     known |= {"before": 1.0, "end": 1.0, "mean": 1.0, "recovery_steps": 16}
     return known | {"rule": rule, "seed": seed, "interval": interval} | figures
 
@@ -103,6 +106,23 @@ def test_a_verdict_is_over_all_intervals(gaps, verdict):
         for interval, gap in zip((1, 8), gaps, strict=True)
     ]
     assert all(sentence.startswith(f"{verdict}: s, ") for sentence in online.summary(rows))
+
+
+def test_nothing_is_claimed_of_a_rule_whose_search_ended_at_its_edge():
+    edge = {"search": {"0.001": 3.0, "0.003": 2.0}}
+    rows = [row(rule, 0, interval=i, mean=2.0 + (rule != BPTT)) for rule in online.RULES for i in (1, 8)]
+    for one in rows:
+        if one["rule"] == "top, exact" and one["interval"] == 8:
+            one |= edge
+    neighbour, top = online.summary(rows)
+    assert neighbour.startswith("Loses: s, an update every 1 / 8 steps: neighbour, exact is +1.000 / +1.000 u from")
+    assert top.startswith("Loses: s, an update every 1 / 8 steps: top, exact is +1.000 / no claim u from BPTT")
+    assert "(below 0 is better; no claim where a search ended at its edge)" in top
+    assert top.endswith("recover from the change: 16 / no claim, BPTT: 16 / 16.")
+    for one in rows:
+        if one["rule"] == BPTT:
+            one |= edge
+    assert all(said.startswith("No claim: s, ") for said in online.summary(rows))
 
 
 def test_a_distance_beyond_twice_its_error_is_not_called_level():

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from pcrnn.comparisons.__main__ import main
+from pcrnn.comparisons.cells import Cells
 from pcrnn.comparisons.quality import quality, study, tasks
 from pcrnn.comparisons.quality.contenders import CONTENDERS, Fit, Score, Training, fit_contender, new_model
 from pcrnn.comparisons.quality.networks import size_of
-from pcrnn.comparisons.search import Cells
 from pcrnn.comparisons.suite import Request
 
 from pcrnn.config import TrainConfig
@@ -173,8 +173,8 @@ def test_a_package_that_is_not_there_is_a_reason_to_skip(opener, monkeypatch):
 
 
 SCORES = {  # nats by kind, rate and seed: BPTT is best at 0.001, the local rule at 0.01, where it diverges once
-    "bptt": {0.001: [2.0, 2.2, 2.4], 0.01: [3.0, 3.0, 3.0]},
-    "top, exact": {0.001: [2.5, 2.5, 2.5], 0.01: [2.2, 2.2, None]},
+    "bptt": {0.0001: [2.5], 0.001: [2.0, 2.2, 2.4], 0.01: [3.0, 3.0, 3.0]},
+    "top, exact": {0.001: [2.5, 2.5, 2.5], 0.01: [2.2, 2.2, None], 0.1: [None]},
 }
 
 
@@ -204,13 +204,14 @@ def rows_of(tmp_path, tell=lambda line: None) -> list[dict]:
 def test_every_kind_has_its_own_best_rate_and_is_paired_with_bptt_seed_by_seed(tmp_path, trained):
     bptt, top = rows_of(tmp_path)
     assert (bptt["lr"], top["lr"]) == (0.001, 0.01)
-    assert bptt["search"] == {"0.001": 2.0, "0.01": 3.0}
+    assert bptt["search"] == {"0.0001": 2.5, "0.001": 2.0, "0.01": 3.0}
+    assert top["search"] == {"0.001": 2.5, "0.01": 2.2, "0.1": None}
     assert bptt["metrics"] == [2.0, 2.2, 2.4] and bptt["metric"] == pytest.approx(2.2)
     assert bptt["spread"] == pytest.approx(0.2) and bptt["gap_percent"] == 0
     assert top["metrics"] == [2.2, 2.2, None]
     assert top["gap_percent"] == pytest.approx((10 + 0) / 2)
     assert top["gap_spread"] == pytest.approx(10 / math.sqrt(2))
-    assert len(trained) == 2 * 2 + 2 * 2  # the search on the first seed, then the other seeds at one rate
+    assert len(trained) == 2 * 3 + 2 * 2  # the search on the first seed, then the other seeds at one rate
 
 
 def test_finished_cells_are_never_trained_again(tmp_path, trained):
@@ -233,7 +234,7 @@ def test_a_line_that_was_being_written_is_trained_again(tmp_path, trained):
 def test_the_summary_says_who_is_ahead():
     def row(rule, percent, spread):
         names = {"data": "x", "rule": rule, "unit": "bits/char", "metric": 2.0, "metrics": [2.0] * 4}
-        return names | {"gap_percent": percent, "gap_spread": spread}
+        return names | {"gap_percent": percent, "gap_spread": spread, "no_claim": ""}
 
     assert "is 3.0 % behind BPTT (" in quality.summary([row("top, exact", 3.0, 0.5), row("layer, exact", 9.0, 0.5)])[0]
     assert "is 3.0 % ahead of BPTT." in quality.summary([row("top, exact", -3.0, 0.5)])[0]
@@ -251,9 +252,9 @@ def test_the_suite_on_one_text_writes_everything_and_goes_on_where_it_was(text, 
     assert all(path.stat().st_size > 0 for path in paths)
     written = json.loads(paths[0].read_text())
     assert {row["rule"] for row in written["rows"]} == set(quality.STUDIES["tinyshakespeare"].contenders)
-    assert {row["data"] for row in written["rows"]} == {"text"}
-    assert len(told) == len(written["rows"]) * 3  # two rates on one seed, one on the other
-    assert set(written["baselines"]["text"]) == {"unigram", "bigram", "copy-last", "gzip", "xz"}
+    assert {row["data"] for row in written["rows"]} == {"text.txt"}
+    assert len(told) == len(written["rows"]) * 4  # two rates and one beyond their edge on one seed, one on the other
+    assert set(written["baselines"]["text.txt"]) == {"unigram", "bigram", "copy-last", "gzip", "xz"}
     told.clear()
     quality.run(request)
     assert told == []

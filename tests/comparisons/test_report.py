@@ -24,15 +24,22 @@ SOLVES = "learning with exact traces solves a lag of"
 README = f"# pcrnn\n\n{report.START}\nold\n{report.END}\n\nand more\n"
 
 
+INSIDE = {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}  # a search whose best rate lies inside
+
+
 def quality_row(rule: str, figure: float, gap: float) -> dict:
     about = {"data": "pydoc", "rule": rule, "unit": "bits/char", "metric": figure}
-    return about | {"gap_percent": gap, "gap_spread": 0.2}
+    return about | INSIDE | {"metrics": [figure], "gap_percent": gap, "gap_spread": 0.2, "no_claim": ""}
+
+
+SPEED = {"hidden": [4], "batch": 2, "chunk": 3}
 
 
 @pytest.fixture
 def results(tmp_path) -> Path:
     rows = [quality_row("bptt", 2.0, 0.0), quality_row("top, exact", 2.1, 5.0), quality_row("layer, none", 3.0, 50.0)]
-    record.write("quality", {"seeds": 3}, rows, tmp_path, summary=["pydoc: top is 5 % < BPTT & more."])
+    record.write("quality", {"seeds": 3}, rows, tmp_path)
+    record.write("speed", SPEED, [], tmp_path, summary=["top is 5 % < BPTT & more, 0.5 times as fast as BPTT."])
     record.markdown(
         "quality", "Quality", ["## pydoc", record.table(rows, {"rule": "rule", "metric": "bits"})], tmp_path
     )
@@ -106,6 +113,32 @@ def test_along_an_axis_every_place_has_a_column(part, about, heading):
     assert bptt == "| bptt | 2.000 |" and top.startswith("| top, exact | 2.000 (-1.0 %")
 
 
+def test_a_record_claims_nothing_of_a_learner_whose_search_ended_at_its_edge(tmp_path):
+    """Whatever its sentences say: they are made anew."""
+    edge = {"lr": 1e-2, "search": {"0.001": 4.0, "0.003": 3.0, "0.01": 2.0}}
+    rows = [quality_row("bptt", 2.0, 0.0), quality_row("top, exact", 1.5, -25.0), quality_row("LSTM", 2.5, 25.0)]
+    said = "pydoc: the best local rule (top, exact, 1.5 bits/char) is 25.0 % ahead of BPTT."
+
+    def shown(*at_edge: str) -> tuple[list[str], str]:
+        made = [row | (edge if row["rule"] in at_edge else {}) for row in rows]
+        record.write("quality", {"seeds": 1}, made, tmp_path, summary=["it is twice as good."])
+        found = report.read(tmp_path)
+        return found["quality"]["summary"], report.readme_section(found)
+
+    sentences, section = shown()
+    assert sentences == [said]
+    assert "| top, exact | 1.500 (-25.0 % ± 0.2) |" in section and "(edge)" not in section
+    sentences, section = shown("LSTM")
+    assert "| LSTM | 2.500 (edge) |" in section and "+25.0 %" not in section
+    assert "A mark (edge) says that a learner's search for its rate ended at an edge" in section
+    sentences, section = shown("top, exact")
+    assert sentences == ["No claim: pydoc: the search ended at its edge for top, exact (rate 0.01)."]
+    assert "| top, exact | 1.500 (edge) |" in section
+    sentences, section = shown("bptt")
+    assert sentences == ["No claim: pydoc: the search ended at its edge for bptt (rate 0.01)."]
+    assert "| bptt | 2.000 (edge) |" in section and "| top, exact | 1.500 (no claim) |" in section
+
+
 def test_every_budget_has_a_table_of_its_own():
     about = {"layers": 3, "units": 128}
     rows = [quality_row("bptt", 2.0, 0.0) | about | {"updates": updates} for updates in (600, 3000)]
@@ -116,34 +149,33 @@ def test_every_budget_has_a_table_of_its_own():
     ]
 
 
-def test_the_readme_has_what_long_lags_says_of_itself_and_where_it_came_from(tmp_path):
-    record.write("long_lags", {"seeds": 2}, [], tmp_path, summary=["a.", "b."])
-    said, origin = report.readme_section(report.read(tmp_path)).split("\n\n")
+def test_the_readme_has_what_long_lags_says_of_itself_and_where_it_came_from():
+    found = {"environment": record.environment(), "config": {"seeds": 2}, "summary": ["a.", "b."]}
+    said, origin = report.long_lags_part(found)
     assert said == "- a.\n- b."
     assert "`pcrnn compare long_lags`; 2 seeds; " in origin
-    record.write("long_lags", {"seeds": 2}, [], tmp_path)  # says nothing
-    assert report.readme_section(report.read(tmp_path)) == ""
+    assert report.long_lags_part(found | {"summary": []}) == []
 
 
-def test_cosines_stand_beside_the_score(tmp_path):
+def test_cosines_stand_beside_the_score():
     def row(rule: str, updates: int, layer: int, cosine: float) -> dict:
         return {"rule": rule, "updates": updates, "layer": layer, "depth": 2, "gates_cosine": cosine}
 
     rows = [row("bptt, truncated", 9, 1, 1.0), row("top", 9, 1, 0.2), row("top", 9, 1, 0.4), row("top", 9, 2, 0.9)]
     rows += [row("top", 0, 1, -1.0), row("neighbour, none", 9, 1, 0.5)]
-    about = {"seed": 0, "depth": 2, "lr": 1e-3}
+    about = {"seed": 0, "depth": 2} | INSIDE
     bits = {"bptt, truncated": 2.0, "top": 2.2, "neighbour, none": 2.1}
     scores = [about | {"rule": rule, "bits": figure} for rule, figure in bits.items()]
     config = {"moments": [0, 9], "depths": [2], "scored_depth": 2, "seeds": 1}
-    record.write("alignment", config, rows, tmp_path, scores=scores)
-    text = report.readme_section(report.read(tmp_path))
+    found = {"environment": record.environment(), "config": config, "rows": rows, "scores": scores}
+    text = "\n\n".join(report.alignment_part(found))
     assert "| top | 0.30 | 2.200 (+10.0 %) |" in text
     assert "| bptt, truncated | 1.00 | 2.000 |" in text
     assert "neighbour, none" not in text
 
 
-def test_distances_on_a_stream_have_a_column_an_interval(tmp_path):
-    about = {"stream": "s", "unit": "u", "floor": None, "half": 8, "lr": 1e-3, "window": 2, "seed": 0}
+def test_distances_on_a_stream_have_a_column_an_interval():
+    about = {"stream": "s", "unit": "u", "floor": None, "half": 8, "window": 2, "seed": 0} | INSIDE
     about |= {"before": 1.0, "end": 1.0, "early_after": 1.0, "recovery_steps": 2}
     rows = [
         about | {"rule": rule, "interval": interval, "mean": mean}
@@ -154,8 +186,7 @@ def test_distances_on_a_stream_have_a_column_an_interval(tmp_path):
             (online.BPTT, 8, 2.5),
         )
     ]
-    record.write("online", {"seeds": 1}, rows, tmp_path)
-    table, *_ = report.readme_section(report.read(tmp_path)).split("\n\n")
+    table, _ = report.online_part({"environment": record.environment(), "config": {"seeds": 1}, "rows": rows})
     assert table.splitlines()[0] == "| stream | rule | update every 1 | update every 8 |"
     assert table.splitlines()[2:] == ["| s, u | top, exact | +0.500 | -0.250 |"]
 
@@ -182,13 +213,13 @@ def test_the_page_holds_everything_it_shows(results, tmp_path):
     (path,) = report.build(results, tmp_path / "no README is touched")
     text = path.read_text(encoding="utf-8")
     assert base64.b64encode(b"picture").decode() in text
-    assert "pydoc: top is 5 % &lt; BPTT &amp; more." in text
+    assert "top is 5 % &lt; BPTT &amp; more, 0.5 times as fast as BPTT." in text
     assert "<td>top, exact</td><td>2.1</td>" in text
     assert text.index("In one minute") < text.index("5 % &lt;") < text.index('<section id="quality">')
     assert "<h2>Local learning loses</h2>" in text
     assert "<h2>Level</h2>" not in text  # nothing is
     assert not re.search(r"(src|href)=\"(?!data:|#)", text)  # nothing is fetched
-    assert text.count("<table>") == text.count("</table>") == 3
+    assert text.count("<table>") == text.count("</table>") == 4
 
 
 def memory_record(local: float, bptt: float) -> dict:
@@ -218,6 +249,8 @@ def memory_record(local: float, bptt: float) -> dict:
         ("quality", {"summary": ["a: the best local rule (top) is 2 % behind BPTT (layer: +3 %)."]}, "Loses"),
         ("quality", {"summary": ["a: the best local rule (top) is 2.1 % ahead of BPTT (layer: +3 %)."]}, "Wins"),
         ("quality", {"summary": ["a: the best local rule (top) is level (+0.1 %) with BPTT."]}, "Level"),
+        ("quality", {"summary": ["No claim: a: the search ended at its edge for bptt."]}, "No claim"),
+        ("long_lags", {"summary": ["No claim: a: the search ended at its edge for bptt."]}, "No claim"),
     ],
 )
 def test_a_sentence_stands_under_the_verdict_that_its_figures_give(name, found, verdict):
@@ -240,7 +273,7 @@ def test_a_verdict_is_not_said_twice():
 def test_quality_sentences_are_judged_by_the_words_the_suite_uses():
     """`quality_verdict` reads what `study.verdict` writes."""
     for gap, verdict in ((-3.0, "Wins"), (3.0, "Loses"), (0.01, "Level")):
-        row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None, "metrics": [2.0]}
+        row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None}
         (sentence,) = quality.summary([row])
         assert page.quality_verdict({}, sentence) == verdict
 
@@ -285,19 +318,30 @@ def test_flags_become_a_request_and_paths_are_printed(program, monkeypatch, caps
             return [request.out / "quality.json"]
 
     monkeypatch.setattr("pcrnn.comparisons.__main__.load", lambda name: Fake)
-    assert program(["quality", "--quick", "--seeds", "2", "--out", str(tmp_path), "--data", "a.txt"]) == 0
+    data = tmp_path / "a.txt"
+    data.write_text("a")
+    assert program(["quality", "--quick", "--seeds", "2", "--out", str(tmp_path), "--data", str(data)]) == 0
     (request,) = asked
-    assert (request.quick, request.seeds, request.out, request.data) == (True, 2, tmp_path, Path("a.txt"))
+    assert (request.quick, request.seeds, request.out, request.data) == (True, 2, tmp_path, data)
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path / 'quality.json'}\n"
     assert printed.err == "half way\n"
 
 
-def test_data_that_is_not_there_is_one_line_and_status_3(tmp_path, capsys):
-    assert pcrnn(["compare", "quality", "--quick", "--out", str(tmp_path), "--data", str(tmp_path / "no.mat")]) == 3
+@pytest.mark.parametrize("name", [name for name, entry in SUITES.items() if "--data" in entry.flags])
+@pytest.mark.parametrize("ending", ["txt", "mat", "csv"])
+def test_data_that_is_not_there_is_one_line_and_status_3_before_anything_runs(name, ending, tmp_path, capsys):
+    assert compare([name, "--quick", "--out", str(tmp_path), "--data", str(tmp_path / f"no.{ending}")]) == 3
     printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.splitlines()[-1].endswith("no.mat is not there; give a file with --data")
+    assert printed.out == "" and not list(tmp_path.iterdir())
+    (line,) = printed.err.splitlines()
+    assert "--data: expected a file, got " in line and line.endswith(f"no.{ending}, which is none; check the path")
+
+
+def test_only_a_study_that_takes_the_file_may_be_named_beside_it(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("1\n2\n")
+    assert compare(["quality", "--quick", "--data", str(tmp_path / "a.csv"), "--only", "digits"]) == 2
+    assert "--only: expected weather, which takes " in capsys.readouterr().err
 
 
 def test_help_lists_the_suites(capsys):

@@ -61,7 +61,13 @@ def test_the_suite_writes_a_row_for_every_learner(tmp_path):
     written = json.loads(paths[0].read_text())
     assert [row["learner"] for row in written["rows"]] == list(tagging.TAGGERS)
     assert all(len(row["accuracies"]) == 2 and 0 <= row["accuracy"] <= 1 for row in written["rows"])
-    assert [said.partition(" ")[0] for said in written["summary"]] == ["local", "bptt"]
+    assert len(written["summary"]) == 2
+    for said, (rule, pair) in zip(written["summary"], rows_by_rule(written["rows"]).items(), strict=True):
+        assert said.startswith("No claim: " if any(row["at_edge"] for row in pair) else f"{rule} restores ")
+
+
+def rows_by_rule(rows: list[dict]) -> dict[str, list[dict]]:
+    return {rule: [row for row in rows if row["learner"].endswith(f", {rule}")] for rule in ("local", "bptt")}
 
 
 def test_a_table_is_refused(tmp_path):

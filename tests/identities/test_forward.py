@@ -120,9 +120,9 @@ def test_random_feedback_is_uniform_around_zero_and_scaled_by_the_units(make_sta
         assert matrix.max() > 0.9 * bound and matrix.min() < -0.9 * bound
 
 
-@pytest.mark.parametrize(("credit", "hops"), [("top", -1), ("neighbour", -1), ("layer", 1), ("hierarchy", 0)])
+@pytest.mark.parametrize(("credit", "hops"), [(None, -1), ("top", 1), ("layer", 1), ("hierarchy", 0), ("cascade", 2)])
 def test_hops_that_mean_nothing_are_refused(credit, hops):
-    in_place = f"hops: expected to stand in place of a credit, got hops {hops} with credit {credit}; leave credit out"
+    in_place = f"hops: expected to stand in place of a credit, got hops {hops} with credit {credit}; leave one of them"
     with pytest.raises(ValueError, match="hops: expected at least 0, got -1" if hops < 0 else in_place):
         learning_rules.make("local", credit=credit, hops=hops)
 
@@ -142,7 +142,7 @@ def test_all_hops_equal_bptt_for_every_family(family, hops):
     stack = PredictiveStack(observation, (4, 3, 5)[: hops + 1])
     chunk = Chunk.of_stream(draw(2, 9))
     gradients = []
-    for rule in (learning_rules.make("local", credit="top", hops=hops), learning_rules.make("bptt")):
+    for rule in (learning_rules.make("local", hops=hops), learning_rules.make("bptt")):
         stack.zero_grad(set_to_none=True)
         frozen = [b.clone() for b in stack.buffers()]
         rule.accumulate(stack, chunk, None, rule.init(stack, 2))

@@ -284,8 +284,8 @@ _LINES = [
     ),
     (
         "learning_rules/options.py",
-        'if self.hops is not None and self.credit in ("layer", "hierarchy"):',
-        'if self.hops is not None or self.credit in ("layer", "hierarchy"):',
+        "if self.hops is not None and self.credit is not None:",
+        "if self.hops is not None or self.credit is not None:",
     ),
     (
         "pcrnn/data/formats/times.py",
