@@ -119,12 +119,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Sequence[int]]) -> _Parts:
     """The parts of a stack that is no larger than the file of its weights, whose tensors have these shapes."""
     try:
-        made_from = [_recipe(document[name]) for name in ("observation", "target") if document.get(name) is not None]
+        recipe = _recipe(document["observation"])
+        of_target = None if document.get("target") is None else _recipe(document["target"])
         covariates = _size(document.get("covariates", 0), at_least=0)
         config = TrainConfig.from_mapping(document["stack"], str(path))
-        size, target_size = (*(recipe.args[0] for recipe in made_from), None)[:2]
-        check_claims(config, size, shapes, str(path), target=target_size, covariates=covariates)
-        observation, target = (*(recipe() for recipe in made_from), None)[:2]
+        target_size = None if of_target is None else of_target.args[0]
+        check_claims(config, recipe.args[0], shapes, str(path), target=target_size, covariates=covariates)
+        observation, target = recipe(), None if of_target is None else of_target()
         if covariates and observation.symbolic:
             raise ValueError(f"covariates {covariates}")
         return _Parts(observation, target, covariates, config)
