@@ -154,7 +154,7 @@ def learn_base_rates(stack: PredictiveStack, error: Tensor, sensory_error: Tenso
 def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
     """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
     if eta.requires_grad:
-        gradient = -weighted_error.sum((0, 1))
+        gradient = -weighted_error.sum((0, 1)).to(eta.dtype)
         eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)
 
 

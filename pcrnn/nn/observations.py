@@ -32,6 +32,13 @@ class Observation(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__}: size must be at least 1 natural parameter, got {size}")
         self.size = size
 
+    def reset_parameters(self) -> None:
+        """Bring running statistics of the family, if it has any, back to their start."""
+        for child in self.children():
+            reset = getattr(child, "reset_parameters", None)
+            if reset is not None:
+                reset()
+
     def options(self) -> dict[str, Any]:
         """Keyword arguments beside `size` that build this observation again, JSON types only."""
         return {}

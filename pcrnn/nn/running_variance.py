@@ -21,6 +21,11 @@ class RunningVariance(nn.Module):
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
 
+    def reset_parameters(self) -> None:
+        """Back to the variance before the first chunk, 1."""
+        self.variance.fill_(1)
+        self.chunks.zero_()
+
     @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
