@@ -378,7 +378,8 @@ class PredictiveLayer(nn.Module):
         """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        return 0.5 * (state_residual.square() @ variance.reciprocal().to(state_residual.dtype) + constant)
+        squares = state_residual.to(variance.dtype).square()
+        return 0.5 * (squares @ variance.reciprocal() + constant)
 
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""

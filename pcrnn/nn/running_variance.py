@@ -1,5 +1,7 @@
 """Running variance per channel: what precisions and state surprises are made of."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -26,12 +28,21 @@ class RunningVariance(nn.Module):
         self.variance.fill_(1)
         self.chunks.zero_()
 
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "RunningVariance":
+        """As every module, but a variance stays float32 where its layer goes to half precision: it is squared small."""
+        before = self.variance
+        super()._apply(fn, recurse)
+        if self.variance.dtype in (torch.float16, torch.bfloat16):
+            self.variance = before.to(self.variance.device)
+        return self
+
     @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
         if self.rate == 0 or error.numel() == 0:
             return
-        errors, dtype = error.flatten(0, -2), self.variance.dtype
+        dtype = self.variance.dtype
+        errors = error.flatten(0, -2).to(dtype)
         if counted is None:
             self.chunks += 1
             mean_square = torch.linalg.vector_norm(errors, dim=0).square() / len(errors)
