@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
 
 from pcrnn.errors import InputError
 from pcrnn.nn.connections import Block
@@ -62,6 +63,9 @@ class StackState(NamedTuple):
                 "what the stack returned, or start from stack.initial_state(batch_size)"
             )
         return cls(tuple(LayerState.of(layer) for layer in parts[0]))
+
+
+_register_namedtuple(StackState, serialized_type_name="pcrnn.nn.activity.StackState")  # for torch.export.save
 
 
 class BaseActivity(NamedTuple):

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import _register_namedtuple
 
 from pcrnn import ops
 from pcrnn.errors import InputError
@@ -58,6 +59,9 @@ class LayerState(NamedTuple):
                 "the layer returned, or start from layer.initial_state(batch_size)"
             )
         return cls(*parts)
+
+
+_register_namedtuple(LayerState, serialized_type_name="pcrnn.nn.layer.LayerState")  # for torch.export.save
 
 
 class Message(NamedTuple):

@@ -41,8 +41,7 @@ class RunningVariance(nn.Module):
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
         if self.rate == 0 or error.numel() == 0:
             return
-        dtype = self.variance.dtype
-        errors = error.flatten(0, -2).to(dtype)
+        errors, dtype = error.flatten(0, -2), self.variance.dtype
         if counted is None:
             self.chunks += 1
             mean_square = torch.linalg.vector_norm(errors, dim=0).square() / len(errors)
