@@ -21,6 +21,7 @@ from pcrnn.nn.sensory import BaseRate
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
 from pcrnn.ops.reference import accumulation_dtype, add_product_
+from pcrnn.trees import portable
 
 
 class FeedbackGrad(NamedTuple):
@@ -77,6 +78,7 @@ class Signal(NamedTuple):
     output: Tensor  # in r_t, [B, T, N]
 
 
+@portable
 class Trace(NamedTuple):
     """Eligibility trace of one layer's traced gate blocks: ds/dW and ds/db of every sequence of the batch; of R alike.
 

@@ -25,8 +25,10 @@ from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.inputs import check_tensor
 from pcrnn.nn.layer import LayerState, PredictiveLayer
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.trees import portable
 
 
+@portable
 class LearningState(NamedTuple):
     """State of a layer that learns as it runs."""
 
@@ -43,8 +45,8 @@ class LearningState(NamedTuple):
         if not (isinstance(parts, tuple | list) and len(parts) == 2 and isinstance(parts[1], tuple | list)):
             got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
             raise InputError(
-                f"LearnsLocally: expected a state of two parts, the layer's and its traces, got {got}; pass on what the "
-                "module returned, or None to begin"
+                f"LearnsLocally: expected a state of two parts, the layer's and its traces, got {got}; pass on what "
+                "the module returned, or None to begin"
             )
         return cls(LayerState.of(parts[0]), LocalCarry.of(parts[1]))
 
@@ -110,7 +112,7 @@ class LearnsLocally(nn.Module):
     @torch.no_grad()
     def _run(self, x: Tensor, state: LearningState | None) -> tuple[Tensor, LearningState]:
         """The plain layer; traces stay as they are."""
-        before, carry = state or (None, self.rule.init(self.layer, x.shape[0]))
+        before, carry = state or (None, LocalCarry((), ()))  # none where none are needed yet
         output, after = self.layer(x, before)
         return output, LearningState(after, carry)
 
@@ -142,10 +144,11 @@ class _Pass:
         self, module: LearnsLocally, stack: PredictiveStack, x: Tensor, state: LearningState | None, weights: list
     ) -> None:
         self.rule, self.stack, self.x, self.weights = module.rule, stack, x, weights
-        if state is None:
-            self.before, self.carry = None, module.rule.init(module.layer, x.shape[0])
+        self.before = None if state is None else StackState((state.layer,))
+        if state is None or not any(state.carry):
+            self.carry = module.rule.init(module.layer, x.shape[0])
         else:
-            self.before, self.carry = StackState((state.layer,)), tree_map(Tensor.clone, state.carry)
+            self.carry = tree_map(Tensor.clone, state.carry)
 
     def __call__(self) -> tuple[tuple[Tensor, ...], list[Tensor], Callable[[], None]]:
         """Output, loss and the state after; the gradient of every weight; and what moves the running statistics."""
@@ -186,7 +189,7 @@ class _LocalGradients(torch.autograd.Function):
 
 @contextmanager
 def _apart(weights: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Inside the block `.grad` of the weights is empty; after it the list has what was added there, zeros for nothing."""
+    """Inside the block `.grad` of the weights is empty; after it the list has what was added there, or zeros."""
     before, found = [weight.grad for weight in weights], []
     for weight in weights:
         weight.grad = None
@@ -211,8 +214,9 @@ def learns_locally(model: nn.Module, rule: Local | None = None) -> nn.Module:
     for name, part in model.named_modules():
         if isinstance(part, PredictiveStack):
             raise TypeError(
-                f"learns_locally: expected predictive layers, got a {type(part).__name__} at {name or 'the top'!r}, whose "
-                "layers learn together; train it with pcrnn.Learner, or replace single layers with LearnsLocally(layer)"
+                f"learns_locally: expected predictive layers, got a {type(part).__name__} at {name or 'the top'!r}, "
+                "whose layers learn together; train it with pcrnn.Learner, or replace single layers with "
+                "LearnsLocally(layer)"
             )
     return _replaced(model, rule, {})
 

@@ -68,8 +68,10 @@ from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.trees import portable
 
 
+@portable
 class LocalCarry(NamedTuple):
     """What the local rule carries between chunks."""
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import _register_namedtuple
 
 from pcrnn.errors import InputError
 from pcrnn.nn.connections import Block
 from pcrnn.nn.layer import LayerActivity, LayerState, Message
+from pcrnn.trees import portable
 
 
 class Chunk(NamedTuple):
@@ -44,6 +44,7 @@ class Chunk(NamedTuple):
         return counted.to(dtype) / counted.sum().clamp_min(1)
 
 
+@portable
 class StackState(NamedTuple):
     """What a stack remembers between chunks: the state of every layer, bottom first."""
 
@@ -63,9 +64,6 @@ class StackState(NamedTuple):
                 "what the stack returned, or start from stack.initial_state(batch_size)"
             )
         return cls(tuple(LayerState.of(layer) for layer in parts[0]))
-
-
-_register_namedtuple(StackState, serialized_type_name="pcrnn.nn.activity.StackState")  # for torch.export.save
 
 
 class BaseActivity(NamedTuple):

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from pcrnn.errors import InputError
+from pcrnn.nn.observations import Observation
 
 
 def check_tensor(x: Any, name: str) -> None:
@@ -51,6 +52,25 @@ def check_message(message: Tensor, input_size: int, weight: Tensor) -> None:
             f"PredictiveLayer: input is on {message.device}, the weights on {weight.device}; "
             f"move one with .to({str(weight.device)!r})"
         )
+
+
+def check_observations(x: Tensor, observation: Observation, covariates: int) -> None:
+    """Raise ValueError or TypeError for observations [B, T] or [B, T, D (+ C)] of a wrong shape, dtype or range."""
+    check_tensor(x, "PredictiveStack")
+    if covariates and x.shape[-1:] != (observation.size + covariates,):
+        raise ValueError(
+            f"PredictiveStack: expected [..., {observation.size} + {covariates}] for {observation.size} observed "
+            f"channels and {covariates} covariates, got {list(x.shape)}"
+        )
+    observation.check(x[..., : observation.size] if covariates else x)
+    wanted = 2 if observation.symbolic else 3
+    if x.dim() != wanted:
+        raise ValueError(
+            f"PredictiveStack: expected {wanted}-D observations [batch, time{', D' * (wanted - 2)}], "
+            f"got {x.dim()}-D {list(x.shape)}"
+        )
+    if x.shape[1] == 0:
+        raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
 
 
 def check_state(state: Sequence[Tensor], initial: Sequence[Tensor], names: Sequence[str]) -> None:

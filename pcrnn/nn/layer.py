@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import _register_namedtuple
 
 from pcrnn import ops
 from pcrnn.errors import InputError
@@ -30,8 +29,10 @@ from pcrnn.nn.observations import Gaussian, Observation
 from pcrnn.nn.running_variance import ErrorNorm, RunningVariance
 from pcrnn.nn.state_inference import Belief, StateInference
 from pcrnn.nn.top_down import Gates, TopDownInput, complete
+from pcrnn.trees import portable
 
 
+@portable
 class LayerState(NamedTuple):
     """What a layer carries from one chunk to the next."""
 
@@ -59,9 +60,6 @@ class LayerState(NamedTuple):
                 "the layer returned, or start from layer.initial_state(batch_size)"
             )
         return cls(*parts)
-
-
-_register_namedtuple(LayerState, serialized_type_name="pcrnn.nn.layer.LayerState")  # for torch.export.save
 
 
 class Message(NamedTuple):
@@ -377,12 +375,11 @@ class PredictiveLayer(nn.Module):
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
         self.running.update(state_residual.flatten(0, 1))
 
-    @torch.no_grad()
     def state_surprise(self, state_residual: Tensor) -> Tensor:
-        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
+        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}; without a graph."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        squares = state_residual.to(variance.dtype).square()
+        squares = state_residual.detach().to(variance.dtype).square()
         return 0.5 * (squares @ variance.reciprocal() + constant)
 
     def extra_repr(self) -> str:

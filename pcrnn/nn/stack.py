@@ -37,7 +37,7 @@ from pcrnn.nn.activity import (
 )
 from pcrnn.nn.cells import Cell
 from pcrnn.nn.connections import Block, Skip, blocks, lowest_sources, width
-from pcrnn.nn.inputs import check_tensor
+from pcrnn.nn.inputs import check_observations
 from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.sensory import BaseRate, PassThrough
@@ -390,21 +390,7 @@ class PredictiveStack(nn.Module):
 
         Returns the state, as a StackState where it came in plain tuples.
         """
-        check_tensor(x, "PredictiveStack")
-        if self.covariates and x.shape[-1:] != (self.observation.size + self.covariates,):
-            raise ValueError(
-                f"PredictiveStack: expected [..., {self.observation.size} + {self.covariates}] for "
-                f"{self.observation.size} observed channels and {self.covariates} covariates, got {list(x.shape)}"
-            )
-        self.observation.check(self.split_covariates(x)[0])
-        wanted = 2 if self.observation.symbolic else 3
-        if x.dim() != wanted:
-            raise ValueError(
-                f"PredictiveStack: expected {wanted}-D observations [batch, time{', D' * (wanted - 2)}], "
-                f"got {x.dim()}-D {list(x.shape)}"
-            )
-        if x.shape[1] == 0:
-            raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
+        check_observations(x, self.observation, self.covariates)
         state = None if state is None else StackState.of(state)
         if state is not None and len(state.layers) != len(self.layers):
             raise ValueError(f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}")
