@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -14,16 +13,14 @@ from pcrnn.nn.observations import Observation
 
 def check_tensor(x: Any, name: str) -> None:
     """Raise TypeError for an input that is no tensor, InputError for a nested one; `name` is who takes it."""
+    if isinstance(x, Tensor):
+        if x.is_nested:
+            raise InputError(f"{name}: expected a padded tensor, got a nested one; call x.to_padded_tensor(0.0)")
+        return
+    fix = "convert it with torch.as_tensor(x)"
     if isinstance(x, PackedSequence):
-        raise TypeError(
-            f"{name}: expected a tensor, got a PackedSequence; unpack it with "
-            "torch.nn.utils.rnn.pad_packed_sequence(x, batch_first=True)"
-        )
-    if not isinstance(x, Tensor):
-        fix = "torch.from_numpy(x)" if isinstance(x, np.ndarray) else "torch.as_tensor(x)"
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}; convert it with {fix}")
-    if x.is_nested:
-        raise InputError(f"{name}: expected a padded tensor, got a nested one; call x.to_padded_tensor(0.0)")
+        fix = "unpack it with torch.nn.utils.rnn.pad_packed_sequence(x, batch_first=True)"
+    raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}; {fix}")
 
 
 def in_weight_dtype(x: Tensor, weight: Tensor) -> Tensor:
