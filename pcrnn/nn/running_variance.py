@@ -29,11 +29,11 @@ class RunningVariance(nn.Module):
         self.chunks.zero_()
 
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "RunningVariance":
-        """As every module, but a variance stays float32 where its layer goes to half precision: it is squared small."""
+        """As every module, but where a layer goes to half precision its variance, a square, takes float32."""
         before = self.variance
         super()._apply(fn, recurse)
         if self.variance.dtype in (torch.float16, torch.bfloat16):
-            self.variance = before.to(self.variance.device)
+            self.variance = before.to(self.variance.device, torch.float32)
         return self
 
     @torch.no_grad()
