@@ -36,6 +36,9 @@ def weights_of(layer: PredictiveLayer) -> list[Tensor]:
 @contextmanager
 def read_once(stack: PredictiveStack) -> Iterator[None]:
     """Inside the block every weight of a stack is one tensor, also where it is made from other parameters."""
+    if _plain(stack):
+        yield
+        return
     modules = [module for part in _parts(stack) for module, _ in _places(part)]
     with ExitStack() as exits:
         if any(parametrize.is_parametrized(module) for module in modules):
@@ -52,11 +55,11 @@ def passing_on(stack: PredictiveStack, on_grad_ready: Hook) -> Iterator[Hook]:
     Yields what the rule is to call with a layer whose gradients are complete: it passes them on, then calls
     `on_grad_ready`.
     """
+    if _plain(stack):
+        yield on_grad_ready
+        return
     with read_once(stack):
         made = {part: _made(part) for part in _parts(stack)}
-        if not any(made.values()):
-            yield on_grad_ready
-            return
 
         def ready(layer: PredictiveLayer) -> None:
             _pass_on(made.pop(layer))
@@ -78,6 +81,12 @@ def _places(part: nn.Module) -> list[tuple[nn.Module, str]]:
         return [(part, "eta")]
     own = ("weight", "bias", "predictor", "readout", "mixing", "top_down_weight")
     return [(part, name) for name in own] + [(part.cell, name) for name in ("recurrent", "recurrent_bias")]
+
+
+def _plain(stack: PredictiveStack) -> bool:
+    """Whether every weight is a parameter, or None."""
+    places = (place for part in _parts(stack) for place in _places(part))
+    return all(name in module._parameters or vars(module).get(name, module) is None for module, name in places)
 
 
 def _made(part: nn.Module) -> list[Tensor]:
