@@ -146,8 +146,9 @@ class Categorical(Observation):
             raise TypeError(
                 f"{name}: Categorical({self.size}) takes int64 symbol ids, got {x.dtype}; call .long() on them"
             )
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0:
-            return  # looking at values would synchronise with the device, or break the graph
+        hidden = x.device.type != "cpu" or torch.compiler.is_compiling() or ops.transforming()
+        if hidden or x.numel() == 0:
+            return  # looking at values would synchronise with the device, break the graph, or is not possible
         low, high = x.aminmax()
         if low < 0 or high >= self.size:
             raise ValueError(

@@ -5,10 +5,11 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from learning_rules import BPTT, LearnsLocally, Local
-from pcrnn import Bernoulli, BidirectionalStack, Categorical, Chunk, Gaussian, PredictiveLayer, PredictiveStack
+from pcrnn import Bernoulli, BidirectionalStack, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
 from pcrnn.errors import InputError
 from pcrnn.nn.cells import CELLS
 
@@ -189,3 +190,31 @@ def test_torch_load_takes_a_state():
     torch.save(state.detach(), file)
     file.seek(0)
     assert torch.equal(torch.load(file, weights_only=True).layers[1].cell, state.layers[1].cell)
+
+
+OF_FUNC = [(lambda cell=cell: PredictiveLayer(3, 8, cell=cell, mixing=True), torch.randn(2, 5, 3)) for cell in CELLS]
+OF_FUNC += [
+    (lambda: PredictiveStack(Gaussian(3), (8, 8), top_down=True), torch.randn(2, 5, 3)),
+    (lambda: PredictiveStack(Gaussian(3), (8, 8), inference_steps=1), torch.randn(2, 5, 3)),
+    (lambda: PredictiveStack(Bernoulli(3), (8, 8)), torch.randn(2, 5, 3).sigmoid().round()),
+    (lambda: PredictiveStack(Poisson(3), (8, 8)), torch.randn(2, 5, 3).exp().floor()),
+    (lambda: PredictiveStack(Categorical(5), (8, 8)), torch.arange(10).view(2, 5) % 5),
+]
+
+
+@pytest.mark.parametrize(("make", "x"), OF_FUNC)
+def test_torch_func_differentiates_and_maps(make, x):
+    model = make()
+    x = x.to(torch.get_default_dtype()) if x.is_floating_point() else x
+    weights = dict(model.named_parameters())
+
+    def loss(weights, x):
+        return functional_call(model, weights, (x,))[0].square().mean()
+
+    loss(weights, x).backward()
+    wanted = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in weights.items()}
+    found = grad(loss)(weights, x)
+    each = vmap(grad(loss), in_dims=(None, 0))(weights, x.unsqueeze(1))  # of every sequence
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient)
+        torch.testing.assert_close(each[name].mean(0), gradient)
