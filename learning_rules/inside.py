@@ -6,9 +6,8 @@ torch thus finds it in its place: `zero_grad` before or after the forward pass, 
 DistributedDataParallel sends gradients), checkpointing, accumulation.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from pcrnn.errors import InputError
 from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.inputs import check_tensor
 from pcrnn.nn.layer import LayerState, PredictiveLayer
+from pcrnn.nn.running_variance import PooledVariances
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.trees import portable
 
@@ -135,7 +135,10 @@ class LearnsLocally(nn.Module):
 
 
 class _Pass:
-    """One forward pass that learns, which changes nothing: gradients and advanced traces are new tensors."""
+    """One forward pass that learns, which changes nothing: gradients and advanced traces are new tensors.
+
+    `variances` has what the running statistics of the layer move by in the backward pass.
+    """
 
     result: Result
     carry: LocalCarry
@@ -144,14 +147,15 @@ class _Pass:
         self, module: LearnsLocally, stack: PredictiveStack, x: Tensor, state: LearningState | None, weights: list
     ) -> None:
         self.rule, self.stack, self.x, self.weights = module.rule, stack, x, weights
+        self.variances = PooledVariances(module.layer)
         self.before = None if state is None else StackState((state.layer,))
         if state is None or not any(state.carry):
             self.carry = module.rule.init(module.layer, x.shape[0])
         else:
             self.carry = tree_map(Tensor.clone, state.carry)
 
-    def __call__(self) -> tuple[tuple[Tensor, ...], list[Tensor], Callable[[], None]]:
-        """Output, loss and the state after; the gradient of every weight; and what moves the running statistics."""
+    def __call__(self) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Output, loss and the state after; and the gradient of every weight."""
         x, stack = self.x, self.stack
         known = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         known[:, -1] = False
@@ -160,9 +164,11 @@ class _Pass:
         scores = stack.score_targets(activity, chunk)
         with _apart(self.weights) as gradients:
             self.rule.learn(stack, activity, scores, chunk, self.carry)
+        with self.variances.held():
+            stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
         self.result = Result(loss, scores.surprise, activity.state_surprise, activity.output.detach())
-        return (activity.output, loss, *after.layers[0]), gradients, partial(stack.adapt, activity, scores, chunk)
+        return (activity.output, loss, *after.layers[0]), gradients
 
 
 class _LocalGradients(torch.autograd.Function):
@@ -170,8 +176,9 @@ class _LocalGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, local: _Pass, *weights: Tensor) -> tuple[Tensor, ...]:
-        outputs, gradients, ctx.adapt = local()
+        outputs, gradients = local()
         ctx.save_for_backward(*gradients)
+        ctx.variances = local.variances
         ctx.set_materialize_grads(False)
         return outputs
 
@@ -180,9 +187,9 @@ class _LocalGradients(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None, *_: Tensor | None) -> Any:
         factor = current_scale() if grad_loss is None else grad_loss
         gradients = ctx.saved_tensors
-        if ctx.adapt is not None:
-            ctx.adapt()
-            ctx.adapt = None
+        if ctx.variances is not None:
+            ctx.variances.move()
+            ctx.variances = None
         # new tensors: autograd may make what it is given the parameter's `.grad`, and add to it
         return None, *(g.clone() if factor is None else g * factor.to(g) for g in gradients)
 

@@ -16,6 +16,7 @@ from pcrnn.analysis.surprise import PIECE, iter_activity
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.windows import trailing_means
 
 SETTLING = 32  # first steps of a data set, never anomalies: they are surprising because the state begins at zero
 FEWEST_STRETCHES = 8  # stretches of the validation split, from whose means the variance of a mean is estimated
@@ -63,9 +64,9 @@ def find_anomalies(
             f"detect: expected a quantile between 0 and 1 and a window of at least 1, got {quantile} and {window}"
         )
     normal = validation_surprises(stack, calibration)
-    threshold = float(np.quantile(smoothed(normal, window), quantile))
+    threshold = float(np.quantile(trailing_means(normal, window), quantile))
     surprise = surprises(stack, source)
-    averaged = smoothed(surprise, window)
+    averaged = trailing_means(surprise, window)
     above = np.flatnonzero(averaged > threshold)
     stretches = regimes(surprise, normal, shortest, begin=SETTLING) if shortest else []
     return Anomalies(averaged, threshold, spans(above[above >= SETTLING], window), stretches)
@@ -137,14 +138,6 @@ def surprises(stack: PredictiveStack, source: Source, begin: int = 0) -> NDArray
     """Surprise of the top level at every step from `begin` on, nats, [T]; the first is expected at the base rate."""
     activities = iter_activity(stack, source.iter_observations(begin, PIECE))
     return torch.cat([each.layers[-1].error_and_surprise[1][0].double().cpu() for each in activities]).numpy()
-
-
-def smoothed(series: NDArray[np.float64], window: int) -> NDArray[np.float64]:
-    """Mean over the last `window` steps, over fewer at the beginning, [T]."""
-    total = np.cumsum(np.concatenate([np.zeros(1), series]))
-    at = np.arange(1, len(series) + 1)
-    since = np.maximum(at - window, 0)
-    return (total[at] - total[since]) / (at - since)
 
 
 def spans(steps: NDArray[np.intp], gap: int) -> list[tuple[int, int]]:

@@ -23,6 +23,8 @@ FEWEST_WINDOWS = 8
 """With fewer, intervals are left as they are drawn."""
 WINDOW_SAMPLES = 64
 """Draws of each."""
+DIFFER = 1e-3
+"""Least width of an interval, in standard deviations of what the top expects."""
 BEYOND = 1.0
 """How far draws may leave the range of the training part, on either side, in widths of that range."""
 
@@ -83,7 +85,7 @@ class SeriesForecast(NamedTuple):
 
     start: int  # its first step, counted in the data set
     median: NDArray[np.float64]
-    lower: NDArray[np.float64]
+    lower: NDArray[np.float64]  # of the interval; NaN where draws do not differ, which then have none
     upper: NDArray[np.float64]
     copy_last: NDArray[np.float64]  # the last known values, repeated
     truth: NDArray[np.float64]  # of the steps that are known, [H' <= H, D]; NaN where a value is missing
@@ -92,9 +94,15 @@ class SeriesForecast(NamedTuple):
     clipped: float  # share of the drawn values that were clipped at the limits
 
     @property
+    def has_interval(self) -> bool:
+        """Whether the draws differ; they do not at temperature 0, nor where there is one."""
+        return not np.isnan(self.lower).any()
+
+    @property
     def coverage(self) -> float:
-        """Share of the known values inside their interval; NaN where none is known."""
-        steps, known = len(self.truth), ~np.isnan(self.truth)
+        """Share of the known values inside their interval; NaN where none is known, or there is no interval."""
+        steps = len(self.truth)
+        known = ~np.isnan(self.truth) & ~np.isnan(self.lower[:steps])
         inside = (self.lower[:steps] <= self.truth) & (self.truth <= self.upper[:steps])
         return float(inside[known].mean()) if known.any() else float("nan")
 
@@ -153,8 +161,11 @@ def forecast_series(
     lower, median, upper = _quantiles(drawn, interval)
     clipped = ((drawn <= draws["limits"][0]) | (drawn >= draws["limits"][1])).double().mean()
     known = start if trained_on is source else trained_on.length
-    factor = widening(stack, trained_on, horizon, known, interval=interval, **draws) if calibrated else None
-    if factor is not None:
+    spread = _differ(stack, lower, upper)
+    factor = widening(stack, trained_on, horizon, known, interval=interval, **draws) if calibrated and spread else None
+    if not spread:
+        lower, upper = torch.full_like(median, torch.nan), torch.full_like(median, torch.nan)
+    elif factor is not None:
         lower, upper = median - factor * (median - lower), median + factor * (upper - median)
 
     def in_units(steps: Tensor) -> NDArray[np.float64]:
@@ -208,6 +219,16 @@ def widening(
     width = torch.where(truth > median, upper - median, median - lower)
     distance = (truth - median).abs() / width.clamp_min(torch.finfo(width.dtype).eps)
     return distance.flatten(0, 1).nanquantile(interval, dim=0).nan_to_num(1.0)
+
+
+def _differ(stack: PredictiveStack, lower: Tensor, upper: Tensor) -> bool:
+    """Whether draws differ, so that they have an interval: by more than a thousandth of the top's standard deviation.
+
+    At temperature 0 they do not, nor does a single one.
+    """
+    precision = list(stack.layers)[-1].observation.precision
+    deviation = 1.0 if precision is None else precision.rsqrt()
+    return bool(((upper - lower).mean(0) > DIFFER * deviation).all())
 
 
 def _limits(stack: PredictiveStack, source: Source) -> tuple[Tensor, Tensor]:

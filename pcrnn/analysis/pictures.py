@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.folder import RunFolder
 from pcrnn.runs.metrics import Row, read_metrics
+
+Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Updates [n] and values [n, columns]."""
 
 EXCERPT = 192
 """Steps that are drawn by default."""
@@ -60,10 +64,13 @@ def draw_surprise(
     if smooth < least:
         raise UsageError(f"smooth: expected at least {least} for a picture of {length:,} steps, got {smooth}")
     track, readable_symbols = source.track(record.steps), length <= plots.MAX_SYMBOLS and smooth == 1
+    overflowed = np.flatnonzero(~np.isfinite(record.surprise.numpy()).all(0))
+    if overflowed.size:
+        info = replace(info, note=_overflow_note(record.start + overflowed, length))
     return plots.surprise_over_time(
         stem,
-        record.surprise.numpy(),
-        record.state_surprise.numpy(),
+        _capped(record.surprise.numpy()),
+        _capped(record.state_surprise.numpy()),
         symbols=track.symbols if readable_symbols else None,
         values=track.values,
         names=track.names,
@@ -76,6 +83,19 @@ def draw_surprise(
         smooth=smooth,
         info=info,
     )
+
+
+def _overflow_note(steps: NDArray[np.intp], length: int) -> str:
+    return (
+        f"{len(steps):,} of {length:,} steps, the first of them {steps[0]:,}, have no finite surprise: what was "
+        "observed overflows; they are drawn at the largest finite one."
+    )
+
+
+def _capped(surprise: NDArray[Any]) -> NDArray[np.float64]:
+    """Surprises [..., T] with the largest finite one in place of those that are not finite; 0 where none is."""
+    finite = np.isfinite(surprise)
+    return np.where(finite, surprise, surprise[finite].max(initial=0.0)).astype(np.float64)
 
 
 def within(features: Sequence[plots.Feature], record: SurpriseRecord) -> list[plots.Feature]:
@@ -112,23 +132,30 @@ def draw_training(folder: RunFolder, config: TrainConfig, source: Source) -> lis
     if not rows:
         raise CheckpointError(f"{folder.metrics_jsonl}: expected at least one row of metrics, got none")
     evaluated = [row for row in rows if "valid_metric" in row]
+    train, valid, gradients = (
+        _curves(of, name, range(first, layers + 1))
+        for of, name, first in ((rows, "surprise", 0), (evaluated, "valid_surprise", 0), (rows, "gradient_norm", 1))
+    )
+    infinite = sum(int(np.isinf(values).sum()) for _, values in (train, valid))
+    train, valid, gradients = (_with_gaps(*curves) for curves in (train, valid, gradients))
     info = run_info(config, source, int(rows[-1]["step"]))
+    noted = replace(info, note=f"{infinite} values are infinite and not drawn." if infinite else "")
     files = plots.surprise_over_training(
         folder.plots / "surprise_over_training",
-        _curves(rows, "surprise", range(layers + 1)),
-        _curves(evaluated, "valid_surprise", range(layers + 1)) if evaluated else None,
+        train,
+        valid if np.isfinite(valid[1]).any() else None,
         baselines=source.baselines(),
-        info=info,
+        info=noted,
     )
     files += plots.gradient_norms(
         folder.plots / "gradient_norms",
-        *_curves(rows, "gradient_norm", range(1, layers + 1)),
+        *gradients,
         clip=config.clip if config.clip and config.rule == "local" else None,
         info=info,
     )
-    if evaluated:
-        levels = _curves(evaluated[-1:], "valid_surprise", range(layers + 1))[1][0]
-        files += plots.nats_explained(folder.plots / "nats_explained", levels, info=info)
+    finite = np.isfinite(valid[1]).all(1)
+    if finite.any():
+        files += plots.nats_explained(folder.plots / "nats_explained", valid[1][finite][-1], info=noted)
     return files
 
 
@@ -160,7 +187,12 @@ def _short(name: str, most: int = 30) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}\u2026{name[-(most // 2 - 1) :]}"
 
 
-def _curves(rows: list[Row], name: str, numbers: range) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _curves(rows: list[Row], name: str, numbers: range) -> Curves:
     """Updates [n] and the columns `name`_number [n, len(numbers)] of some rows."""
     values = [[row.get(f"{name}_{number}", math.nan) for number in numbers] for row in rows]
-    return np.array([row["step"] for row in rows], np.float64), np.array(values, np.float64)
+    return np.array([row["step"] for row in rows], np.float64), np.array(values, np.float64).reshape(-1, len(numbers))
+
+
+def _with_gaps(updates: NDArray[np.float64], values: NDArray[np.float64]) -> Curves:
+    """Curves with NaN, which leaves a gap, in place of what is not finite."""
+    return updates, np.where(np.isfinite(values), values, np.nan)

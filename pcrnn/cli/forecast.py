@@ -99,10 +99,10 @@ def _table(forecast: "SeriesForecast", source: "Source") -> tuple[list[str], lis
     rows: list[list[object]] = []
     for at in range(steps):
         known = forecast.truth[at] if at < len(forecast.truth) else [math.nan] * len(names)
-        truth = ["" if math.isnan(value) else value for value in known]
-        values = zip(forecast.median[at], forecast.lower[at], forecast.upper[at], truth, strict=True)
+        values = zip(forecast.median[at], forecast.lower[at], forecast.upper[at], known, strict=True)
         time = [] if times is None else [format_time(times[at])]
-        rows.append([forecast.start + at, *time, *(value for of_channel in values for value in of_channel)])
+        cells = ("" if math.isnan(value) else value for of_channel in values for value in of_channel)
+        rows.append([forecast.start + at, *time, *cells])
     return columns, rows
 
 
@@ -113,11 +113,14 @@ def _print_errors(forecast: "SeriesForecast", names: Sequence[str], interval: fl
         names, forecast.error(forecast.median), forecast.error(forecast.copy_last), strict=True
     ):
         print(f"{name:<{width}}  {error:<10.4g} {copying:.4g}")
-    print(f"{forecast.coverage:.0%} of the known values lie in the interval of {interval:.0%}")
+    if forecast.has_interval:
+        print(f"{forecast.coverage:.0%} of the known values lie in the interval of {interval:.0%}")
 
 
 def _print_calibration(forecast: "SeriesForecast", *, asked: bool) -> None:
-    if forecast.widening is None:
+    if not forecast.has_interval:
+        print("no interval: the draws do not differ, as at temperature 0 or with one sample")
+    elif forecast.widening is None:
         too_little = "too little of the validation split lies before the first step to calibrate them"
         print(f"intervals are as drawn: {too_little if asked else 'no calibration asked for'}")
     else:

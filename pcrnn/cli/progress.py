@@ -1,5 +1,6 @@
 """The progress of a run: a bar on a terminal, plain lines in a pipe."""
 
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -45,12 +46,12 @@ class PlainReporter(Callback):
         left = (config.steps - row["step"]) * config.batch * config.chunk / row["tokens_per_second"]
         parts = [
             f"update {row['step']:>{len(str(config.steps))}}/{config.steps}",
-            f"{row['metric']:.3f} {unit}",
+            f"{number(row['metric']).strip()} {unit}",
             f"{row['tokens_per_second']:,.0f} tokens/s",
             f"{duration(left)} left",
         ]
         if "valid_metric" in row:
-            parts.append(f"validation {row['valid_metric']:.3f}")
+            parts.append(f"validation {number(row['valid_metric']).strip()}")
         return "   ".join(parts)
 
 
@@ -76,7 +77,7 @@ class BarReporter(PlainReporter):
     def on_row(self, row: Row) -> None:
         """Move the bar."""
         assert self.start is not None
-        metric = f"{row['metric']:.3f} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
+        metric = f"{number(row['metric']).strip()} {self.start.source.unit}   {row['tokens_per_second']:,.0f} tokens/s"
         self.bar.update(self.task, completed=row["step"], metric=metric)
         if "valid_metric" in row:
             self.bar.console.print(self.line(row), highlight=False)
@@ -113,10 +114,15 @@ def level_table(title: str, levels: Sequence[float], baselines: Mapping[str, flo
     names[-1] = f"level {len(levels) - 1}, the stack"
     rows = [*zip(names, levels, strict=True), *baselines.items()]
     width = max(len(name) for name, _ in rows)
-    lines = [title, *(f"  {name:<{width}}  {value:8.3f}" for name, value in rows)]
+    lines = [title, *(f"  {name:<{width}}  {number(value)}" for name, value in rows)]
     if not calibrated:
         lines.append("  (under this rule only the top level is a calibrated predictor; levels below it specialise)")
     return lines
+
+
+def number(value: float) -> str:
+    """`   2.185`, or `1.45e+74`, in a column of eight characters."""
+    return f"{value:8.3f}" if abs(value) < 1e6 or math.isinf(value) else f"{value:8.3g}"
 
 
 def duration(seconds: float) -> str:

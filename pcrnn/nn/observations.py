@@ -138,7 +138,7 @@ class Categorical(Observation):
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         if temperature == 0:
             return eta.argmax(-1)
-        p = (eta / temperature).softmax(-1)
+        p = _sharpened(eta - eta.amax(-1, keepdim=True), temperature).softmax(-1)
         return torch.multinomial(p.reshape(-1, self.size), 1, generator=generator).reshape(eta.shape[:-1])
 
     def check(self, x: Tensor, name: str = "observations") -> None:
@@ -178,7 +178,7 @@ class Bernoulli(Observation):
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         if temperature == 0:
             return (eta > 0).to(eta.dtype)
-        return torch.bernoulli((eta / temperature).sigmoid(), generator=generator)
+        return torch.bernoulli(_sharpened(eta, temperature).sigmoid(), generator=generator)
 
 
 class Gaussian(Observation):
@@ -261,4 +261,9 @@ class Poisson(Observation):
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         if temperature == 0:
             return eta.exp().floor()
-        return torch.poisson((eta / temperature).exp(), generator=generator)
+        return torch.poisson(_sharpened(eta, temperature).exp(), generator=generator)
+
+
+def _sharpened(eta: Tensor, temperature: float) -> Tensor:
+    """eta / temperature, where a temperature too small for eta's type counts as its smallest number."""
+    return eta / max(temperature, torch.finfo(eta.dtype).tiny)

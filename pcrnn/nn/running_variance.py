@@ -1,9 +1,12 @@
 """Running variance per channel: what precisions and state surprises are made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from pcrnn.ops.reference import accumulation_dtype
 
 
 class RunningVariance(nn.Module):
@@ -11,7 +14,8 @@ class RunningVariance(nn.Module):
 
     variance <- variance + max(rate, 1 / n) (mean square of the n-th chunk - variance)
 
-    Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass.
+    Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass. A
+    channel whose errors are not all finite stays as it is.
     """
 
     variance: Tensor
@@ -22,6 +26,7 @@ class RunningVariance(nn.Module):
         self.rate = rate
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
+        self.pool: Tensor | None = None  # sums of squares and counts, [2, D], to which `update` adds while it is there
 
     def reset_parameters(self) -> None:
         """Back to the variance before the first chunk, 1."""
@@ -41,22 +46,67 @@ class RunningVariance(nn.Module):
         """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
         if self.rate == 0 or error.numel() == 0:
             return
-        errors, dtype = error.flatten(0, -2), self.variance.dtype
+        errors, wide = error.flatten(0, -2), accumulation_dtype(self.variance.dtype)
         if counted is None:
-            self.chunks += 1
-            mean_square = torch.linalg.vector_norm(errors, dim=0).square() / len(errors)
-            self.variance.lerp_(mean_square.to(dtype), self._weight().expand_as(self.variance))
-            return
-        counts = counted.expand_as(error).flatten(0, -2)
-        count = counts.sum(0)
-        some = count > 0
+            count = torch.full_like(self.variance, len(errors), dtype=wide)
+        else:
+            counts = counted.expand_as(error).flatten(0, -2)
+            errors, count = errors.masked_fill(~counts, 0), counts.sum(0).to(wide)
+        total = torch.linalg.vector_norm(errors, dim=0, dtype=wide).square()
+        if self.pool is None:
+            self.move(total, count)
+        else:
+            self.pool += torch.stack([total, count])
+
+    @torch.no_grad()
+    def move(self, total: Tensor, count: Tensor, unless: Tensor | None = None) -> None:
+        """Move towards a mean square: of a sum of squares [D] over so many errors [D], none of a channel without any.
+
+        Args:
+            unless: above 0 nothing moves.
+        """
+        some = (count > 0) & total.isfinite()
+        if unless is not None:
+            some = some & (unless == 0)
         self.chunks += some.any()
-        total = torch.linalg.vector_norm(errors.masked_fill(~counts, 0), dim=0).square()
-        self.variance.lerp_((total / count.clamp_min(1)).to(dtype), self._weight() * some)
+        mean_square = torch.where(some, total / count.clamp_min(1), self.variance)
+        self.variance.lerp_(mean_square.to(self.variance.dtype), self._weight() * some)
 
     def _weight(self) -> Tensor:
         """Of the chunk that was counted last: 1 / n, at least the rate."""
         return self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
+
+
+class PooledVariances:
+    """The running variances of a model, measured while a rule learns and moved only when a chunk is known to be sound.
+
+    Sums of squares and counts stand in one buffer, `pool`, so that several processes can add theirs together: a mean of
+    the ratios of processes is not the ratio of the whole where values are missing.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parts = [part for part in model.modules() if isinstance(part, RunningVariance)]
+        sizes = [2 * len(part.variance) for part in self.parts]
+        like = self.parts[0].variance if self.parts else torch.empty(0)
+        self.pool = like.new_zeros(sum(sizes), dtype=accumulation_dtype(like.dtype))
+        self._pools = [pool.view(2, -1) for pool in self.pool.split(sizes)]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside the block `update` adds to the pool, which begins at zero, and moves nothing."""
+        self.pool.zero_()
+        for part, pool in zip(self.parts, self._pools, strict=True):
+            part.pool = pool
+        try:
+            yield
+        finally:
+            for part in self.parts:
+                part.pool = None
+
+    def move(self, unless: Tensor | None = None) -> None:
+        """Move every variance by what is in the pool; nothing where `unless` is above 0."""
+        for part, pool in zip(self.parts, self._pools, strict=True):
+            part.move(pool[0], pool[1], unless)
 
 
 class ErrorNorm(RunningVariance):

@@ -138,8 +138,19 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
         missing = x.isnan()
         error, surprise = _op("gaussian_error")(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
         left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
-        return error.masked_fill(missing, 0), surprise - (missing * left_out).sum(-1)
-    return _op(f"{family}_error")(eta, x)
+        return _limited(error.masked_fill(missing, 0)), surprise - (missing * left_out).sum(-1)
+    error, surprise = _op(f"{family}_error")(eta, x)
+    return (_limited(error) if family == "poisson" else error), surprise
+
+
+def _limited(error: Tensor) -> Tensor:
+    """An error whose size nothing bounds, at most the 3/4th power of its type's largest number.
+
+    Where a value overflows, its surprise is infinite; an infinite error would besides turn every state into NaN, for
+    good, as soon as it met another in a sum.
+    """
+    limit = torch.finfo(error.dtype).max ** 0.75
+    return error.clamp(-limit, limit)
 
 
 def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,7 @@ class RunInfo:
     nats_per_unit: float = 1.0
     calibrated: bool = True
     about: str = ""
+    note: str = ""
 
     @property
     def observation(self) -> str:
@@ -164,8 +165,8 @@ def heading(figure: Figure, title: str, subtitle: str, info: RunInfo) -> None:
 
 
 def footnotes(figure: Figure, info: RunInfo, more: str = "") -> None:
-    """Write `more` at the bottom left, after a note that lower levels are not calibrated where that applies."""
-    notes = "\n".join(note for note in ("" if info.calibrated else UNCALIBRATED, more) if note)
+    """Write `more` and the run's note at the bottom left, after the one that lower levels are not calibrated."""
+    notes = "\n".join(note for note in ("" if info.calibrated else UNCALIBRATED, info.note, more) if note)
     figure.text(MARGIN / figure.get_figwidth(), MARGIN / figure.get_figheight(), notes, size=8.5, color=FAINT)
 
 

@@ -37,7 +37,7 @@ def forecast_bands(
     Args:
         stem: path without suffix.
         median: median of the samples, [H, D], in the units of the data.
-        lower: lower end of the interval, [H, D].
+        lower: lower end of the interval, [H, D]; NaN, as its upper end, where there is none.
         upper: upper end of the interval, [H, D].
         truth: observed values of the first H' steps, [H', D]; may be empty.
         before: the steps before the forecast, [P, D].
@@ -56,7 +56,9 @@ def forecast_bands(
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     middle = canvas.checked("median", median, ["H", "D"])
-    low, high = (canvas.checked(name, part, middle.shape) for name, part in (("lower", lower), ("upper", upper)))
+    low, high = (
+        canvas.checked(name, part, middle.shape, gaps=True) for name, part in (("lower", lower), ("upper", upper))
+    )
     observed, past = np.asarray(truth, np.float64), canvas.checked("before", before, ["P", middle.shape[1]])
     shown = min(middle.shape[1], MAX_CHANNELS)
     colour = canvas.layer_colours(1)[1]
@@ -64,7 +66,8 @@ def forecast_bands(
     past_steps, steps = all_steps[: len(past)], all_steps[len(past) :]
     boundary = start - 0.5 if times is None else steps[0]
     with canvas.canvas(8.5, 1.15 + 1.35 * shown) as figure:
-        how = f"line: median of the samples; band: {interval:.0%} interval; black: observed"
+        band = "" if np.isnan(low).all() else f" band: {interval:.0%} interval;"
+        how = f"line: median of the samples;{band} black: observed"
         canvas.heading(figure, f"Forecast of {len(middle)} steps", how, info)
         panels = figure.subplots(shown, 1, squeeze=False, sharex=True)[:, 0]
         for channel, axes in enumerate(panels):

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcrnn.plots import canvas, panels
 from pcrnn.plots.canvas import NO_INFO, RunInfo
 from pcrnn.plots.panels import Feature
+from pcrnn.windows import window_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,8 +171,7 @@ def averaged(series: NDArray[np.float64], smooth: int) -> NDArray[np.float64]:
     centres = np.minimum(np.arange(0, steps, stride) + stride // 2, steps - 1)
     first = centres - smooth // 2
     begins, ends = np.maximum(first, 0), np.minimum(first + smooth, steps)
-    total = np.concatenate([np.zeros((*series.shape[:-1], 1)), np.cumsum(series, axis=-1)], axis=-1)
-    return (total[..., ends] - total[..., begins]) / (ends - begins) if smooth > 1 else series
+    return window_means(series, begins, ends) if smooth > 1 else series
 
 
 def _stride(smooth: int) -> int:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FAR = 100
+"""How many heights of the picture a baseline may lie away from the curves and be drawn."""
+
 Curves = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
@@ -54,11 +57,14 @@ def surprise_over_training(
         canvas.heading(figure, "Surprise of each level during training", f"lower is better; {how}", info)
         axes = _axes(figure, 0.13 if info.calibrated else 0.21)
         labels = _draw(axes, curves, checked_valid, info.nats_per_unit)
-        labels += _dashed(axes, baselines or {})
+        low, high = _limits([curves[1] / info.nats_per_unit], [label.y for label in labels])
+        near = {name: y for name, y in (baselines or {}).items() if abs(y - low) <= FAR * (high - low)}
+        labels += _dashed(axes, near)
         axes.set_ylim(*_limits([curves[1] / info.nats_per_unit], [label.y for label in labels]))
         axes.set(xlabel="updates", ylabel=f"sensory surprise[l] ({info.unit})")
         canvas.label_ends(axes, labels)
-        canvas.footnotes(figure, info)
+        beyond = ", ".join(f"{name} {y:.3g}" for name, y in (baselines or {}).items() if name not in near)
+        canvas.footnotes(figure, info, f"Far outside: {canvas.drawable(beyond)}." if beyond else "")
         return canvas.save(figure, stem)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,7 +107,8 @@ def _rows(path: Path) -> list[Row]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             row = None
-        if not (isinstance(row, dict) and "step" in row and all(type(value) in (int, float) for value in row.values())):
+        row = _numbers(row) if isinstance(row, dict) else None
+        if row is None or "step" not in row:
             start = line[:40].decode("utf-8", "replace")
             raise CheckpointError(
                 f"{path}:{number}: expected a JSON object of numbers, among them step, got {start!r}; remove the line"
@@ -122,7 +124,15 @@ def _reopened(path: Path, text: str) -> IO[str]:
 
 
 def _json_line(row: Row) -> str:
-    return json.dumps(row) + "\n"
+    """JSON has no infinity: it stands there as the text "inf", which float() and pandas read, as does "nan"."""
+    plain = {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def _numbers(row: dict[str, Any]) -> Row | None:
+    """A row as it was before `_json_line`; None where it holds something else."""
+    found = {name: float(value) if value in ("inf", "-inf", "nan") else value for name, value in row.items()}
+    return found if all(type(value) in (int, float) for value in found.values()) else None
 
 
 def _csv_text(names: list[str], rows: list[Row]) -> str:

@@ -25,9 +25,10 @@ from learning_rules import Result, Rule
 from pcrnn import trees
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import Lanes
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.errors import CheckpointError, DivergedError, UsageError
 from pcrnn.nn.activity import Chunk
 from pcrnn.nn.layer import PredictiveLayer
+from pcrnn.nn.running_variance import PooledVariances
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.checkpoint import check_fits
 from pcrnn.runs.metrics import measured
@@ -99,6 +100,7 @@ class Learner:
         self.names = measured(len(self.layers))
         self.reading = torch.zeros(len(self.names), device=self.device)
         self.check = FiniteCheck(self.optimiser, self.names, self.device)
+        self.variances = PooledVariances(model)
         self.updates = 0
         self._result: Result | None = None
         self._update = GraphedUpdate(self._update_from, warn) if cuda_graph else self._update_from
@@ -107,8 +109,9 @@ class Learner:
     def step(self, chunk: Chunk) -> Result:
         """Learn from the next chunk: its gradients, and one step of the optimiser; returns what the rule saw.
 
-        Raises DivergedError, and leaves the weights alone, where a surprise or a gradient is not finite. On a GPU,
-        where waiting for the device costs time, that is raised by `raise_if_diverged`; no update is made in between.
+        Raises DivergedError where a surprise or a gradient is not finite: weights, optimiser and running variances are
+        then as before the chunk, state and traces begin anew. On a GPU, where waiting for the device costs time, that
+        is raised by `raise_if_diverged`; no update is made in between.
         """
         self._before()
         self._update(*(part for part in chunk if part is not None))
@@ -125,6 +128,7 @@ class Learner:
         *before, last = chunks
         for chunk in before:
             self._accumulate(chunk)
+            self.variances.move()
         result = self._accumulate(last)
         counting = max(1, sum(chunk.mask is None or bool(chunk.mask.any()) for chunk in chunks))
         for parameter in self.model.parameters():
@@ -141,7 +145,7 @@ class Learner:
 
     def raise_if_diverged(self) -> None:
         """Wait for the device; DivergedError, naming update and layer, if a number of an update was not finite."""
-        self.check.check(self.updates)
+        self._raise_if_tripped(self.updates)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, optimiser, carried state and traces, and the number of updates, as tensors by dotted name.
@@ -191,7 +195,7 @@ class Learner:
 
     def _accumulate(self, chunk: Chunk) -> Result:
         half = self.precision == "bf16"
-        with torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
+        with self.variances.held(), torch.autocast(self.device.type, torch.bfloat16) if half else nullcontext():
             result, state, carry = self.rule.accumulate(self.model, chunk, self.state, self.carry, self.team.grad_hook)
         if getattr(self.model, "directions", 1) == 1:  # a stack of two directions reads whole sequences
             trees.copy_into(self.state, state)
@@ -210,9 +214,10 @@ class Learner:
             self.check.watch(reading, norms)
         elif not math.isfinite(result.loss + norms.sum()) or not (reading is None or reading.isfinite().all()):
             self.check.watch(self._read(result, chunk) if reading is None else reading, norms)
-            self.check.check(self.updates + 1)
+            self._raise_if_tripped(self.updates + 1)
         if reading is not None:
             self.reading.copy_(reading)
+        self.variances.move(self.check.tripped if self.check.deferred else None)
         self.optimiser.step()
 
     def _read(self, result: Result, chunk: Chunk) -> Tensor:
@@ -220,7 +225,8 @@ class Learner:
         weight = None if chunk.mask is None else chunk.weights(result.surprise.dtype)
         surprise = result.surprise.mean((1, 2)) if weight is None else (result.surprise * weight).sum((1, 2))
         state_surprise = result.state_surprise.mean((1, 2))
-        reduced = self.team.all_reduce(torch.cat([result.loss.view(1), surprise, state_surprise]))
+        seen = torch.cat([result.loss.view(1), surprise, state_surprise])
+        reduced = self.team.all_reduce(seen, self.variances.pool)
         return torch.cat([reduced, torch.stack([_norm(layer.parameters()) for layer in self.layers])])
 
     def _clip(self) -> Tensor:
@@ -231,6 +237,14 @@ class Learner:
             if self.clip:
                 clip_grads_with_norm_(parameters, self.clip, norms[-1])
         return torch.stack(norms)
+
+    def _raise_if_tripped(self, updates: int) -> None:
+        """What the check found; state and traces, which have run over the chunk already, then begin anew."""
+        try:
+            self.check.check(updates)
+        except DivergedError:
+            self.reset()
+            raise
 
     def _initial(self) -> tuple[Any, Any]:
         return self.model.initial_state(self.batch), self.rule.init(self.model, self.batch)

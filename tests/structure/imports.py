@@ -34,6 +34,7 @@ ROOMS = {
         "pcrnn.memory",
         "pcrnn.trees",
         "pcrnn.version",
+        "pcrnn.windows",
     ),
 }
 """Rooms from top to bottom, and the packages and modules in each. Arrows point down this list, or stay in a room."""

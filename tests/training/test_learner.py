@@ -108,6 +108,23 @@ def test_an_update_over_several_chunks_is_one_step_with_their_mean_gradient():
 
 
 @pytest.mark.parametrize("rule", RULES)
+def test_a_chunk_that_is_not_finite_changes_nothing_and_the_learner_goes_on(rule):
+    torch.manual_seed(0)
+    learner = Learner(PredictiveStack(Gaussian(2), (6, 6)), rule, batch=2)
+    chunk = Chunk.of_stream(waves()[:20].view(2, 10, 2))
+    learner.step(chunk)
+    kept = {name: tensor.clone() for name, tensor in learner.state_dict().items()}
+    bad = chunk.observations.clone()
+    bad[1, 4] = 3e38
+    with pytest.raises(DivergedError, match="update 2"):
+        learner.step(Chunk.of_stream(bad))
+    for name, tensor in learner.state_dict().items():
+        carried = name.startswith(("state.", "carry."))
+        assert tensor.isfinite().all() and (carried or torch.equal(tensor, kept[name])), name
+    assert learner.step(chunk).loss.isfinite() and learner.updates == 2
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kind", ["numpy", "one sequence", "several sequences", "chunks"])
 def test_fit_learns_from_whatever_holds_the_data(rule, kind):
     x = waves()

@@ -34,6 +34,10 @@ class Driven(Observation):
     def precision(self) -> Tensor | None:
         return self.of.precision
 
+    @property
+    def curvature(self) -> Tensor:
+        return self.of.curvature
+
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
 

@@ -1,7 +1,7 @@
 """Data parallel: every rank holds the whole stack and learns from its share of the lanes.
 
 The loss is a mean over lanes and every share is as large, so the gradient of the joined batch is the mean of the ranks'
-gradients. So are its running variances: a rank moves its own towards its share's mean squares, which is linear in them.
+gradients. Of its running variances sums and counts are added up, since a rank may have seen fewer values than another.
 Each layer's gradient is sent as soon as it is complete, while the next layer is at work; it is one
 buffer that `.grad` looks into, so nothing is packed. All ranks get the same bits and make the same step: replicas stay
 bitwise equal, which is verified. (torch's DistributedDataParallel reduces what autograd fills in: under it a layer of a
@@ -19,7 +19,6 @@ from learning_rules.rule import Hook
 from pcrnn import trees
 from pcrnn.config import TrainConfig
 from pcrnn.errors import ParallelError, UsageError
-from pcrnn.nn.running_variance import RunningVariance
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.training.parallel.ranks import Ranks, digest, named, talking
 
@@ -39,7 +38,6 @@ class DataTeam(Ranks):
             )
         self.share = config.batch // self.size
         self.buffers: dict[nn.Module | None, Tensor] = {}
-        self.variances: list[Tensor] = []
         self.pending: dict[nn.Module | None, dist.Work] = {}
         self.of_lanes: set[str] = set()  # names of a checkpoint's tensors that have a row a lane
 
@@ -51,7 +49,6 @@ class DataTeam(Ranks):
         rest = [parameter for parameter in stack.parameters() if parameter not in inside]
         self.buffers = {layer: _gradient_buffer(layer.parameters()) for layer in stack.layers}
         self.buffers[None] = _gradient_buffer(rest)
-        self.variances = [part.variance for part in stack.modules() if isinstance(part, RunningVariance)]
         for layer in stack.layers:
             layer.share = self.rank, self.size
         one, two = (_carried(stack, rule, lanes) for lanes in (1, 2))
@@ -68,19 +65,21 @@ class DataTeam(Ranks):
     def grad_hook(self) -> Hook:
         return lambda layer: self._send(layer, self.buffers[layer])
 
-    def all_reduce(self, seen: Tensor) -> Tensor:
-        rest = torch.cat([self.buffers[None], *self.variances, seen])
+    def all_reduce(self, seen: Tensor, pool: Tensor) -> Tensor:
+        base = self.buffers[None]
+        rest = torch.cat([base, pool, seen])
         self._send(None, rest)
         for part, buffer in self.buffers.items():
             if part not in self.pending:  # a rule may not call the hook
                 self._send(part, buffer)
             with talking():
                 self.pending.pop(part).wait()
-            (rest if part is None else buffer).div_(self.size)
-        base, *variances, seen = rest.split([len(part) for part in (self.buffers[None], *self.variances, seen)])
-        for mine, mean in zip((self.buffers[None], *self.variances), (base, *variances), strict=True):
-            mine.copy_(mean)
-        return seen
+            if part is not None:
+                buffer.div_(self.size)
+        of_base, pooled, of_seen = rest.split([len(base), len(pool), len(seen)])
+        base.copy_(of_base / self.size)
+        pool.copy_(pooled)
+        return of_seen / self.size
 
     def verify(self, step: int, stack: PredictiveStack, *, now: bool = False) -> None:
         if not now and step % VERIFY_EVERY:

@@ -60,8 +60,8 @@ class Team:
         """Called during an update: the gradient of a layer is complete on this rank, and may travel."""
         return no_op
 
-    def all_reduce(self, seen: Tensor) -> Tensor:
-        """Wait until gradients and running variances are those of the joined batch; its mean of `seen`, as well."""
+    def all_reduce(self, seen: Tensor, pool: Tensor) -> Tensor:
+        """Wait until gradients are those of the joined batch and `pool` has its sums; its mean of `seen`, as well."""
         return seen
 
     def verify(self, step: int, stack: PredictiveStack, *, now: bool = False) -> None:

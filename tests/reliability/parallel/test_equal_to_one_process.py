@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -29,6 +30,9 @@ DATA = {
     "dropout, bptt": {"rule": "bptt", "dropout": 0.3},
     "series": {"rule": "local", "data": "series"},
     "series, bptt": {"rule": "bptt", "data": "series"},
+    "gaps": {"rule": "local", "data": "gaps"},
+    "gaps, layer": {"rule": "local", "credit": "layer", "data": "gaps"},
+    "gaps, bptt": {"rule": "bptt", "data": "gaps"},
 }
 LAYERS = {
     "exact": {"rule": "local", "credit": "layer"},
@@ -41,8 +45,21 @@ CASES = [("data", name) for name in DATA] + [("layers", name) for name in LAYERS
 
 def settings(parallel: str, name: str, steps: int, text: Path, series: Path) -> dict:
     case = dict((DATA if parallel == "data" else LAYERS)[name])
-    data = series if case.pop("data", None) else text
+    data = {"series": series, "gaps": f"{with_gaps(series)}?missing=skip", None: text}[case.pop("data", None)]
     return SIZE | case | {"data": str(data), "steps": steps, "parallel": parallel}
+
+
+def with_gaps(series: Path) -> Path:
+    """The series with values missing in its first half, so that ranks count unlike many; one whole rank's, too."""
+    path = series.with_name("gaps.csv")
+    if not path.exists():
+        header, *rows = series.read_text().splitlines()
+        half, width, draw = len(rows) // 2, len(header.split(",")), np.random.default_rng(0)
+        for at in range(half):
+            cells = [cell if draw.random() < 0.2 else "" for cell in rows[at].split(",")]
+            rows[at] = ",".join([""] * width if at < 30 else cells)
+        path.write_text("\n".join([header, *rows]) + "\n")
+    return path
 
 
 @pytest.fixture(scope="module")
