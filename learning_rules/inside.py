@@ -101,7 +101,7 @@ class LearnsLocally(nn.Module):
         """Outputs r [B, T, N] or [T, N] and the state after the last step."""
         check_tensor(x, "LearnsLocally")
         x, state = x.detach(), None if state is None else LearningState.of(state)
-        run = self._learn if self.training else self._run
+        run: Any = self._learn if self.training else self._run
         if x.dim() != 2:
             return run(x, state)
         if state is not None:
@@ -184,7 +184,8 @@ class _LocalGradients(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor | None, grad_loss: Tensor | None, *_: Tensor | None) -> Any:
+    def backward(ctx: Any, *of_outputs: Tensor | None) -> Any:  # type: ignore[override]
+        grad_loss = of_outputs[1]
         factor = current_scale() if grad_loss is None else grad_loss
         gradients = ctx.saved_tensors
         if ctx.variances is not None:

@@ -80,7 +80,7 @@ def _places(part: nn.Module) -> list[tuple[nn.Module, str]]:
     if not isinstance(part, PredictiveLayer):
         return [(part, "eta")]
     own = ("weight", "bias", "predictor", "readout", "mixing", "top_down_weight")
-    return [(part, name) for name in own] + [(part.cell, name) for name in ("recurrent", "recurrent_bias")]
+    return [*((part, name) for name in own), *((part.cell, name) for name in ("recurrent", "recurrent_bias"))]
 
 
 def _plain(stack: PredictiveStack) -> bool:
@@ -105,9 +105,9 @@ def _made(part: nn.Module) -> list[Tensor]:
 
 @torch.enable_grad()
 def _pass_on(weights: Iterable[Tensor]) -> None:
-    gradients = [(weight, weight.grad) for weight in weights if weight.grad is not None]
-    if gradients:
-        torch.autograd.backward(*zip(*gradients, strict=True))
+    weights = [weight for weight in weights if weight.grad is not None]
+    if weights:  # what several layers' weights are made from, a network perhaps, is gone through again
+        torch.autograd.backward(weights, [weight.grad for weight in weights], retain_graph=True)
 
 
 @contextmanager

@@ -284,6 +284,20 @@ def test_weights_made_from_parameters_get_the_gradient_of_backpropagation(remake
         torch.testing.assert_close(local[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_a_network_that_makes_the_weights_of_two_layers_gets_the_gradient_of_backpropagation():
+    found = []
+    for rule in (Local(hops=1), BPTT()):
+        torch.manual_seed(0)
+        stack, network = PredictiveStack(Categorical(5), (8, 8)), nn.Linear(4, 24 * 32)
+        for layer in stack.layers:
+            shape = layer.weight.shape
+            del layer.weight
+            layer.weight = network(torch.ones(4)).tanh()[: shape.numel()].view(shape)
+        rule.accumulate(stack, Chunk.of_stream(torch.arange(14).view(2, 7) % 5), None, rule.init(stack, 2))
+        found.append(network.weight.grad)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-9)
+
+
 def test_a_normalised_layer_inside_a_model_gets_the_same():
     torch.manual_seed(0)
     layer, rule, x = PredictiveLayer(3, 8), Local(credit="layer"), series()
