@@ -84,9 +84,7 @@ def test_lightnings_automatic_optimisation_makes_the_steps_of_a_plain_loop(tmp_p
 
     trained, plain = Module(), Module()
     options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(
-        max_epochs=1, default_root_dir=tmp_path, enable_model_summary=False, barebones=False, **options
-    )
+    trainer = lightning.Trainer(max_epochs=1, default_root_dir=tmp_path, enable_model_summary=False, **options)
     trainer.fit(trained, torch.utils.data.DataLoader(batches, batch_size=None))
     optimiser = plain.configure_optimizers()
     for index, x in enumerate(batches):
