@@ -22,7 +22,7 @@ import tyro
 from torch import Tensor, nn
 
 from learning_rules import learns_locally
-from pcrnn import LayerState, PredictiveLayer
+from pcrnn import PredictiveLayer
 from pcrnn.data import Lanes, Source, open_source
 
 WIDTH, BATCH, WINDOW = 96, 16, 32
@@ -64,7 +64,7 @@ class Transformer(nn.Module):
         hidden, after = self.symbols(x[:, :-1]) + self.places[: x.shape[1] - 1], []
         for block, state in zip(self.blocks, states, strict=True):
             hidden, state = block(hidden, state)
-            after.append(state.detach() if isinstance(state, LayerState) else state)
+            after.append(None if state is None else state.detach())
         return nn.functional.cross_entropy(self.head(hidden).transpose(1, 2), x[:, 1:]), after
 
 

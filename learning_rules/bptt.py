@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from learning_rules.gates import penalty
 from learning_rules.options import BPTTOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from learning_rules.weights import read_once
 from pcrnn.nn.activity import Chunk
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import PredictiveLayer
@@ -47,18 +48,19 @@ class BPTT(BPTTOptions):
     ) -> tuple[Result, ModelState, tuple[()]]:
         """Add the gradient of the chunk's loss to `.grad`; see `Rule.accumulate`."""
         stack, stack_state = wrap_as_stack(model, state)
-        activity, after = stack.observe(chunk.observations, stack_state)
-        scores = stack.score_targets(activity, chunk)
-        per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
-        loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
-        if self.gate_coordination:
-            loss = loss + self.gate_coordination * penalty(activity)
-        for layer, seen in zip(stack.layers, activity.layers, strict=True):
-            above = None if seen.saved.previous_above is None else seen.saved.previous_above.detach()
-            predicted = layer.predict(seen.saved.predictor_input.detach(), above)
-            loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
-        with _telling(stack, on_grad_ready):
-            loss.backward()
+        with read_once(stack):
+            activity, after = stack.observe(chunk.observations, stack_state)
+            scores = stack.score_targets(activity, chunk)
+            per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
+            loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
+            if self.gate_coordination:
+                loss = loss + self.gate_coordination * penalty(activity)
+            for layer, seen in zip(stack.layers, activity.layers, strict=True):
+                above = None if seen.saved.previous_above is None else seen.saved.previous_above.detach()
+                predicted = layer.predict(seen.saved.predictor_input.detach(), above)
+                loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
+            with _telling(stack, on_grad_ready):
+                loss.backward()
         stack.adapt(activity, scores, chunk)
         surprise, output = scores.surprise.detach(), activity.output.detach()
         result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)

@@ -4,11 +4,14 @@ Sign: every quantity here is a gradient of the mean loss (minus the error), so `
 Shapes: B batch, T time, N hidden units, D natural parameters, M message width, K delay line, G traced gate blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from pcrnn import ops
 from pcrnn.nn.activity import flip_time
@@ -17,7 +20,8 @@ from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.nn.sensory import BaseRate
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.ops.layer_update import LayerTensors, UpdateInputs, for_products, layer_update_
-from pcrnn.ops.reference import add_product_
+from pcrnn.ops.reference import accumulation_dtype, add_product_
+from pcrnn.trees import portable
 
 
 class FeedbackGrad(NamedTuple):
@@ -74,6 +78,7 @@ class Signal(NamedTuple):
     output: Tensor  # in r_t, [B, T, N]
 
 
+@portable
 class Trace(NamedTuple):
     """Eligibility trace of one layer's traced gate blocks: ds/dW and ds/db of every sequence of the batch; of R alike.
 
@@ -87,8 +92,8 @@ class Trace(NamedTuple):
     def zeros(cls, layer: PredictiveLayer, presynaptic: int, batch_size: int) -> "Trace":
         """Before a sequence, of a matrix that reads so many numbers; without rows where it reads none."""
         rows = layer.cell.components * layer.cell.traced_blocks * layer.hidden_size if presynaptic else 0
-        zeros = layer.weight.new_zeros
-        return cls(zeros(batch_size, rows, presynaptic), zeros(batch_size, rows))
+        zeros = partial(layer.bias.new_zeros, dtype=accumulation_dtype(layer.bias.dtype))
+        return cls(zeros((batch_size, rows, presynaptic)), zeros((batch_size, rows)))
 
 
 class Credit(NamedTuple):
@@ -117,25 +122,32 @@ def feedback_routes(reach: int, index: int, sources: Sequence[int], depth: int) 
     return found
 
 
-def gradients_of(layer: PredictiveLayer) -> LayerTensors:
-    """`.grad` of the layer's parameters, made where missing; throw-away buffers for frozen ones."""
+@contextmanager
+def gradients(*parameters: Tensor | None) -> Iterator[tuple[Tensor | None, ...]]:
+    """What a rule adds the gradients of some parameters to: their `.grad`, made where missing.
 
-    return LayerTensors._make(gradient_of(p) for p in parameters_of(layer))
+    For frozen ones it is a throw-away buffer. Those of half precision are added up in float32 and rounded once, at the
+    end of the block.
+    """
+    buffers = tuple(None if p is None else _gradient_buffer(p) for p in parameters)
+    yield buffers
+    for parameter, buffer in zip(parameters, buffers, strict=True):
+        if parameter is not None and buffer is not None and parameter.requires_grad and buffer.dtype != parameter.dtype:
+            rounded = buffer.to(parameter.dtype)
+            parameter.grad = rounded if parameter.grad is None else parameter.grad.add_(rounded)
 
 
-def gradient_of(parameter: Tensor | None) -> Tensor | None:
-    """`.grad` of a parameter, made where missing; a throw-away buffer for a frozen one."""
-    if parameter is None:
-        return None
-    if not parameter.requires_grad:
-        return torch.zeros_like(parameter)
+def _gradient_buffer(parameter: Tensor) -> Tensor:
+    wide = accumulation_dtype(parameter.dtype)
+    if not parameter.requires_grad or wide != parameter.dtype:
+        return torch.zeros_like(parameter, dtype=wide)
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
 
 
 def parameters_of(layer: PredictiveLayer) -> LayerTensors:
-    """The layer's parameters by their symbols."""
+    """The layer's weights by their symbols."""
     return LayerTensors(layer.weight, layer.bias, layer.predictor, layer.readout, layer.mixing)
 
 
@@ -154,7 +166,7 @@ def learn_base_rates(stack: PredictiveStack, error: Tensor, sensory_error: Tenso
 def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
     """Add the gradient of a base rate's own surprise, minus the sum of its weighted errors [B, T, D]."""
     if eta.requires_grad:
-        gradient = -weighted_error.sum((0, 1))
+        gradient = -weighted_error.sum((0, 1)).to(eta.dtype)
         eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)
 
 
@@ -164,8 +176,8 @@ class LayerBackward:
     def __init__(
         self, layer: PredictiveLayer, activity: LayerActivity, feedback: Tensor, observed: Tensor | None
     ) -> None:
-        self.layer, self.activity, self.feedback, self.observed = layer, activity, feedback, observed
-        self.immediate = layer.cell.immediate(activity.saved.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
+        self.layer, self.activity, self.feedback, self.observed = layer, _widened(activity), feedback, observed
+        self.immediate = layer.cell.immediate(self.activity.saved.cell)  # [B C, T, G N], as pcrnn.nn.cells has it
 
     def signal(self, broadcast_error: Tensor, feedback: FeedbackGrad | None) -> Signal:
         """Learning signal from the broadcast (or own) error and what layers above sent down, if anything."""
@@ -208,10 +220,10 @@ class LayerBackward:
             grad_mixing=grad_mixing,
         )
         weight_trace, bias_trace = self._components(trace)
-        traced = layer_update_(gradients_of(layer), weight_trace, bias_trace, step)
-        top_down_weight = gradient_of(layer.top_down_weight)
-        if top_down_weight is not None and activity.saved.previous_above is not None:
-            add_product_(top_down_weight, grad_residual, for_products(activity.saved.previous_above), sign=-1)
+        with gradients(*parameters_of(layer), layer.top_down_weight) as (*of_layer, top_down_weight):
+            traced = layer_update_(LayerTensors(*of_layer), weight_trace, bias_trace, step)  # type: ignore[arg-type]
+            if top_down_weight is not None and activity.saved.previous_above is not None:
+                add_product_(top_down_weight, grad_residual, for_products(activity.saved.previous_above), sign=-1)
         if activity.saved.cell.hidden is not None:
             self._learn_recurrent(activity.saved.cell.hidden, recurrent, step)
         for part in (weight_trace, bias_trace):
@@ -253,21 +265,21 @@ class LayerBackward:
         """Add the gradients of R and of its bias, h_{t-1} held constant: as of another delay line, of h."""
         cell = self.layer.cell
         rows = cell.traced_blocks * cell.hidden_size
-        matrix, bias = (gradient_of(p) for p in (cell.recurrent, cell.recurrent_bias))
-        assert matrix is not None
-        bias = matrix.new_zeros(len(matrix)) if bias is None else bias
         presynaptic = for_products(hidden)
-        add_product_(matrix[rows:], step.grad_gate, presynaptic)
-        bias[rows:].add_(step.grad_gate.sum((0, 1)))
-        ops.eligibility_update_(
-            matrix[:rows],
-            bias[:rows],
-            *(trace or (None, None)),
-            step.decay,
-            cell.recurrent_immediate(self.activity.saved.cell, self.immediate),
-            presynaptic,
-            step.grad_state,
-        )
+        with gradients(cell.recurrent, cell.recurrent_bias) as (matrix, bias):
+            assert matrix is not None
+            bias = matrix.new_zeros(len(matrix)) if bias is None else bias
+            add_product_(matrix[rows:], step.grad_gate, presynaptic)
+            bias[rows:].add_(step.grad_gate.sum((0, 1)))
+            ops.eligibility_update_(
+                matrix[:rows],
+                bias[:rows],
+                *(trace or (None, None)),
+                step.decay,
+                cell.recurrent_immediate(self.activity.saved.cell, self.immediate),
+                presynaptic,
+                step.grad_state,
+            )
 
     def _components(self, trace: Trace | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Views of the two tensors of a trace with a row a component, [B C, ...]."""
@@ -308,5 +320,12 @@ class LayerBackward:
 
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
-    """x @ matrix, back in x's dtype where autocast took the product in half precision."""
-    return (x @ matrix).to(x.dtype)
+    """x @ matrix in x's dtype, also where autocast took the product in half precision."""
+    return (x @ matrix.to(x.dtype)).to(x.dtype)
+
+
+def _widened(activity: LayerActivity) -> LayerActivity:
+    """The activity of a layer of half precision in float32, in which credit, far smaller than it, keeps its digits."""
+    if accumulation_dtype(activity.output.dtype) == activity.output.dtype:
+        return activity
+    return tree_map_only(Tensor, lambda x: x.float() if x.is_floating_point() else x, activity)

@@ -15,7 +15,7 @@ Shapes: B batch, T time, N hidden units.
 import torch
 from torch import Tensor
 
-from learning_rules.credit import gradient_of, gradients_of
+from learning_rules.credit import gradients
 from pcrnn.nn.activity import StackActivity
 from pcrnn.nn.cells import LSTMCell
 from pcrnn.nn.gate_pairs import gate_pairs
@@ -49,16 +49,16 @@ def _learn(
     block: int,
     gate: Tensor,
     pair: tuple[Tensor, Tensor],
-    weight: float,
+    coordination: float,
 ) -> None:
     """Add the gradients of the rows of W, b and R behind one gate [B, T, N] of a pair."""
     shortfall = _shortfall(*pair)
-    grad_gate = -2 * weight / gate.numel() * shortfall  # a unit's part in a mean is 1 / N
+    grad_gate = -2 * coordination / gate.numel() * shortfall  # a unit's part in a mean is 1 / N
     credit = grad_gate * gate * (1 - gate)
     rows = slice(block * layer.hidden_size, (block + 1) * layer.hidden_size)
-    gradients = gradients_of(layer)
-    add_product_(gradients.weight[rows], credit, for_products(activity.saved.window))
-    gradients.bias[rows].add_(credit.sum((0, 1)))
-    matrix = gradient_of(layer.cell.recurrent)
-    assert matrix is not None and activity.saved.cell.hidden is not None
-    add_product_(matrix[rows], credit, for_products(activity.saved.cell.hidden))
+    with gradients(layer.weight, layer.bias, layer.cell.recurrent) as (weight, bias, recurrent):
+        assert weight is not None and bias is not None and recurrent is not None
+        assert activity.saved.cell.hidden is not None
+        add_product_(weight[rows], credit, for_products(activity.saved.window))
+        bias[rows].add_(credit.sum((0, 1)))
+        add_product_(recurrent[rows], credit, for_products(activity.saved.cell.hidden))

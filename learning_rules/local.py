@@ -41,7 +41,7 @@ learning signal x eligibility trace; Lillicrap et al. (2016) for random feedback
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,20 +60,35 @@ from learning_rules.gates import coordinate_
 from learning_rules.layerwise import base_update, level_update
 from learning_rules.options import LocalOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
+from learning_rules.weights import passing_on
+from pcrnn.errors import InputError
 from pcrnn.nn.activity import Chunk, StackActivity, StackState, TargetScores, flip_time
 from pcrnn.nn.cells import CELLS, Cell
 from pcrnn.nn.connections import source_levels
 from pcrnn.nn.gate_pairs import check_gates
 from pcrnn.nn.layer import LayerActivity, PredictiveLayer
 from pcrnn.nn.stack import PredictiveStack
+from pcrnn.trees import portable
 
 
+@portable
 class LocalCarry(NamedTuple):
     """What the local rule carries between chunks."""
 
     traces: tuple[Trace, ...]  # one a layer; none unless traces are exact
     feedback: tuple[Tensor, ...]  # fixed random [D, N] matrices in place of P; none when symmetric
     recurrent: tuple[Trace, ...] = ()  # traces of R, one a layer; none unless a cell has one
+
+    @classmethod
+    def of(cls, parts: Any) -> "LocalCarry":
+        """The same from plain tuples. Raises InputError where they are no carry."""
+        if not (isinstance(parts, tuple | list) and len(parts) == len(cls._fields)):
+            raise InputError(
+                f"LocalCarry: expected {len(cls._fields)} parts ({', '.join(cls._fields)}), got {parts!r:.60}; pass on "
+                "what the rule returned, or start from rule.init(model, batch_size)"
+            )
+        traces, feedback, recurrent = parts
+        return cls(tuple(Trace(*t) for t in traces), tuple(feedback), tuple(Trace(*t) for t in recurrent))
 
     def feedback_matrix(self, layer: PredictiveLayer, index: int) -> Tensor:
         """What brings the error of layer `index` into its r_t, [D, N]: P, or the fixed random matrix."""
@@ -91,7 +106,7 @@ class Local(LocalOptions):
             check_gates(stack, "gate_coordination")
         carries = self.trace == "exact" and stack.directions == 1  # whole sequences have nothing to carry on
         tracing = list(stack.layers) if carries else []
-        traces = [Trace.zeros(layer, layer.weight.shape[1], batch_size) for layer in tracing]
+        traces = [Trace.zeros(layer, layer.num_taps * layer.input_size, batch_size) for layer in tracing]
         dense = any(layer.cell.recurrent is not None for layer in tracing)
         recurrent = [
             Trace.zeros(layer, 0 if layer.cell.recurrent is None else layer.hidden_size, batch_size)
@@ -115,13 +130,14 @@ class Local(LocalOptions):
     ) -> tuple[Result, ModelState, LocalCarry]:
         """Add the local gradient of one chunk to `.grad` and advance the traces in place; see `Rule.accumulate`."""
         stack, stack_state = wrap_as_stack(model, state)
-        if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
-            result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
-            return result, unwrap_state(model, after), carry
-        activity, after = stack.observe_chunk(chunk, stack_state)
-        scores = stack.score_targets(activity, chunk)
-        self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
-        stack.adapt(activity, scores, chunk)
+        with passing_on(stack, on_grad_ready) as on_grad_ready:
+            if self.credit == "layer" and not self.gate_coordination:  # which reads the gates of the layer above
+                result, after = self._layerwise(stack, chunk, stack_state, carry, on_grad_ready)
+                return result, unwrap_state(model, after), carry
+            activity, after = stack.observe_chunk(chunk, stack_state)
+            scores = stack.score_targets(activity, chunk)
+            self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
+            stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
         result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
         return result, unwrap_state(model, after), carry
@@ -234,7 +250,7 @@ class Local(LocalOptions):
         self, stack: PredictiveStack, chunk: Chunk, state: StackState | None, carry: LocalCarry, on_grad_ready: Hook
     ) -> tuple[Result, StackState]:
         """Credit `layer`: every level learns as soon as it has run, and its activity is dropped."""
-        stack.check(chunk.observations, state)
+        state = stack.check(chunk.observations, state)
         state = stack.initial_state(len(chunk.observations)) if state is None else state
         base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
         weight = chunk.weights(base.surprise.dtype)

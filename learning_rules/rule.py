@@ -58,7 +58,7 @@ def wrap_as_stack(model: Model, state: ModelState | None) -> tuple[PredictiveSta
     if isinstance(model, PredictiveStack) and not isinstance(state, LayerState):
         return model, state
     if isinstance(model, PredictiveLayer) and not isinstance(state, StackState):
-        return PredictiveStack.of_layer(model), None if state is None else StackState((state,))
+        return PredictiveStack.of_layer(model), None if state is None else StackState((LayerState.of(state),))
     raise TypeError(
         "expected a PredictiveStack with its StackState or a PredictiveLayer with its LayerState, got "
         f"{type(model).__name__} with {type(state).__name__}; for layers inside another model use "

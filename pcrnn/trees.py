@@ -4,9 +4,20 @@ A tree is a tensor or a (named) tuple of trees: a stack's state, a rule's carry.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
+from torch.utils._pytree import _register_namedtuple
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def portable(kind: Kind) -> Kind:
+    """Class decorator: a NamedTuple of trees that `torch.export.save` and `torch.load(weights_only=True)` take."""
+    _register_namedtuple(kind, serialized_type_name=f"{kind.__module__}.{kind.__name__}")
+    torch.serialization.add_safe_globals([kind])
+    return kind
 
 
 def flatten(tree: Any, prefix: str) -> dict[str, Tensor]:

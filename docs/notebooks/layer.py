@@ -80,9 +80,8 @@ def fit_classifier(model: nn.Module, updates: int = 300) -> float:
 # %% [markdown]
 # ## Four memories
 #
-# `learns_locally` makes the layer learn to predict its own next input during the forward pass: no gradient passes
-# through it, no step is stored for a backward pass through time, and it never receives the labels. The frozen layer
-# keeps its random initial weights.
+# `learns_locally` makes the layer learn to predict its own next input: no gradient passes through it, and it never
+# receives the labels. The frozen layer keeps its random initial weights.
 
 
 # %%

@@ -4,13 +4,15 @@ Shapes: B batch, T time, L layers, D natural parameters, C covariates, M message
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pcrnn.errors import InputError
 from pcrnn.nn.connections import Block
 from pcrnn.nn.layer import LayerActivity, LayerState, Message
+from pcrnn.trees import portable
 
 
 class Chunk(NamedTuple):
@@ -42,6 +44,7 @@ class Chunk(NamedTuple):
         return counted.to(dtype) / counted.sum().clamp_min(1)
 
 
+@portable
 class StackState(NamedTuple):
     """What a stack remembers between chunks: the state of every layer, bottom first."""
 
@@ -50,6 +53,17 @@ class StackState(NamedTuple):
     def detach(self) -> "StackState":
         """The same state without an autograd graph."""
         return StackState(tuple(layer.detach() for layer in self.layers))
+
+    @classmethod
+    def of(cls, parts: Any) -> "StackState":
+        """A state from its parts in plain tuples; see `LayerState.of`. Raises InputError where they are no state."""
+        if not (isinstance(parts, tuple | list) and len(parts) == 1 and isinstance(parts[0], tuple | list)):
+            got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
+            raise InputError(
+                f"PredictiveStack: expected a state of one part, the tuple of its layers' states, got {got}; pass on "
+                "what the stack returned, or start from stack.initial_state(batch_size)"
+            )
+        return cls(tuple(LayerState.of(layer) for layer in parts[0]))
 
 
 class BaseActivity(NamedTuple):

@@ -117,11 +117,11 @@ class BidirectionalStack(PredictiveStack):
         activity, state = self.observe(x, state)
         return activity.expectations[-1], state
 
-    def check(self, x: Tensor, state: StackState | None) -> None:
+    def check(self, x: Tensor, state: StackState | None) -> StackState | None:
         """Raise ValueError or TypeError for observations of a wrong shape, dtype or range, ValueError for a state."""
-        if state is not None and state.layers:
+        if state is not None and StackState.of(state).layers:
             raise ValueError(
                 "BidirectionalStack: expected a whole sequence and no state, got a state to go on from; the backward "
                 "stream begins at the sequence's end, so read all of it in one call, or use a PredictiveStack"
             )
-        super().check(x, None)
+        return super().check(x, None)

@@ -13,7 +13,7 @@ Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,15 @@ from pcrnn.errors import InputError
 from pcrnn.nn import cells
 from pcrnn.nn.cells import Cell, CellActivity
 from pcrnn.nn.delay_line import delay_line
+from pcrnn.nn.inputs import check_message, check_state, check_tensor, in_weight_dtype
 from pcrnn.nn.observations import Gaussian, Observation
 from pcrnn.nn.running_variance import ErrorNorm, RunningVariance
 from pcrnn.nn.state_inference import Belief, StateInference
 from pcrnn.nn.top_down import Gates, TopDownInput, complete
+from pcrnn.trees import portable
 
 
+@portable
 class LayerState(NamedTuple):
     """What a layer carries from one chunk to the next."""
 
@@ -41,6 +44,22 @@ class LayerState(NamedTuple):
     def detach(self) -> "LayerState":
         """The same state without an autograd graph."""
         return LayerState(*(part.detach() for part in self))
+
+    @classmethod
+    def of(cls, parts: Any) -> "LayerState":
+        """A state from its parts in a plain tuple, as code that cuts any RNN's state from its past returns it.
+
+        Raises InputError where they are not its four tensors.
+        """
+        if isinstance(parts, cls):
+            return parts
+        if not (isinstance(parts, tuple | list) and len(parts) == 4 and all(isinstance(p, Tensor) for p in parts)):
+            got = f"{len(parts)} parts" if isinstance(parts, tuple | list) else type(parts).__name__
+            raise InputError(
+                f"PredictiveLayer: expected a state of 4 tensors ({', '.join(cls._fields)}), got {got}; pass on what "
+                "the layer returned, or start from layer.initial_state(batch_size)"
+            )
+        return cls(*parts)
 
 
 class Message(NamedTuple):
@@ -101,6 +120,15 @@ class LayerActivity(NamedTuple):
         return self.error, self.surprise
 
 
+class Surroundings(NamedTuple):
+    """What a stack tells a layer besides its message; see `PredictiveLayer.observe`."""
+
+    observed: Tensor | None = None
+    below: Tensor | None = None
+    top_down: TopDownInput | None = None
+    inference: StateInference | None = None
+
+
 class PredictiveLayer(nn.Module):
     """A recurrent layer that predicts its own next state and corrects an expectation of the next observation.
 
@@ -122,7 +150,8 @@ class PredictiveLayer(nn.Module):
         top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
 
     Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
-    of a wrong shape, dtype or device.
+    of a wrong shape, dtype or device; TypeError for input that is no tensor. Under autocast input of another floating
+    dtype is taken.
 
     >>> layer = PredictiveLayer(3, 8)
     >>> output, state = layer(torch.zeros(2, 5, 3))
@@ -165,7 +194,7 @@ class PredictiveLayer(nn.Module):
         )  # D
         self.running = RunningVariance(hidden_size)
         self.error_norm = ErrorNorm(normalize_errors)
-        self.reset_parameters()
+        self._draw()
 
     @property
     def state_variance(self) -> Tensor:
@@ -173,7 +202,13 @@ class PredictiveLayer(nn.Module):
         return self.running.variance
 
     def reset_parameters(self) -> None:
-        """Draw new initial weights from torch's global generator."""
+        """Draw new initial weights from torch's global generator; running statistics as at the start."""
+        self.cell.reset_parameters()  # which draws when it is made, before the layer does
+        self._draw()
+        for statistics in (self.observation, self.running, self.error_norm):
+            statistics.reset_parameters()
+
+    def _draw(self) -> None:
         for matrix in (self.weight, self.predictor, self.readout, self.mixing):
             if matrix is not None:
                 bound = 1 / math.sqrt(matrix.shape[1])
@@ -188,20 +223,29 @@ class PredictiveLayer(nn.Module):
         """State before the first observation: all zeros."""
 
         def zeros(*shape: int) -> Tensor:
-            return self.weight.new_zeros(batch_size, *shape)
+            return self.bias.new_zeros(batch_size, *shape)
 
         n, d = self.hidden_size, self.observation.size
         return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.num_taps - 1, self.input_size), zeros(d))
 
-    def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last."""
+    def forward(
+        self, x: Tensor, state: LayerState | None = None, surroundings: Surroundings | None = None
+    ) -> tuple[Any, LayerState]:
+        """Run over x [B, T, M] or [T, M]; returns the outputs r [B, T, N] or [T, N] and the state after the last.
+
+        With `surroundings`, which `observe` passes, everything that happened stands in place of the outputs.
+        """
+        check_tensor(x, "PredictiveLayer")
         if x.dim() not in (2, 3):
             raise InputError(f"PredictiveLayer: expected 2-D or 3-D input, got {x.dim()}-D {list(x.shape)}; reshape it")
+        state = None if state is None else LayerState.of(state)
+        if surroundings is not None:
+            return self._observe(x, state, surroundings)
         if x.dim() == 3:
-            activity, state = self.observe(x, state)
+            activity, state = self._observe(x, state, Surroundings())
             return activity.output, state
         batched = None if state is None else LayerState(*(part.unsqueeze(0) for part in state))
-        activity, state = self.observe(x.unsqueeze(0), batched)
+        activity, state = self._observe(x.unsqueeze(0), batched, Surroundings())
         return activity.output.squeeze(0), LayerState(*(part.squeeze(0) for part in state))
 
     def observe(
@@ -216,6 +260,8 @@ class PredictiveLayer(nn.Module):
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
 
+        The layer is called, so its forward hooks fire, with `(LayerActivity, LayerState)` as the output.
+
         Args:
             message: incoming message u, [B, T, M].
             state: state before the chunk; zeros when None.
@@ -225,8 +271,20 @@ class PredictiveLayer(nn.Module):
             top_down: what the message lacks until this layer has predicted the one below.
             inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
         """
-        self.check(message, state)
-        state = self.initial_state(message.shape[0]) if state is None else state
+        return self(message, state, Surroundings(observed, below, top_down, inference))
+
+    def _observe(
+        self, message: Tensor, state: LayerState | None, surroundings: Surroundings
+    ) -> tuple[LayerActivity, LayerState]:
+        """The pass over one chunk, [B, T, M]."""
+        observed, below, top_down, inference = surroundings
+        message = in_weight_dtype(message, self.bias)
+        check_message(message, self.input_size, self.bias)
+        initial = self.initial_state(message.shape[0])
+        if state is None:
+            state = initial
+        else:
+            check_state(state, initial, LayerState._fields)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         message, dropout_mask = self.apply_dropout(message)
         if top_down is None:
@@ -317,45 +375,12 @@ class PredictiveLayer(nn.Module):
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
         self.running.update(state_residual.flatten(0, 1))
 
-    @torch.no_grad()
     def state_surprise(self, state_residual: Tensor) -> Tensor:
-        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}."""
+        """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}; without a graph."""
         variance = self.state_variance.clamp_min(1e-8)
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
-        return 0.5 * (state_residual.square() @ variance.reciprocal().to(state_residual.dtype) + constant)
-
-    def check(self, message: Tensor, state: LayerState | None) -> None:
-        """Raise InputError for a message or a state of a wrong shape, dtype or device, as torch.nn.RNN does."""
-        if message.dim() != 3 or message.shape[-1] != self.input_size:
-            raise InputError(
-                f"PredictiveLayer: expected input [batch, time, {self.input_size}], got {list(message.shape)}; "
-                "reshape it, or build the layer with its input_size"
-            )
-        if message.shape[1] == 0:
-            raise InputError("PredictiveLayer: expected at least 1 time step, got 0; skip empty chunks")
-        if message.dtype != self.weight.dtype:
-            raise InputError(
-                f"PredictiveLayer: input has dtype {message.dtype}, the weights {self.weight.dtype}; "
-                f"convert one with .to({self.weight.dtype})"
-            )
-        if message.device != self.weight.device:
-            raise InputError(
-                f"PredictiveLayer: input is on {message.device}, the weights on {self.weight.device}; "
-                f"move one with .to({str(self.weight.device)!r})"
-            )
-        if state is None:
-            return
-        for name, part, wanted in zip(LayerState._fields, state, self.initial_state(message.shape[0]), strict=True):
-            if part.shape != wanted.shape:
-                raise InputError(
-                    f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; "
-                    f"start from layer.initial_state({message.shape[0]})"
-                )
-            if (part.dtype, part.device) != (wanted.dtype, wanted.device):
-                raise InputError(
-                    f"PredictiveLayer: state.{name} expected {wanted.dtype} on {wanted.device}, got {part.dtype} on "
-                    f"{part.device}; start from layer.initial_state({message.shape[0]})"
-                )
+        squares = state_residual.detach().to(variance.dtype).square()
+        return 0.5 * (squares @ variance.reciprocal() + constant)
 
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""

@@ -32,6 +32,13 @@ class Observation(nn.Module, ABC):
             raise ValueError(f"{type(self).__name__}: size must be at least 1 natural parameter, got {size}")
         self.size = size
 
+    def reset_parameters(self) -> None:
+        """Bring running statistics of the family, if it has any, back to their start."""
+        for child in self.children():
+            reset = getattr(child, "reset_parameters", None)
+            if reset is not None:
+                reset()
+
     def options(self) -> dict[str, Any]:
         """Keyword arguments beside `size` that build this observation again, JSON types only."""
         return {}
@@ -139,8 +146,9 @@ class Categorical(Observation):
             raise TypeError(
                 f"{name}: Categorical({self.size}) takes int64 symbol ids, got {x.dtype}; call .long() on them"
             )
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or x.numel() == 0:
-            return  # looking at values would synchronise with the device, or break the graph
+        hidden = x.device.type != "cpu" or torch.compiler.is_compiling() or ops.transforming()
+        if hidden or x.numel() == 0:
+            return  # looking at values would synchronise with the device, break the graph, or is not possible
         low, high = x.aminmax()
         if low < 0 or high >= self.size:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Running variance per channel: what precisions and state surprises are made of."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,6 +27,19 @@ class RunningVariance(nn.Module):
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
         self.pool: Tensor | None = None  # sums of squares and counts, [2, D], to which `update` adds while it is there
+
+    def reset_parameters(self) -> None:
+        """Back to the variance before the first chunk, 1."""
+        self.variance.fill_(1)
+        self.chunks.zero_()
+
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "RunningVariance":
+        """As every module, but where a layer goes to half precision its variance, a square, takes float32."""
+        before = self.variance
+        super()._apply(fn, recurse)
+        if self.variance.dtype in (torch.float16, torch.bfloat16):
+            self.variance = before.to(self.variance.device, torch.float32)
+        return self
 
     @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:

@@ -19,6 +19,12 @@ class BaseRate(nn.Module):
         self.eta = nn.Parameter(torch.zeros(observation.size))
         self.error_norm = ErrorNorm(normalize_errors)
 
+    def reset_parameters(self) -> None:
+        """Base rate 0; running statistics as at the start."""
+        nn.init.zeros_(self.eta)
+        self.error_norm.reset_parameters()
+        self.observation.reset_parameters()
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Error [B, T, D] and surprise [B, T] of observations x."""
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
@@ -34,6 +40,10 @@ class PassThrough(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.observation = Gaussian(size)
+
+    def reset_parameters(self) -> None:
+        """Running statistics as at the start."""
+        self.observation.reset_parameters()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The message itself, and no surprise."""

@@ -37,6 +37,7 @@ from pcrnn.nn.activity import (
 )
 from pcrnn.nn.cells import Cell
 from pcrnn.nn.connections import Block, Skip, blocks, lowest_sources, width
+from pcrnn.nn.inputs import check_observations
 from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.sensory import BaseRate, PassThrough
@@ -176,6 +177,11 @@ class PredictiveStack(nn.Module):
         """Number of units of each level's layers, bottom first."""
         return tuple(layer.hidden_size for layer in list(self.layers)[:: self.directions])
 
+    def reset_parameters(self) -> None:
+        """Draw new initial weights from torch's global generator; base rates and running statistics as at the start."""
+        for level in (self.base, self.sensory, *self.layers):
+            level.reset_parameters()
+
     def initial_state(self, batch_size: int) -> StackState:
         """State before the first observation: layers at zero, the next observation expected at its base rate."""
         base = self.base.eta.detach().expand(batch_size, -1)
@@ -193,12 +199,12 @@ class PredictiveStack(nn.Module):
 
         Raises ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
         """
-        self.check(x, state)
+        state = self.check(x, state)
         return self._observe(self.observe_base(x), x, state)
 
     def observe_chunk(self, chunk: Chunk, state: StackState | None = None) -> tuple[StackActivity, StackState]:
         """As `observe`, of a chunk that is learned from: its next-step targets are compared in the same pass."""
-        self.check(chunk.observations, state)
+        state = self.check(chunk.observations, state)
         return self._observe(self.observe_base_of(chunk), chunk.observations, state)
 
     def _observe(self, base: BaseActivity, x: Tensor, state: StackState | None) -> tuple[StackActivity, StackState]:
@@ -379,24 +385,16 @@ class PredictiveStack(nn.Module):
         known = self.observation.known(chunk.observations)
         self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
 
-    def check(self, x: Tensor, state: StackState | None) -> None:
-        """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range."""
-        if self.covariates and x.shape[-1:] != (self.observation.size + self.covariates,):
-            raise ValueError(
-                f"PredictiveStack: expected [..., {self.observation.size} + {self.covariates}] for "
-                f"{self.observation.size} observed channels and {self.covariates} covariates, got {list(x.shape)}"
-            )
-        self.observation.check(self.split_covariates(x)[0])
-        wanted = 2 if self.observation.symbolic else 3
-        if x.dim() != wanted:
-            raise ValueError(
-                f"PredictiveStack: expected {wanted}-D observations [batch, time{', D' * (wanted - 2)}], "
-                f"got {x.dim()}-D {list(x.shape)}"
-            )
-        if x.shape[1] == 0:
-            raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
+    def check(self, x: Tensor, state: StackState | None) -> StackState | None:
+        """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range.
+
+        Returns the state, as a StackState where it came in plain tuples.
+        """
+        check_observations(x, self.observation, self.covariates)
+        state = None if state is None else StackState.of(state)
         if state is not None and len(state.layers) != len(self.layers):
             raise ValueError(f"PredictiveStack: expected a state of {len(self.layers)} layers, got {len(state.layers)}")
+        return state
 
     @staticmethod
     def check_shifted(chunk: Chunk) -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pcrnn.ops import fakes, gradients, reference
+from pcrnn.ops import fakes, gradients, reference, transformable
 from pcrnn.ops.backend import backend as backend
 from pcrnn.ops.backend import choose, interpreted
 from pcrnn.ops.reference import Mixed as Mixed
@@ -30,6 +30,7 @@ from pcrnn.ops.reference import gated_output_credit as gated_output_credit
 from pcrnn.ops.reference import mix as mix
 from pcrnn.ops.reference import mixing_credit as mixing_credit
 from pcrnn.ops.reference import shifted as shifted
+from pcrnn.ops.transformable import transforming as transforming
 
 _SCHEMAS = {
     "scan": "(Tensor decay, Tensor drive, Tensor initial, bool reverse=False) -> Tensor",
@@ -113,13 +114,18 @@ for _name, _schema in _SCHEMAS.items():
     _register(_library, _name, _schema)
 
 
+def _op(name: str) -> Any:
+    """A differentiable op, in plain torch where `torch.func` transforms it."""
+    return getattr(transformable if transformable.transforming() else torch.ops.pcrnn, name)
+
+
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
     """Elementwise first-order recurrence s_t = decay_t s_{t-1} + drive_t over axis 1.
 
     Args: `decay` and `drive` [B, T, N]; `initial` [B, N], the state before the first step; `reverse` runs from the
     last step to the first. Returns the states [B, T, N]. Differentiable in all three tensors.
     """
-    return torch.ops.pcrnn.scan(decay, drive, initial, reverse)
+    return _op("scan")(decay, drive, initial, reverse)
 
 
 def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -130,10 +136,10 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
     if family == "gaussian":
         assert precision is not None
         missing = x.isnan()
-        error, surprise = torch.ops.pcrnn.gaussian_error(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
+        error, surprise = _op("gaussian_error")(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
         left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
         return _limited(error.masked_fill(missing, 0)), surprise - (missing * left_out).sum(-1)
-    error, surprise = getattr(torch.ops.pcrnn, f"{family}_error")(eta, x)
+    error, surprise = _op(f"{family}_error")(eta, x)
     return (_limited(error) if family == "poisson" else error), surprise
 
 
@@ -149,7 +155,7 @@ def _limited(error: Tensor) -> Tensor:
 
 def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised state error eps = d / rms(d), d = output - prediction [..., N], and 1 / rms(d) [..., 1]."""
-    return torch.ops.pcrnn.state_error(output, prediction)
+    return _op("state_error")(output, prediction)
 
 
 def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -157,6 +163,8 @@ def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, 
 
     Fused where no gradient is required; under autograd the same equations over `scan`.
     """
+    if transformable.transforming():
+        return transformable.gated_cell(preactivation, initial)
     if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
         return reference.gated_cell(preactivation, initial)
     return torch.ops.pcrnn.gated_cell(preactivation, initial)

@@ -5,6 +5,7 @@ Every function takes and returns tensors only; names ending in an underscore upd
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -128,18 +129,21 @@ def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
 
 
-def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def gated_cell(
+    preactivation: Tensor, initial: Tensor, scan: Callable[..., Tensor] | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gated leaky integrator over one chunk: decay a, candidate tanh(c), state s and output r, each [B, T, N].
 
     a_t = sigmoid(f_t),  s_t = a_t s_{t-1} + (1 - a_t) tanh(c_t),  r_t = s_t silu(o_t),  preactivation = [c, f, o]
 
-    Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]. Differentiable as written.
+    Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]; scan, in place of the op of that
+    name. Differentiable as written.
     """
     dtype = preactivation.dtype
     c, f, o = preactivation.to(accumulation_dtype(dtype)).chunk(3, -1)
     decay, candidate = f.sigmoid(), c.tanh()
     drive = torch.addcmul(candidate, decay, candidate, value=-1)
-    state = torch.ops.pcrnn.scan(decay, drive, initial, False)
+    state = (scan or torch.ops.pcrnn.scan)(decay, drive, initial, False)
     output = state * torch.nn.functional.silu(o)
     return decay.to(dtype), candidate.to(dtype), state.to(dtype), output.to(dtype)
 

@@ -94,7 +94,7 @@ class Learner:
             self.optimiser = settings
         self.schedule, self.clip = schedule, 1.0 if clip is None else clip
         self.layers = [model] if isinstance(model, PredictiveLayer) else list(model.layers)
-        self.device = self.layers[0].weight.device
+        self.device = self.layers[0].bias.device
         self.precision, self.measures = precision, measure
         self.groups = self.rule.clip_groups(model)
         self.names = measured(len(self.layers))

@@ -169,8 +169,8 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "gradient = -weighted_error.sum((0, 1))",
-        "gradient = weighted_error.sum((0, 1))",
+        "gradient = -weighted_error.sum((0, 1)).to(eta.dtype)",
+        "gradient = weighted_error.sum((0, 1)).to(eta.dtype)",
     ),
     (
         "learning_rules/credit.py",

@@ -55,12 +55,43 @@ def test_the_layer_learns_by_its_rule_and_the_rest_by_backprop():
 
 def test_no_gradient_of_the_foreign_loss_enters_the_layer():
     torch.manual_seed(0)
-    model, x = learns_locally(Tagger()), torch.randn(2, 5, 2)
-    output = model(x)
-    own = model.memory.layer.weight.grad.clone()
-    (1000 * output.square().sum()).backward()
-    assert torch.equal(own, model.memory.layer.weight.grad)
-    assert model.embed.weight.grad.abs().sum() > 0
+    model, x, found = learns_locally(Tagger()), torch.randn(2, 5, 2), []
+    for factor in (1, 1000):
+        model.zero_grad()
+        model.memory.layer.observation.reset_parameters()
+        (factor * model(x).square().sum()).backward()
+        found.append(model.memory.layer.weight.grad.clone())
+        assert model.embed.weight.grad.abs().sum() > 0
+    assert torch.equal(*found)
+
+
+@pytest.mark.filterwarnings("ignore:::lightning")  # it warns of its own use of torch
+def test_lightnings_automatic_optimisation_makes_the_steps_of_a_plain_loop(tmp_path):
+    lightning = pytest.importorskip("lightning", reason="the package lightning is not installed")
+    batches = [torch.randn(4, 10, 2) for _ in range(3)]
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.model = learns_locally(Tagger())
+
+        def training_step(self, x, index):
+            return self.model(x).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    trained, plain = Module(), Module()
+    options = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=1, default_root_dir=tmp_path, enable_model_summary=False, **options)
+    trainer.fit(trained, torch.utils.data.DataLoader(batches, batch_size=None))
+    optimiser = plain.configure_optimizers()
+    for index, x in enumerate(batches):
+        optimiser.zero_grad()
+        plain.training_step(x, index).backward()
+        optimiser.step()
+    assert all(torch.equal(*pair) for pair in zip(trained.parameters(), plain.parameters(), strict=True))
 
 
 def test_without_gradients_it_is_the_plain_layer():

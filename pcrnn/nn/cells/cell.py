@@ -63,10 +63,18 @@ class Cell(nn.Module):
         rows = self.recurrent_blocks * hidden_size
         self.recurrent = nn.Parameter(torch.empty(rows, hidden_size)) if rows else None
         self.recurrent_bias = nn.Parameter(torch.zeros(rows)) if self.recurrent_biased else None
+        for name, constant in self.constants().items():
+            self.register_buffer(name, constant)
         self.reset_parameters()
+
+    def constants(self) -> dict[str, Tensor]:
+        """Buffers that nothing changes, by name."""
+        return {}
 
     def reset_parameters(self) -> None:
         """Draw new initial weights from torch's global generator."""
+        for name, constant in self.constants().items():
+            getattr(self, name).copy_(constant)
         if self.recurrent is not None:
             bound = 1 / math.sqrt(self.hidden_size)
             nn.init.uniform_(self.recurrent, -bound, bound)

@@ -25,7 +25,9 @@ class LeakyCell(Cell):
         if not 0 < dt <= 1:
             raise ValueError(f"LeakyCell: dt must be above 0 and at most the shortest time constant, 1, got {dt}")
         self.dt = dt
-        self.register_buffer("time_constant", time_constants(hidden_size, max_time_constant))
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"time_constant": time_constants(self.hidden_size, self.max_time_constant)}
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         assert self.recurrent is not None

@@ -32,9 +32,8 @@ class RotatingCell(Cell):
         drive: Tensor  # exp(-i theta t) (tanh(x_t) + i tanh(y_t)), [B, 2, T, N]
         real: Tensor  # Re(s_t), [B, T, N]
 
-    def __init__(self, hidden_size: int, max_time_constant: float = 64.0) -> None:
-        super().__init__(hidden_size, max_time_constant)
-        self.register_buffer("angle", torch.arange(hidden_size) * (math.pi / hidden_size))
+    def constants(self) -> dict[str, Tensor]:
+        return {"angle": torch.arange(self.hidden_size) * (math.pi / self.hidden_size)}
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)

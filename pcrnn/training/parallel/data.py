@@ -4,8 +4,8 @@ The loss is a mean over lanes and every share is as large, so the gradient of th
 gradients. Of its running variances sums and counts are added up, since a rank may have seen fewer values than another.
 Each layer's gradient is sent as soon as it is complete, while the next layer is at work; it is one
 buffer that `.grad` looks into, so nothing is packed. All ranks get the same bits and make the same step: replicas stay
-bitwise equal, which is verified. (torch's DistributedDataParallel reduces what autograd fills in: a rule that fills
-`.grad` itself would drift apart under it without a word.)
+bitwise equal, which is verified. (torch's DistributedDataParallel reduces what autograd fills in: under it a layer of a
+foreign model learns as `learning_rules.LearnsLocally`, not by a rule that fills `.grad` itself.)
 """
 
 from collections.abc import Iterable
