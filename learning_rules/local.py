@@ -220,7 +220,7 @@ class Local(LocalOptions):
         """From how many layers above, at most, a layer learns."""
         if self.hops is not None:
             return self.hops
-        return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit, depth - 1)
+        return {"layer": 0, "top": 0, "neighbour": 1}.get(self.credit or "", depth - 1)
 
     def is_exact(self, cell: str | Cell) -> bool:
         """Whether credit through that cell's memory is exact real-time recurrent learning, and no approximation."""

@@ -52,7 +52,8 @@ class RunningVariance(nn.Module):
         else:
             counts = counted.expand_as(error).flatten(0, -2)
             errors, count = errors.masked_fill(~counts, 0), counts.sum(0).to(wide)
-        total = torch.linalg.vector_norm(errors, dim=0, dtype=wide).square()
+        norm = torch.linalg.vector_norm(errors, dim=0, dtype=accumulation_dtype(errors.dtype))
+        total = norm.square().to(wide)
         if self.pool is None:
             self.move(total, count)
         else:
