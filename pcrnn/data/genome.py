@@ -1,4 +1,4 @@
-"""Genomes: a sequence of bases, from FASTA files, plain or gzipped.
+"""Genomes: a sequence of bases, from FASTA files.
 
 Shapes: T bases.
 """
@@ -94,7 +94,8 @@ class GenomeReader(Reader):
     """Reads FASTA files; the option `reverse-complement` trains on both strands."""
 
     options = ("reverse-complement",)
-    suffixes = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz")
+    suffixes = (".fa", ".fasta", ".fna")
+    formats = ("fasta",)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> GenomeSource:
         both = "reverse-complement" in options

@@ -189,6 +189,7 @@ class LabelledReader(Reader):
 
     options = ("split",)
     suffixes = (".npz",)
+    formats = ("npz",)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> LabelledSource:
         split = options.get("split", SPLITS[0]) if state is None else state.get("split")

@@ -252,9 +252,12 @@ class Reader(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """Those that may follow a file's name, as in table.csv?columns=wind."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """File names with these endings are of this kind; any other file is text."""
-    reads_arrays: ClassVar[bool] = False
-    """Whether it reads .npy files when it is asked to."""
+    """Files with these names are of this kind, also where an ending like .gz follows."""
+    formats: ClassVar[tuple[str, ...]] = ()
+    """What it reads, of the formats in `pcrnn.data.formats.content`; a reader without any reads what its endings say,
+    whatever it holds."""
+    reads_folders: ClassVar[bool] = False
+    """Whether a folder of files with its endings is a data set."""
     built_in: ClassVar[tuple[str, ...]] = ()
     """Data sets that have a name and no file."""
     takes_tokens: ClassVar[bool] = False

@@ -154,6 +154,7 @@ class TextSource(Source):
 class TextReader(Reader):
     """Reads "pydoc" or a file as text; a run's state gives its tokens and vocabulary."""
 
+    formats = ("text",)
     built_in = (PYDOC,)
     takes_tokens = True
 

@@ -102,7 +102,7 @@ class VideoReader(Reader):
     """Reads a .npy file, or generates bouncing digits, whose options are `digits`, `size` and `clips`."""
 
     options = ("digits", "size", "clips")
-    reads_arrays = True
+    formats = ("npy",)
     built_in = (BOUNCING,)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> VideoSource:

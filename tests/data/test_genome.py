@@ -88,7 +88,7 @@ def test_what_is_no_genome_is_refused_at_its_place(tmp_path, content, message):
 def test_a_file_that_unpacks_beyond_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.fa.gz"
     path.write_bytes(gzip.compress(b">x\n" + b"A" * (1 << 22)))
-    monkeypatch.setattr("pcrnn.data.formats.files.machine_memory", lambda: 1 << 21)
+    monkeypatch.setattr("pcrnn.data.formats.compressed.machine_memory", lambda: 1 << 21)
     with pytest.raises(DataError, match="expected content that fits into memory, 2097152 bytes, got more"):
         open_source(path)
 

@@ -24,13 +24,13 @@ def folder(tmp_path, monkeypatch):
     ("spec", "kind", "name"),
     [
         ("a.txt", "text", "a.txt"),
-        ("a.dat", "text", "a.dat"),
+        ("a.dat", "series", "a.dat"),
         ("a.csv", "series", "a.csv"),
         ("A.CSV", "series", "A.CSV"),
         ("series:a.dat", "series", "a.dat"),
         ("text:a.csv", "text", "a.csv"),
         ("text:a.txt", "text", "text:a.txt"),  # a file of that very name comes first
-        ("./pydoc", "text", "./pydoc"),
+        ("./pydoc", "series", "./pydoc"),
         ("text:pydoc", "text", "pydoc"),
         (Path("a.csv"), "series", "a.csv"),
     ],
@@ -53,12 +53,16 @@ def test_units(folder):
 
 def test_the_run_decides_the_kind(folder):
     text, series = (open_source(spec).state() for spec in ("a.txt", "a.csv"))
-    assert open_source("a.csv", state=text).kind == "text"
-    assert open_source("a.dat", state=series).kind == "series"
+    assert open_source("text:a.csv", state=text).kind == "text"
+    for spec in ("a.txt", "a.dat"):
+        assert open_source(spec, state=series).kind == "series"
     Path("a.npy").touch()
-    for spec, state in [("pydoc", series), ("text:a.txt2", series), ("a.npy", text), ("series:a.csv", text)]:
+    refused = [("pydoc", series), ("text:a.csv", series), ("a.npy", text), ("series:a.csv", text), ("a.dat", text)]
+    for spec, state in refused:
         with pytest.raises(DataError, match="as the run was trained on, got"):
             open_source(spec, state=state)
+    with pytest.raises(DataError, match=r"got series; give a text file; text:a\.csv reads it so all the same$"):
+        open_source("a.csv", state=text)
 
 
 def test_unknown_names_have_a_nearest_one(folder):
@@ -113,10 +117,10 @@ def test_no_permission(folder, name, monkeypatch):
 
 
 def test_a_disk_that_fails_midway(folder, monkeypatch):
-    def fail(_self):
+    def fail(*_args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr("pcrnn.data.formats.files.unpack", fail)
     with pytest.raises(DataError, match=r"^a\.txt: .*Input/output error"):
         open_source("a.txt")
 

@@ -106,7 +106,7 @@ def test_nothing_decodes_and_encodes_to_nothing():
 def test_a_file_reads_as_open_reads_it(tmp_path, written, read):
     path = tmp_path / "text.txt"
     path.write_bytes(written)
-    source = open_source(str(path))
+    source = open_source(f"text:{path}")
     assert source.decode(source.encode(read)) == read
     assert source.length == len(read)
     raw = open_source(str(path), tokens="bytes")

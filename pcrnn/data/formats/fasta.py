@@ -1,4 +1,4 @@
-"""Bases from FASTA files, plain or gzipped.
+"""Bases from FASTA files, plain or compressed.
 
 U is read as T, lower case (masked repeats) as upper case.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from pcrnn.data.formats.files import gunzip, read_bytes
+from pcrnn.data.formats.files import read_bytes
 from pcrnn.errors import DataError
 
 BASES = "ACGT"
@@ -33,7 +33,7 @@ def read_fasta(path: Path) -> Genome:
     Raises:
         DataError: not a FASTA file, a damaged gzip file, or a letter that is not a base; names file:line:column.
     """
-    data = gunzip(read_bytes(path), path)
+    data = read_bytes(path)
     if not data.startswith((b">", b";")):
         raise DataError(
             f"{path}:1:1: expected a FASTA file, whose first line begins with '>', got {data[:20]!r}; "
@@ -51,7 +51,7 @@ def read_fasta(path: Path) -> Genome:
 def read_records(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and upper-case letters, known and unknown, of each record of a FASTA file that `read_fasta` can read."""
     name, lines = None, []
-    for line in [*gunzip(read_bytes(path), path).splitlines(), b">"]:
+    for line in [*read_bytes(path).splitlines(), b">"]:
         if line.startswith(b">"):
             if name is not None:
                 yield name, b"".join(lines).translate(_TO_BASES, b" \t")

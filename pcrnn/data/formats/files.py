@@ -1,20 +1,18 @@
-"""Reading a file whole, with errors that name the place: file:line:column, both counted from 1."""
+"""The content of files, unpacked, and errors that name the place in it: file:line:column, both counted from 1."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import stat
-import zlib
 from pathlib import Path
+from typing import BinaryIO
 
+from pcrnn.data.formats.compressed import packing, unpack
 from pcrnn.errors import DataError
 from pcrnn.memory import machine_memory
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_GZIP_MAGIC = b"\x1f\x8b"
-_BLOCK = 1 << 20  # bytes decompressed at a time
 
 
 def require_file(path: Path) -> None:
@@ -47,33 +45,34 @@ def _require_size(path: Path, size: int) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file; raises DataError as `require_file` does, or when reading fails midway."""
-    require_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
-
-
-def gunzip(data: bytes, path: Path) -> bytes:
-    """The content of a gzip file, bytes that are none as they are.
+    """The content of a regular file, unpacked where it is packed by gzip, bzip2, xz or zstd.
 
     Raises:
-        DataError: a damaged file, or content larger than the machine's memory.
+        DataError: as `require_file` and `compressed.unpack` do, or when reading fails midway.
     """
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    most, parts, size = machine_memory(), [], 0
+    return _read(path, None)
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """The first bytes of the content, which `read_bytes` reads whole; raises as it does."""
+    return _read(path, size)
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The content that `read_bytes` reads as a seekable file, in memory only where it is packed; raises as it does."""
+    require_file(path)
+    with path.open("rb") as file:
+        packed = packing(file.read(16)) is not None
+    return io.BytesIO(read_bytes(path)) if packed else path.open("rb")
+
+
+def _read(path: Path, size: int | None) -> bytes:
+    require_file(path)
     try:
-        with gzip.open(io.BytesIO(data)) as file:
-            while part := file.read(_BLOCK):
-                parts.append(part)
-                size += len(part)
-                if size > most:
-                    raise DataError(f"{path}: expected content that fits into memory, {most} bytes, got more")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected a gzip file, got one that is damaged: {error}; fetch it again") from None
-    return b"".join(parts)
+        with path.open("rb") as file:
+            return unpack(file, path, size)
+    except OSError as error:
+        raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
 
 
 def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
