@@ -86,7 +86,7 @@ class MusicSource(Source):
 
     @property
     def split_point(self) -> int:
-        return super().split_point if self._split_point is None else self._split_point
+        return super().split_point if self.whole or self._split_point is None else self._split_point
 
     def observation(self) -> Observation:
         from pcrnn.nn.observations import Bernoulli
@@ -98,7 +98,7 @@ class MusicSource(Source):
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each key's base rate, and of each key given whether it sounded one frame before."""
-        train, valid = (self._roll[self.bounds(split)] for split in ("train", "valid"))
+        train, valid = (self.raw(split).numpy() for split in ("train", "valid"))
         return {"base rate": baselines.key_rates(train, valid), "key by key": baselines.key_bigram(train, valid)}
 
     def describe(self) -> str:
@@ -106,7 +106,7 @@ class MusicSource(Source):
         how = "the last 10 %" if self._split_point is None else "as the file says"
         return (
             f"{self.name}: {self.length:,} frames of {self.keys} keys, {pieces}, {self._roll.sum(1).mean():.1f} keys "
-            f"at a time; {self._split_in_words(how)}"
+            f"at a time{self._split_in_words(how)}"
         )
 
     def track(self, steps: Tensor) -> Track:

@@ -19,16 +19,17 @@ S = TypeVar("S", bound=Source)
 def open_source(
     spec: str | os.PathLike[str], *, tokens: str = "characters", state: Mapping[str, Any] | None = None
 ) -> Source:
-    """Open a data set.
+    """Open a data set that is split: its front trains, its end validates.
 
     Args:
         spec: a built-in name ("pydoc" is Python's own language reference), or a file, whose ending says what it is; a
-            file with an ending that no reader claims is text. "KIND:FILE" says so explicitly, with a kind of `READERS`.
+            file with an ending that no reader claims is what its content is. "KIND:FILE" says so explicitly, with a
+            kind of `READERS`.
             Options of a kind follow the name: "table.csv?columns=wind,pressure", "genome.fa?reverse-complement",
             "music:folder?frames-per-beat=4". A file called pydoc is "./pydoc".
         tokens: what a symbol of a text is, "characters" or "bytes".
-        state: `Source.state()` of an earlier run, to read another file with that run's vocabulary or
-            standardisation; the run's kind and tokens then win over `tokens` and the file's ending.
+        state: `Source.state()` of an earlier run, to read its data again; its kind and tokens then win over `tokens`
+            and the file's ending. For another file see `open_beside`.
 
     Raises:
         DataError: no such file or kind (names the nearest), or content that cannot be learned from (names
@@ -40,21 +41,59 @@ def open_source(
         >>> open_source("pydoc").kind
         'text'
     """
+    source = _open(spec, tokens, state, {})
+    source.require_split()
+    return source
+
+
+def open_beside(
+    spec: str | os.PathLike[str],
+    state: Mapping[str, Any],
+    fingerprint: str,
+    *,
+    trained_on: Source | None = None,
+    options: Mapping[str, str] | None = None,
+) -> Source:
+    """Open a data set beside that of a run, read as the run's was; all of it is evaluated.
+
+    Where its training split is what the run learned from, it is the run's own data, and keeps its split.
+
+    Args:
+        spec: as of `open_source`.
+        state: `Source.state()` of the run's data.
+        fingerprint: `Source.fingerprint()` of the run's data.
+        trained_on: the run's data, where it is at hand.
+        options: of the kind, beside those in `spec`.
+
+    Raises:
+        DataError: data of another kind than the run's; and what `open_source` raises.
+    """
+    source = _open(spec, "characters", state, options or {})
+    try:
+        source.require_split()
+    except DataError:
+        return source.as_whole(trained_on)
+    return source if source.fingerprint() == fingerprint else source.as_whole(trained_on)
+
+
+def _open(
+    spec: str | os.PathLike[str], tokens: str, state: Mapping[str, Any] | None, more: Mapping[str, str]
+) -> Source:
     kind, location, options = _parse(os.fspath(spec))
+    options |= more
     notes: tuple[str, ...] = ()
     if kind is not None and location not in built_in():
         require_readable(location, kind)
     if state is not None:
         kind, notes = kind_for_run(location, state, kind)
-    else:
-        if kind is None:
-            kind, notes = kind_of_file(location, any_bytes=tokens == "bytes")
-        if tokens != "characters" and not READERS[kind].takes_tokens:
-            raise UsageError(
-                f"expected text for --tokens {tokens}, got {location}, which is read as {kind}; "
-                f"drop the flag or say --data {DEFAULT}:{location}"
-            )
+    elif kind is None:
+        kind, notes = kind_of_file(location, any_bytes=tokens == "bytes")
     reader: type[Reader] = READERS[kind]
+    if state is None and tokens != "characters" and not reader.takes_tokens:
+        raise UsageError(
+            f"expected text for --tokens {tokens}, got {location}, which is read as {kind}; "
+            f"drop the flag or say --data {DEFAULT}:{location}"
+        )
     _check_options(options, reader.options, kind, location)
     source = reader().open(location, {"tokens": tokens} | options if reader.takes_tokens else options, state)
     source.kind, source.notes = kind, (*notes, *source.notes)

@@ -89,7 +89,7 @@ class VideoSource(Source):
 
     def describe(self) -> str:
         height, width = self.size
-        return f"{self.name}: {self.length:,} frames of {height} x {width} pixels; {self._split_in_words()}"
+        return f"{self.name}: {self.length:,} frames of {height} x {width} pixels{self._split_in_words()}"
 
     def track(self, steps: Tensor) -> Track:
         return super().track(steps)._replace(film=self.size)

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from pcrnn.data.formats.compressed import unpacked_name
-from pcrnn.data.formats.files import read_head
+from pcrnn.data.formats.files import BOM, read_head
 
 FORMATS = {
     "npy": "a NumPy array",
@@ -67,7 +67,6 @@ _UNREADABLE = {
     "an old Office document": rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_BOM = b"\xef\xbb\xbf"
 _NUMBER = re.compile(
     r"\s*([+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?|nan|na|n/a|null|none|)\s*", re.IGNORECASE | re.ASCII
 )
@@ -108,7 +107,7 @@ def format_of_head(head: bytes) -> str:
         return _archive(head)
     if not _is_text(head):
         return next((name for name, magic in _UNREADABLE.items() if re.match(magic, head, re.DOTALL)), _unknown(head))
-    text = head.removeprefix(_BOM)
+    text = head.removeprefix(BOM)
     if text.lstrip().startswith(b"<") and re.search(rb"<score-(partwise|timewise)\b", text):
         return "musicxml"
     if _is_fasta(text):

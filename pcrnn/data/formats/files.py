@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +12,9 @@ from pcrnn.data.formats.compressed import packing, unpack
 from pcrnn.errors import DataError
 from pcrnn.memory import machine_memory
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""The byte-order mark of UTF-8."""
+
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -85,7 +88,7 @@ def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
         DataError: not UTF-8; names file:line:column of the first wrong byte.
     """
     encoding = "UTF-16" if data.startswith(_UTF16_BOMS) else "latin1"
-    data = data.removeprefix(_BOM)
+    data = data.removeprefix(BOM)
     try:
         return _unix_newlines(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -107,6 +110,19 @@ def locate(text: str, index: int, name: str) -> str:
     line = text.count("\n", 0, index) + 1
     column = index - text.rfind("\n", 0, index)
     return f"{name}:{line}:{column}"
+
+
+def listed_symbols(found: Mapping[str, tuple[int, str]], others: int = 0) -> str:
+    """Symbols with how often and where first each was found, for a person, and how many more there are.
+
+    >>> listed_symbols({"Q": (2, "a.fa:3:1")})
+    "'Q' (U+0051) 2 times, first at a.fa:3:1"
+    """
+    parts = [
+        f"{symbol!a} (U+{ord(symbol):04X}) {'once, at' if count == 1 else f'{count:,} times, first at'} {place}"
+        for symbol, (count, place) in found.items()
+    ]
+    return ", ".join([*parts, *([f"and {others:,} others"] if others else [])])
 
 
 def _unix_newlines(text: str) -> str:
