@@ -1,14 +1,15 @@
 """A run read back from its folder, and a stack built from a run's settings and data."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from pcrnn import extensions
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Source, open_source
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.data import Source, open_beside, open_source
+from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.memory import require_memory
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
@@ -26,6 +27,17 @@ class TrainedRun(NamedTuple):
     stack: PredictiveStack
     step: int  # updates done
     warnings: tuple[str, ...]
+
+    @property
+    def trained_on(self) -> Source:
+        """The run's own data, where `source` is another file too; DataError where it cannot be read."""
+        own = self.source.trained_on if self.source.whole else self.source
+        if own is None:
+            raise DataError(
+                f"{self.config.data}: expected the data that the run was trained on, which is needed beside "
+                f"{self.source.name}, got none that can be read; put it back"
+            )
+        return own
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
@@ -58,23 +70,49 @@ def _observation(config: TrainConfig, source: Source) -> Observation:
     return type(observation)(observation.size, **options | {"weighted": False})
 
 
-def load_run(path: Path, *, data: str | None = None, source: Source | None = None, device: str = "auto") -> TrainedRun:
-    """Open the run in the folder `path`, with its own data, another file read the same way, or a source in memory.
+def load_run(
+    path: Path,
+    *,
+    data: str | None = None,
+    options: Mapping[str, str] | None = None,
+    source: Source | None = None,
+    device: str = "auto",
+) -> TrainedRun:
+    """Open the run in the folder `path`, with its own data, another file beside it, or a source in memory.
 
     A run of `train(..., source=source)` has no file to find its data in: give it the same source.
+
+    Args:
+        data: another file, read as the run's data was; all of it is evaluated (`open_beside`).
+        options: of its kind, beside those in `data`.
 
     Raises CheckpointError for a folder without a checkpoint that can be loaded, DataError for the data.
     """
     folder = runs.existing(path)
     loaded = checkpoints.load_newest(folder.checkpoints)
+    notes: tuple[str, ...] = ()
     with extensions.required(recorded_imports(loaded)):
         config, state = read_documents(loaded)
-        source = source or open_source(data or config.data, tokens=config.tokens, state=state)
+        if source is None and data is None:
+            source = open_source(config.data, tokens=config.tokens, state=state)
+        elif source is None:
+            own, notes = _own_data(config, state)
+            digest = str(loaded.checkpoint.documents["data"].get("sha256"))
+            source = open_beside(data, state, digest, trained_on=own, options=options)
         stack = build_stack(config, source)
     checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
     stack.load_state_dict(loaded.checkpoint.weights)
     stack.to(resolve_device(device))
-    return TrainedRun(folder, config, source, stack, loaded.checkpoint.step, loaded.warnings)
+    warnings = (*loaded.warnings, *notes, *source.notes)
+    return TrainedRun(folder, config, source, stack, loaded.checkpoint.step, warnings)
+
+
+def _own_data(config: TrainConfig, state: Mapping[str, Any]) -> tuple[Source | None, tuple[str, ...]]:
+    """The data that a run was trained on or, where it cannot be read, a note that says why."""
+    try:
+        return open_source(config.data, tokens=config.tokens, state=state), ()
+    except DataError as error:
+        return None, (f"the run's own data cannot be read: {error}",)
 
 
 def recorded_imports(loaded: checkpoints.Loaded) -> object:
