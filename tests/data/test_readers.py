@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcrnn.data import open_source
+from pcrnn.data.readers import absolute
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
 NUMBERS = "\n".join(f"{i},{i % 3}" for i in range(30))
@@ -142,3 +143,29 @@ def test_python_without_its_language_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(DataError, match=r"^pydoc: expected the module pydoc_data\.topics .* give a text file"):
         open_source("pydoc")
+
+
+@pytest.mark.parametrize("name", ["log 12:00.txt", "a?b.txt", "text:b.txt", "C:\\a.txt", "series?columns=1.txt"])
+@pytest.mark.parametrize("prefix", ["", "text:"])
+def test_names_with_colons_and_question_marks_are_found_from_anywhere(folder, monkeypatch, name, prefix):
+    Path(name).write_text("to be or not to be")
+    written = absolute(prefix + name)
+    assert written == f"{prefix}{folder / name}"
+    monkeypatch.chdir("/")
+    source = open_source(written)
+    assert (source.kind, source.name) == ("text", str(folder / name))
+    assert absolute(written) == written
+
+
+def test_options_follow_a_name_with_a_question_mark(folder):
+    Path("q?r.csv").write_text(NUMBERS)
+    assert open_source("q?r.csv?columns=1").channels == 1
+    assert absolute("series:q?r.csv?columns=1&missing=skip") == f"series:{folder}/q?r.csv?columns=1&missing=skip"
+    assert absolute("pydoc") == "pydoc"
+
+
+def test_a_link_keeps_its_own_name(folder):
+    Path("blob").write_text(NUMBERS)
+    os.symlink("blob", "table.csv")
+    assert absolute("table.csv") == str(folder / "table.csv")
+    assert open_source(absolute("table.csv")).kind == "series" and not open_source("table.csv").notes
