@@ -36,7 +36,7 @@ class Surprise(DataArgs):
     regimes: Annotated[int, AT_LEAST_0] = 0
     """Mark where a regime of at least so many steps begins, one more or less surprising than before; 0 marks none."""
     features: Annotated[Path | None, arg(metavar="FILE.gff")] = None
-    """Of a genome: its annotated features (GFF3, plain or gzipped), drawn as boxes below."""
+    """Of a genome: its annotated features (GFF3, plain or compressed), drawn as boxes below."""
     out: Annotated[Path | None, arg(metavar="NAME")] = None
     """Name of the picture without its ending; by default RUN/plots/surprise_over_time."""
 

@@ -145,7 +145,11 @@ def _packed(path: Path) -> tuple[str, ...]:
 
 def _kind_of_folder(path: Path) -> str:
     """The kind of the files in a folder: of the first that a reader of folders claims; text where none does."""
-    for file in sorted(path.iterdir()):
+    try:
+        files = sorted(path.iterdir())
+    except OSError:
+        return DEFAULT  # whose reader says what is wrong
+    for file in files:
         kind = kind_by_ending(file.name)
         if kind is not None and READERS[kind].reads_folders:
             return kind

@@ -140,12 +140,9 @@ class LabelledSource(Source):
         if split == "all" or (self.whole and split == "valid"):
             return self.all
         if self.whole:
-            empty = slice(0, 0)
-            return (
-                Labelled(*(part[empty] for part in self.all))
-                if self.trained_on is None
-                else self.trained_on.part(split)
-            )
+            if isinstance(self.trained_on, LabelledSource):
+                return self.trained_on.part(split)
+            return Labelled(*(part[:0] for part in self.all))
         chosen = torch.from_numpy(self._train if split == "train" else self._valid)
         return Labelled(*(part[chosen] for part in self.all))
 

@@ -93,12 +93,11 @@ def load_run(
     notes: tuple[str, ...] = ()
     with extensions.required(recorded_imports(loaded)):
         config, state = read_documents(loaded)
-        if source is None and data is None:
-            source = open_source(config.data, tokens=config.tokens, state=state)
-        elif source is None:
+        if data is not None:
             own, notes = _own_data(config, state)
             digest = str(loaded.checkpoint.documents["data"].get("sha256"))
             source = open_beside(data, state, digest, trained_on=own, options=options)
+        source = source or open_source(config.data, tokens=config.tokens, state=state)
         stack = build_stack(config, source)
     checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
     stack.load_state_dict(loaded.checkpoint.weights)
