@@ -89,22 +89,33 @@ def kind_for_run(location: str, state: Mapping[str, Any], asked: str | None) -> 
             f"data state: expected a kind out of {', '.join(READERS)}, got {trained_on!r}; "
             "it is damaged or was written by a newer version"
         )
-    reads, named, notes = READERS[trained_on].formats, kind_by_ending(location), ()
-    if asked is None and not reads:
-        asked = named or trained_on
-    if asked is None and not Path(location).is_dir():
-        form = format_of(Path(location))
-        if form in reads and (form != DEFAULT or named in (None, trained_on)):
-            asked, notes = trained_on, _packed(Path(location)) + _by_content(location, trained_on, form)
-    if asked is None:
-        asked, notes = kind_of_file(location, any_bytes=state.get("tokens") == "bytes")
-    if asked != trained_on:
-        hint = f"; {trained_on}:{location} reads it so all the same" if trained_on == DEFAULT else ""
+    named = kind_by_ending(location)
+    found, notes = (asked, ()) if asked is not None else _found_for_run(location, state, named)
+    if found != trained_on:
+        as_text = trained_on == DEFAULT and asked is None and found in ("series", "fasta")
+        hint = f"; {DEFAULT}:{location} reads it so all the same" if as_text else ""
         raise DataError(
-            f"{location}: expected {trained_on} data, as the run was trained on, got {asked}; "
+            f"{location}: expected {trained_on} data, as the run was trained on, got {found}; "
             f"give a {trained_on} file{hint}"
         )
     return Kind(trained_on, notes)
+
+
+def _found_for_run(location: str, state: Mapping[str, Any], named: str | None) -> Kind:
+    """The kind of a file beside a run, the run's own where its reader reads what the file holds."""
+    trained_on, path, any_bytes = state["kind"], Path(location), state.get("tokens") == "bytes"
+    reads = READERS[trained_on].formats
+    if not reads:
+        return Kind(named or trained_on)
+    if path.is_dir():
+        return Kind(_kind_of_folder(path))
+    form = format_of(path)
+    if form in reads and (form != DEFAULT or named in (None, trained_on)):
+        return Kind(trained_on, _packed(path) + _by_content(location, trained_on, form))
+    unreadable = form not in FORMATS or (form == "binary" and named is None)
+    if unreadable and not any_bytes:
+        return Kind(in_words(form))
+    return kind_of_file(location, any_bytes=any_bytes)
 
 
 def require_readable(location: str, kind: str) -> None:

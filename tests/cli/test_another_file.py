@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcrnn.data import open_source
+from pcrnn.data import TextSource, open_as
 from pcrnn.runs.load import load_run
 from tests.conftest import TINY, refused
 
@@ -38,7 +38,7 @@ def test_all_of_it_is_scored(program, run, new):
 
 
 def test_its_simple_predictors_know_the_training_split(program, run, text, new):
-    own = open_source(text)
+    own = open_as(TextSource, text)
     train, asked = own.decode(own.sequence("train")), new.read_text()
     p = {symbol: (train.count(symbol) + 0.1) / (len(train) + 0.1 * 12) for symbol in set(asked)}
     unigram = -np.mean([math.log2(p[symbol]) for symbol in asked[1:]])
@@ -89,6 +89,13 @@ def test_a_table_is_not_read_as_text(program, run, tmp_path):
             "expected text data, as the run was trained on, got series",
             f"text:{table} reads it so all the same",
         )
+
+
+def test_what_no_reader_reads_is_told_as_of_another_kind(program, run, tmp_path):
+    picture = tmp_path / "a.txt"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    called = program("evaluate", run, "--data", picture)
+    refused(called, 3, "expected text data, as the run was trained on, got a PNG picture; give a text file\n")
 
 
 def test_unknown_symbols_are_all_named_left_out_or_kept(program, run, new, tmp_path):

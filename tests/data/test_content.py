@@ -27,14 +27,6 @@ def npy() -> bytes:
     return content.getvalue()
 
 
-def parquet() -> bytes:
-    arrow, content = pytest.importorskip("pyarrow"), io.BytesIO()
-    from pyarrow.parquet import write_table
-
-    write_table(arrow.table({"x": np.arange(30.0)}), content)
-    return content.getvalue()
-
-
 def npz() -> bytes:
     content = io.BytesIO()
     np.savez(content, x=np.random.default_rng(0).random((20, 4)), y=np.arange(20) % 2)
@@ -61,18 +53,24 @@ def folder(tmp_path, monkeypatch):
         ("a.txt", SEQUENCE, "fasta", "read as fasta data, because it holds FASTA sequences"),
         ("a.FASTA", b"\xef\xbb\xbf; old comment\r\n" + SEQUENCE.replace(b"\n", b"\r\n\r\n"), "fasta", None),
         ("quoted.txt", b"> to be or not to be\nthat is the question", "text", None),
-        ("a.npy", npy, "series", None),
-        ("a.dat", npy, "series", "because it holds a NumPy array"),
-        ("a.csv", npy, "series", "because it holds a NumPy array"),
-        ("a.csv", parquet, "series", "because it holds a Parquet table"),
-        ("a.txt", npz, "labelled", "because it holds NumPy arrays"),
+        ("a.npy", npy(), "series", None),
+        ("a.dat", npy(), "series", "because it holds a NumPy array"),
+        ("a.csv", npy(), "series", "because it holds a NumPy array"),
+        ("a.txt", npz(), "labelled", "because it holds NumPy arrays"),
     ],
 )
 def test_what_it_holds_decides(name, content, kind, note):
-    Path(name).write_bytes(content() if callable(content) else content)
+    Path(name).write_bytes(content)
     source = open_source(name)
     assert source.kind == kind
     assert not source.notes if note is None else note in " ".join(source.notes)
+
+
+def test_a_parquet_table_of_another_name():
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"x": np.arange(30.0)}), "a.csv")
+    source = open_source("a.csv")
+    assert source.kind == "series" and "because it holds a Parquet table" in source.notes[0]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import struct
 import numpy as np
 import pytest
 
-from pcrnn.data import open_source
+from pcrnn.data import MusicSource, open_source
 from pcrnn.data.formats.midi import Ticked, read_midi_notes
 from pcrnn.data.music import LOWEST, read_piece
+from pcrnn.data.readers import open_as
 from pcrnn.errors import DataError
 
 C4 = 60
@@ -49,7 +50,7 @@ def test_in_a_folder_it_is_said_which_file_has_a_time_code(tmp_path):
     folder.mkdir()
     (folder / "a.mid").write_bytes(midi(96, ONE_NOTE * 8))
     (folder / "b.MID.gz").write_bytes(gzip.compress(midi(0xE728, ONE_NOTE * 8)))
-    source = open_source(folder)
+    source = open_as(MusicSource, folder)
     assert (source.kind, source.pieces) == ("music", 2)
     assert len(source.notes) == 1 and "b.MID.gz: its time code of 25 frames" in source.notes[0]
 
