@@ -18,10 +18,11 @@ WARM_UP = 256  # steps observed before what is measured, so that it does not sta
 
 
 class Evaluation(NamedTuple):
-    """What a stack reaches on a validation split."""
+    """What a stack reaches on a validation split, or on all of a data set beside a run's."""
 
     nats: list[float]  # mean surprise of every level in nats per step or label, level 0 first
     accuracy: float | None  # share of the labels that the top level finds likeliest; None without classes to predict
+    steps: int  # how many steps, or labels, were scored
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: int = 128) -> Evaluation:
-    """Mean surprise of every level on the validation split and, of labels, the accuracy.
+    """Mean surprise of every level on the validation split, of a `whole` source on all of it, and accuracy of labels.
 
     The split is read in at most `batch` lanes, each after the steps before it, or `batch` labelled sequences at a time.
     """
@@ -60,4 +61,4 @@ def evaluate(stack: PredictiveStack, source: Source, *, batch: int = 32, chunk: 
             if correct is not None:
                 right = activity.expectations[-1].argmax(-1) == piece.targets
                 correct += int((right if mask is None else right & mask).sum())
-    return Evaluation((total / count).tolist(), None if correct is None else correct / count)
+    return Evaluation((total / count).tolist(), None if correct is None else correct / count, count)

@@ -3,13 +3,15 @@
 import csv
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from pcrnn.errors import UsageError
+from pcrnn.validation import OneOf
 from pcrnn.writing import write_file
 
 if TYPE_CHECKING:
@@ -33,11 +35,17 @@ class CheckpointArgs(RunArgs):
     checkpoint: Annotated[str, arg(metavar="{best,newest,UPDATE}")] = "best"
     """Which of the run's checkpoints: the best by its validation surprise, the newest, or that of an update."""
 
-    def load(self, data: str | None = None, device: str = "cpu") -> "TrainedRun":
-        """The run, with its own data or another file; prints its warnings and which checkpoint it is."""
+    def load(self) -> "TrainedRun":
+        """The run with its own data; prints its warnings and which checkpoint it is."""
+        return self.load_with()
+
+    def load_with(
+        self, data: str | None = None, options: Mapping[str, str] | None = None, device: str = "cpu"
+    ) -> "TrainedRun":
+        """The run with its own data or another file, and with options of that kind of data beside those in `data`."""
         from pcrnn.runs.load import load_run
 
-        run = load_run(self.run_folder, checkpoint=self.checkpoint, data=data, device=device)
+        run = load_run(self.run_folder, checkpoint=self.checkpoint, data=data, options=options, device=device)
         warn([*run.warnings, run.describe_checkpoint()])
         return run
 
@@ -49,9 +57,29 @@ class DeviceArgs(CheckpointArgs):
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
 
-    def load(self, data: str | None = None, device: str | None = None) -> "TrainedRun":
-        """The run on `--device`; see `CheckpointArgs.load`."""
-        return super().load(data, self.device if device is None else device)
+    def load(self) -> "TrainedRun":
+        """The run with its own data, on `--device`."""
+        return self.load_with(device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArgs(DeviceArgs):
+    """Flags of every command that looks at a run's data or at another file."""
+
+    data: str | None = None
+    """Another file, read as the run's data was; all of it counts. By default the run's own."""
+    unknown: Annotated[str | None, OneOf(("error", "skip", "base-rate"))] = None
+    """What becomes of symbols in a text of --data that the run never had: `error` (the default) names them all, `skip`
+    leaves them out, `base-rate` finds them as surprising as a symbol never seen in training."""
+
+    def load(self) -> "TrainedRun":
+        """The run with the data that was asked for, on `--device`."""
+        if self.unknown is not None and self.data is None:
+            raise UsageError(
+                f"--unknown: expected with another file (--data), got {self.unknown!r} alone; leave it out"
+            )
+        options = None if self.unknown is None else {"unknown": self.unknown}
+        return self.load_with(self.data, options, self.device)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], *, named: bool = False) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.args import DeviceArgs, write_csv
+from pcrnn.cli.args import DataArgs, write_csv
 from pcrnn.errors import UsageError
 from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SHARE
 
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Detect(DeviceArgs):
+class Detect(DataArgs):
     """Find the steps that surprise a trained stack more than nearly all it was validated on; writes CSV."""
 
-    data: str | None = None
-    """The file to search; by default the run's own."""
     quantile: Annotated[float, SHARE] = 0.999
     """Share of the validation split that counts as normal."""
     window: Annotated[int, AT_LEAST_1] = 1
@@ -35,7 +33,6 @@ class Detect(DeviceArgs):
     def run(self) -> int:
         """Write the table and print how many anomalies and regimes there are; returns the exit code."""
         from pcrnn.analysis.anomalies import find_anomalies
-        from pcrnn.data import open_source
 
         run = self.load()
         if run.source.target() is not None:
@@ -43,9 +40,9 @@ class Detect(DeviceArgs):
                 f"{self.run_folder}: expected a run that expects its next observation, got one that expects labels; "
                 "pcrnn plot surprise shows how surprising they are"
             )
-        source = run.source if self.data is None else open_source(self.data, state=run.source.state())
+        source = run.source
         options = {"quantile": self.quantile, "window": self.window, "shortest": self.regimes}
-        anomalies = find_anomalies(run.stack, run.source, source, **options)
+        anomalies = find_anomalies(run.stack, run.trained_on, source, **options)
         table = self.out or self.run_folder / "anomalies.csv"
         columns = ["kind", "first", "last", "peak", "surprise", "threshold", "what"]
         write_csv(table, columns, _rows(anomalies, source), named=self.out is not None)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pcrnn.cli.args import DeviceArgs
+from pcrnn.cli.args import DataArgs
 from pcrnn.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -15,22 +15,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(DeviceArgs):
-    """Surprise of every level on the validation split, beside simple predictors."""
-
-    data: str | None = None
-    """Another file, read with the run's vocabulary; its last 10 % is used."""
+class Evaluate(DataArgs):
+    """Surprise of every level on the validation split or on all of another file, beside simple predictors."""
 
     def run(self) -> int:
         """Print a table of levels and baselines; returns the exit code."""
         from pcrnn.analysis.evaluate import evaluate
 
-        run = self.load(self.data)
-        print(run.source.describe(), flush=True)
-        nats, accuracy = evaluate(run.stack, run.source, batch=run.config.batch, chunk=run.config.chunk)
-        print_levels(run.config, run.source, nats, f"validation split, after {run.step} updates")
-        print_accuracy(run.source, accuracy)
+        run = self.load()
+        source = run.source
+        print(source.describe(), flush=True)
+        found = evaluate(run.stack, source, batch=run.config.batch, chunk=run.config.chunk)
+        print_levels(run.config, source, found.nats, f"{_scored(source, found.steps)}, after {run.step} updates")
+        print_accuracy(source, found.accuracy)
         return 0
+
+
+def _scored(source: "Source", steps: int) -> str:
+    """Which steps were scored, and how many."""
+    of_labels = source.target() is not None
+    what = f"{steps:,} {'labels' if of_labels else 'steps'}"
+    return (
+        f"scored {what} of all {source.length:,}{' sequences' * of_labels}"
+        if source.whole
+        else f"validation split, {what}"
+    )
 
 
 def print_levels(config: TrainConfig, source: "Source", nats: Sequence[float], title: str) -> None:
@@ -38,14 +47,17 @@ def print_levels(config: TrainConfig, source: "Source", nats: Sequence[float], t
     from pcrnn.cli.progress import level_table
 
     levels = [value / source.nats_per_unit for value in nats]
-    for line in level_table(f"{title}, {source.unit}", levels, source.baselines(), config.calibrated):
+    predictors = source.baselines() if source.has_training else {}
+    for line in level_table(f"{title}, {source.unit}", levels, predictors, config.calibrated):
         print(line)
+    if predictors and source.trained_on is not None:
+        print(f"  (simple predictors were fitted on the training split of {source.trained_on.name})")
     sys.stdout.flush()
 
 
 def print_accuracy(source: "Source", accuracy: float | None) -> None:
     """Print one line, beside the share of the most frequent class where the data tells; nothing without an accuracy."""
     if accuracy is not None:
-        majority = source.majority_share()
+        majority = source.majority_share() if source.has_training else None
         beside = "" if majority is None else f"; always the most frequent class {majority:.3f}"
         print(f"accuracy {accuracy:.3f}{beside}", flush=True)

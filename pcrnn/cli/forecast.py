@@ -42,14 +42,13 @@ class Forecast(DeviceArgs):
         """Draw, write RUN/forecast.csv and the picture, print the errors; returns the exit code."""
         from pcrnn import plots
         from pcrnn.analysis.generate import forecast_series
-        from pcrnn.data import open_source
 
-        run = self.load()
+        run = self.load_with(self.data, device=self.device)
         if not run.source.is_series:
             raise UsageError(
                 f"{self.run_folder}: expected a run trained on a series, got one trained on {run.source.kind} data"
             )
-        source = run.source if self.data is None else open_source(self.data, state=run.source.state())
+        source = run.source
         forecast = forecast_series(
             run.stack,
             source,
@@ -58,7 +57,7 @@ class Forecast(DeviceArgs):
             samples=self.samples,
             interval=self.interval,
             calibrated=self.calibrate,
-            trained_on=run.source,
+            trained_on=run.trained_on,
             temperature=self.temperature,
             seed=self.seed,
         )

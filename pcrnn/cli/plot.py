@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, arg, subcommand
 
-from pcrnn.cli.args import DeviceArgs
+from pcrnn.cli.args import DataArgs, DeviceArgs
 from pcrnn.errors import UsageError
 from pcrnn.validation import AT_LEAST_0, AT_LEAST_1
 
@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surprise(DeviceArgs):
+class Surprise(DataArgs):
     """How surprised every level is along a stretch of any length, of the run's data or of another file."""
 
-    data: str | None = None
-    """Another file, read as the run's was."""
     start: Annotated[int | None, AT_LEAST_0] = None
     """First step, counted from 0 in the file (of labelled sequences: which one); by default the first of the validation
     split, or of another file."""
@@ -38,7 +36,7 @@ class Surprise(DeviceArgs):
     regimes: Annotated[int, AT_LEAST_0] = 0
     """Mark where a regime of at least so many steps begins, one more or less surprising than before; 0 marks none."""
     features: Annotated[Path | None, arg(metavar="FILE.gff")] = None
-    """Of a genome: its annotated features (GFF3, plain or gzipped), drawn as boxes below."""
+    """Of a genome: its annotated features (GFF3, plain or compressed), drawn as boxes below."""
     out: Annotated[Path | None, arg(metavar="NAME")] = None
     """Name of the picture without its ending; by default RUN/plots/surprise_over_time."""
 
@@ -47,13 +45,11 @@ class Surprise(DeviceArgs):
         from pcrnn.analysis.anomalies import SETTLING, regimes, validation_surprises
         from pcrnn.analysis.pictures import draw_surprise, run_info
         from pcrnn.analysis.surprise import record_surprise
-        from pcrnn.data import open_source
 
-        source = run.source if self.data is None else open_source(self.data, state=run.source.state())
-        start = self.start
+        source, start = run.source, self.start
         features = [] if self.features is None else _features(self.features, source)
         if start is None:
-            start = source.split_point if self.data is None else 0
+            start = source.split_point
         if self.regimes and source.target() is not None:
             raise UsageError(
                 "regimes: expected 0 for a run that expects labels, whose sequences are each their own, got "
@@ -63,7 +59,7 @@ class Surprise(DeviceArgs):
         stem, info = self.out or run.folder.plots / "surprise_over_time", run_info(run.config, source, run.step)
         changes = []
         if self.regimes:
-            normal, top = validation_surprises(run.stack, run.source), record.surprise[-1].double().numpy()
+            normal, top = validation_surprises(run.stack, run.trained_on), record.surprise[-1].double().numpy()
             changes = [
                 start + regime.first
                 for regime in regimes(top, normal, self.regimes, begin=max(0, SETTLING - start))[1:]

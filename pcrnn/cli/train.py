@@ -48,10 +48,11 @@ class Train:
     def run(self) -> int:
         """Train, print results and paths; returns the exit code."""
         from pcrnn.cli.progress import reporter
+        from pcrnn.data.readers import absolute
         from pcrnn.training.train import train
 
         config = chosen(self)
-        config = config.updated(data=_absolute(config.data))
+        config = config.updated(data=absolute(config.data))
         with _stop_signals() as stop:
             callback = reporter(lambda: stop.signal is not None)
             try:
@@ -116,16 +117,6 @@ def base_settings(argv: list[str]) -> Base:
         return Base(TrainConfig(), {})
     written = toml_values(asked.config)
     return Base(TrainConfig.from_mapping(written, str(asked.config)), written)
-
-
-def _absolute(data: str) -> str:
-    """The same data as seen from any folder, for --resume and evaluate."""
-    from pcrnn.data.readers import built_in
-
-    name, mark, options = (data, "", "") if Path(data).exists() else data.partition("?")
-    kind, colon, path = name.rpartition(":")
-    is_file = name not in built_in() and Path(path).exists()
-    return f"{kind}{colon}{Path(path).resolve()}{mark}{options}" if is_file else data
 
 
 class _Stop:

@@ -17,6 +17,7 @@ from pcrnn.data.labelled import LabelledSource as LabelledSource
 from pcrnn.data.lanes import Lanes as Lanes
 from pcrnn.data.music import MusicSource as MusicSource
 from pcrnn.data.readers import open_as as open_as
+from pcrnn.data.readers import open_beside as open_beside
 from pcrnn.data.readers import open_source as open_source
 from pcrnn.data.series import SeriesSource as SeriesSource
 from pcrnn.data.source import Reader as Reader

@@ -1,4 +1,4 @@
-"""Genomes: a sequence of bases, from FASTA files, plain or gzipped.
+"""Genomes: a sequence of bases, from FASTA files.
 
 Shapes: T bases.
 """
@@ -15,10 +15,11 @@ from torch import Tensor
 from pcrnn.data import baselines
 from pcrnn.data.features import locate_features
 from pcrnn.data.formats.fasta import BASES, read_fasta
+from pcrnn.data.formats.files import listed_symbols
 from pcrnn.data.formats.gff import Annotation, read_gff
 from pcrnn.data.source import Reader, Split, require_length
 from pcrnn.data.text import TextSource
-from pcrnn.errors import CheckpointError
+from pcrnn.errors import CheckpointError, DataError
 
 ORDER = 6
 """Bases that the stronger baseline looks back."""
@@ -65,7 +66,7 @@ class GenomeSource(TextSource):
 
     def baselines(self) -> dict[str, float]:
         """Bits per base of counting bases, of counting them after each run of `ORDER`, and of copying the last."""
-        train, valid = (self._ids[self.bounds(split)] for split in ("train", "valid"))
+        train, valid = (super(GenomeSource, self).raw(split).numpy() for split in ("train", "valid"))
         return {
             "order 0": baselines.unigram(train, valid, len(BASES)),
             f"order {ORDER}": baselines.markov(train, valid, len(BASES), ORDER),
@@ -76,11 +77,8 @@ class GenomeSource(TextSource):
         strands = ", both strands" if self.reverse_complement else ""
         records = "1 record" if self.records == 1 else f"{self.records:,} records"
         left_out = f", {self.dropped:,} unknown bases left out" if self.dropped else ""
-        train = self.split_point
-        return (
-            f"{self.name}: {self.length:,} bases of {records}{left_out}; {train:,} to train on{strands}, "
-            f"{self.length - train:,} to validate on (the last 10 %)"
-        )
+        split = self._split_in_words(trained=f"to train on{strands}")
+        return f"{self.name}: {self.length:,} bases of {records}{left_out}{split}"
 
     def features(self, path: Path) -> list[Annotation]:
         """Annotated features from a GFF3 file, counted in this sequence."""
@@ -91,10 +89,14 @@ class GenomeSource(TextSource):
 
 
 class GenomeReader(Reader):
-    """Reads FASTA files; the option `reverse-complement` trains on both strands."""
+    """Reads FASTA files.
 
-    options = ("reverse-complement",)
-    suffixes = (".fa", ".fasta", ".fna", ".fa.gz", ".fasta.gz", ".fna.gz")
+    The option `reverse-complement` trains on both strands; `unknown=skip` leaves letters out that are no bases.
+    """
+
+    options = ("reverse-complement", "unknown")
+    suffixes = (".fa", ".fasta", ".fna")
+    formats = ("fasta",)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> GenomeSource:
         both = "reverse-complement" in options
@@ -104,5 +106,26 @@ class GenomeReader(Reader):
                 raise CheckpointError(
                     f"data state: expected reverse_complement true or false, got {both!r}; it is damaged"
                 )
-        bases, records, dropped = read_fasta(Path(location))
-        return GenomeSource(bases, name=location, reverse_complement=both, records=records, dropped=dropped)
+        skips = _skips_letters(location, options)
+        bases, records, dropped, strange = read_fasta(Path(location))
+        if strange and not skips:
+            raise DataError(
+                f"{location}: expected bases (A, C, G, T or U, N where one is unknown), got "
+                f"{listed_symbols(strange)}; leave them out with unknown=skip, or read proteins and other sequences as "
+                "text: --data text:FILE"
+            )
+        source = GenomeSource(bases, name=location, reverse_complement=both, records=records, dropped=dropped)
+        if strange:
+            count = sum(count for count, _ in strange.values())
+            source.notes = (f"{location}: {count:,} letters that are no bases left out: {listed_symbols(strange)}",)
+        return source
+
+
+def _skips_letters(location: str, options: Mapping[str, str]) -> bool:
+    unknown = options.get("unknown", "error")
+    if unknown not in ("error", "skip"):
+        raise DataError(
+            f"{location}: expected unknown=error or unknown=skip, got unknown={unknown}; "
+            "bases that are not known are left out of a genome everywhere"
+        )
+    return unknown == "skip"

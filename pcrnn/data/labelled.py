@@ -30,7 +30,7 @@ UNLABELLED = -1
 """The label of a step that has none."""
 
 FEWEST = 10
-"""Fewest sequences of a data set, so that a tenth of them is one."""
+"""Fewest sequences of a data set that is split, so that a tenth of them is one."""
 
 
 class Reading(NamedTuple):
@@ -89,6 +89,8 @@ class LabelledSource(Source):
         symbolic = x.dtype.kind in "iu" and x.ndim == 2
         x = x if symbolic else x.astype(np.float64).reshape(*x.shape[:2], -1)
         _require_finite(x[inside], name)
+        if reading is None:
+            self._require_enough()
         self._train, self._valid = _halves(None if self.per_step else y, len(x), split)
         self.reading = reading or _fit(x[self._train][inside[self._train]], labels[counts], symbolic, name)
         _require_known(x[inside], labels[counts], symbolic, self.reading, name)
@@ -101,9 +103,20 @@ class LabelledSource(Source):
             values[~inside] = np.nan
         labels = np.where(counts, labels, 0).astype(np.int64)
         self.all = Labelled(torch.from_numpy(values), torch.from_numpy(labels), torch.from_numpy(counts))
+        if not counts.any():
+            raise DataError(f"{name}: expected labels, got none; label some steps")
+
+    def require_split(self) -> None:
+        self._require_enough()
         for split_name, part in (("train", self.part("train")), ("valid", self.part("valid"))):
             if not part.counts.any():
-                raise DataError(f"{name}: expected labels to {split_name} on, got none; label more steps")
+                raise DataError(f"{self.name}: expected labels to {split_name} on, got none; label more steps")
+
+    def _require_enough(self) -> None:
+        if self.length < FEWEST:
+            raise DataError(
+                f"{self.name}: expected at least {FEWEST} sequences, so that a tenth can validate, got {self.length}"
+            )
 
     def observation(self) -> Observation:
         from pcrnn.nn.observations import Categorical, Gaussian
@@ -118,14 +131,18 @@ class LabelledSource(Source):
     @property
     def split_point(self) -> int:
         """The number of the first sequence that validates."""
-        return int(self._valid[0])
+        return 0 if self.whole else int(self._valid[0])
 
     def part(self, split: Split) -> Labelled:
         """The sequences of one split."""
-        if split == "all":
-            return self.all
-        if split not in ("train", "valid"):
+        if split not in ("train", "valid", "all"):
             raise UsageError(f"expected the split 'train', 'valid' or 'all', got {split!r}")
+        if split == "all" or (self.whole and split == "valid"):
+            return self.all
+        if self.whole:
+            if isinstance(self.trained_on, LabelledSource):
+                return self.trained_on.part(split)
+            return Labelled(*(part[:0] for part in self.all))
         chosen = torch.from_numpy(self._train if split == "train" else self._valid)
         return Labelled(*(part[chosen] for part in self.all))
 
@@ -134,6 +151,7 @@ class LabelledSource(Source):
         return self.part(split).x
 
     def lanes(self, batch: int, chunk: int) -> SequenceLanes:
+        self.require_split()
         return SequenceLanes(self.part("train"), batch, chunk, name=f"the training split of {self.name}")
 
     def evaluation(self, batch: int, chunk: int, context: int) -> Iterator[Piece]:
@@ -164,11 +182,16 @@ class LabelledSource(Source):
         what = f"{reading.symbols} symbols" if reading.symbols is not None else channels
         which = "of every class" if self.split == "classes" and not self.per_step else "drawn"
         how = "the last tenth" if self.split == "position" else f"a tenth {which}"
+        labels = "labels at every step" if self.per_step else "the label at the last step"
         return (
             f"{self.name}: {self.length:,} sequences of up to {x.shape[1]:,} steps of {what}, "
-            f"{reading.classes} classes, {'labels at every step' if self.per_step else 'the label at the last step'}; "
-            f"{len(self._train):,} to train on, {len(self._valid):,} to validate on ({how})"
+            f"{reading.classes} classes, {labels}{self._split_in_words(how)}"
         )
+
+    def _split_in_words(self, how: str = "the last tenth", trained: str = "to train on") -> str:
+        if self.whole:
+            return ""
+        return f"; {len(self._train):,} {trained}, {len(self._valid):,} to validate on ({how})"
 
     def state(self) -> dict[str, Any]:
         numbers = {key: getattr(self.reading, key).tolist() for key in ("mean", "scale")}
@@ -189,6 +212,7 @@ class LabelledReader(Reader):
 
     options = ("split",)
     suffixes = (".npz",)
+    formats = ("npz",)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> LabelledSource:
         split = options.get("split", SPLITS[0]) if state is None else state.get("split")
@@ -241,10 +265,8 @@ def _fit(x: np.ndarray, labels: np.ndarray, symbolic: bool, name: str) -> Readin
 
 
 def _require_shapes(x: np.ndarray, y: np.ndarray, lengths: np.ndarray | None, name: str) -> None:
-    if x.ndim not in (2, 3) or 0 in x.shape or len(x) < FEWEST:
-        raise DataError(
-            f"{name}: expected x as [n, T] or [n, T, D] of at least {FEWEST} sequences, got shape {list(x.shape)}"
-        )
+    if x.ndim not in (2, 3) or 0 in x.shape:
+        raise DataError(f"{name}: expected sequences x as [n, T] or [n, T, D], got shape {list(x.shape)}")
     if y.dtype.kind not in "iu" or y.shape not in ((len(x),), x.shape[:2]):
         raise DataError(
             f"{name}: expected y as whole numbers [{len(x)}], a label a sequence, or {list(x.shape[:2])}, a label a "

@@ -6,9 +6,9 @@ Shapes: T frames, D keys.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from pcrnn.data import baselines
 from pcrnn.data.answers import Opening, Track
-from pcrnn.data.formats.files import require_file
+from pcrnn.data.formats.compressed import unpacked_name
+from pcrnn.data.formats.content import format_of, holds
 from pcrnn.data.formats.mat_file import read_mat
+from pcrnn.data.formats.midi import import_mido, read_midi_notes
 from pcrnn.data.formats.musicxml import read_musicxml
 from pcrnn.data.formats.npy_file import read_npy
 from pcrnn.data.packages import in_package
@@ -35,10 +37,8 @@ FRAMES_PER_BEAT = 4
 SILENCE = 4
 """Beats of silence between two pieces."""
 
-_PERCUSSION = 9  # the MIDI channel whose notes are no pitches
 _MOST_FRAMES = 1 << 22  # of one piece: days of music; a damaged file claims more
-_MIDI, _SCORES = (".mid", ".midi"), (".mxl", ".musicxml")
-SUFFIXES = (*_MIDI, *_SCORES)
+SUFFIXES = (".mid", ".midi", ".mxl", ".musicxml")
 
 BACH = "bach"
 """Bach's chorales, from the package music21."""
@@ -87,7 +87,7 @@ class MusicSource(Source):
 
     @property
     def split_point(self) -> int:
-        return super().split_point if self._split_point is None else self._split_point
+        return super().split_point if self.whole or self._split_point is None else self._split_point
 
     def observation(self) -> Observation:
         from pcrnn.nn.observations import Bernoulli
@@ -99,7 +99,7 @@ class MusicSource(Source):
 
     def baselines(self) -> dict[str, float]:
         """Nats per frame of each key's base rate, and of each key given whether it sounded one frame before."""
-        train, valid = (self._roll[self.bounds(split)] for split in ("train", "valid"))
+        train, valid = (self.raw(split).numpy() for split in ("train", "valid"))
         return {"base rate": baselines.key_rates(train, valid), "key by key": baselines.key_bigram(train, valid)}
 
     def describe(self) -> str:
@@ -107,7 +107,7 @@ class MusicSource(Source):
         how = "the last 10 %" if self._split_point is None else "as the file says"
         return (
             f"{self.name}: {self.length:,} frames of {self.keys} keys, {pieces}, {self._roll.sum(1).mean():.1f} keys "
-            f"at a time; {self._split_in_words(how)}"
+            f"at a time{self._split_in_words(how)}"
         )
 
     def track(self, steps: Tensor) -> Track:
@@ -136,8 +136,9 @@ class MusicReader(Reader):
     """
 
     options = ("frames-per-beat", "validate")
-    suffixes = SUFFIXES
-    reads_arrays = True
+    suffixes = (*SUFFIXES, ".mat")
+    formats = ("midi", "musicxml", "mxl", "mat", "npy")
+    reads_folders = True
     built_in = (BACH,)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> MusicSource:
@@ -151,18 +152,20 @@ class MusicReader(Reader):
         else:
             per_beat = _frames_per_beat(options, location)
         assert isinstance(per_beat, int)
-        ending, about = path.suffix.lower(), {"name": location, "frames_per_beat": per_beat}
-        if ending != ".mat" and "validate" in options:
+        about, is_file = {"name": location, "frames_per_beat": per_beat}, location != BACH and not path.is_dir()
+        has_splits = is_file and holds(path, "mat")
+        if not has_splits and "validate" in options:
             raise DataError(f"{location}: expected validate with a .mat file alone, which has splits; leave it out")
-        if ending == ".npy":
+        if is_file and holds(path, "npy"):
             source = MusicSource(read_npy(path), **about)
-        elif ending == ".mat":
+        elif has_splits:
             train, valid = _splits(path, options.get("validate", "valid"))
             roll, pieces = joined([*train, *valid], per_beat), len(train) + len(valid)
             source = MusicSource(roll, pieces=pieces, split_point=len(roll) - len(joined(valid, per_beat)), **about)
         else:
             pieces = [read_piece(file, per_beat) for file in _files(path, location)]
-            source = MusicSource(joined(pieces, per_beat), pieces=len(pieces), **about)
+            source = MusicSource(joined([piece.roll for piece in pieces], per_beat), pieces=len(pieces), **about)
+            source.notes = tuple(note for piece in pieces for note in piece.notes)
         if keys not in (None, source.keys):
             raise DataError(f"{location}: expected {keys} keys, as the run was trained on, got {source.keys}")
         return source
@@ -174,40 +177,31 @@ def joined(pieces: Sequence[np.ndarray], frames_per_beat: int) -> np.ndarray:
     return np.concatenate([part for piece in pieces for part in (piece, gap)][:-1])
 
 
-def read_piece(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
-    """Which of the piano's keys sound in each frame of a MIDI file or a score, bool [T, 88].
+class Piece(NamedTuple):
+    """A piece of music."""
 
-    Raises:
-        DataError: as `read_midi` and `read_musicxml` do.
-    """
-    if path.suffix.lower() not in _SCORES:
-        return read_midi(path, frames_per_beat)
-    notes = read_musicxml(path)
-    played = [(float(note.begins), float(note.ends), note.pitch - LOWEST) for note in notes]
-    return _roll([note for note in played if 0 <= note[2] < KEYS], 1 / frames_per_beat, path)
+    roll: np.ndarray  # which of the piano's keys sound in each frame, bool [T, 88]
+    notes: tuple[str, ...] = ()  # what a person should know about how it was read
 
 
-def read_midi(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> np.ndarray:
-    """Which of the piano's keys sound in each frame of a standard MIDI file, bool [T, 88].
+def read_piece(path: Path, frames_per_beat: int = FRAMES_PER_BEAT) -> Piece:
+    """A MIDI file or a score as frames.
 
     A note sounds in at least one frame; percussion and notes beyond the piano are left out.
 
     Raises:
-        DataError: no such file, no MIDI file, none of its notes is the piano's, or mido is not installed.
+        DataError: as `read_midi_notes` and `read_musicxml` do, or none of its notes is the piano's.
     """
-    mido = _mido()
-    require_file(path)
-    try:
-        file = mido.MidiFile(path)
-        notes = list(_notes(file))
-        per_frame = file.ticks_per_beat / frames_per_beat
-    except Exception as error:  # mido lets a damaged file raise nearly anything
-        raise DataError(f"{path}: expected a standard MIDI file, got one that is damaged: {error!r}") from None
-    return _roll(notes, per_frame, path)
+    if format_of(path) in ("musicxml", "mxl"):
+        score = [(float(note.begins), float(note.ends), note.pitch) for note in read_musicxml(path)]
+        return Piece(_roll(score, 1 / frames_per_beat, path))
+    notes, ticks_per_beat, remarks = read_midi_notes(path)
+    return Piece(_roll(notes, ticks_per_beat / frames_per_beat, path), remarks)
 
 
 def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Path) -> np.ndarray:
-    """Frames [T, 88] of notes that begin, end and have a key; a frame takes so much of their time."""
+    """Frames [T, 88] of notes that begin, end and have a pitch; a frame takes so much of their time."""
+    notes = [note for note in notes if 0 <= note[2] - LOWEST < KEYS]
     frames = [(round(on / per_frame), max(round(off / per_frame), round(on / per_frame) + 1)) for on, off, _ in notes]
     length = max((end for _, end in frames), default=0)
     if not 0 < length <= _MOST_FRAMES:
@@ -216,8 +210,8 @@ def _roll(notes: Sequence[tuple[float, float, int]], per_frame: float, path: Pat
             f"{path}: expected notes between the piano's lowest and highest key, got {content}; leave it out"
         )
     roll = np.zeros((length, KEYS), bool)
-    for (first, end), (_, _, key) in zip(frames, notes, strict=True):
-        roll[first:end, key] = True
+    for (first, end), (_, _, pitch) in zip(frames, notes, strict=True):
+        roll[first:end, pitch - LOWEST] = True
     return roll
 
 
@@ -228,7 +222,7 @@ def write_midi(path: Path, roll: np.ndarray, frames_per_beat: int = FRAMES_PER_B
 
 def midi_file(roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> bytes:
     """A MIDI file of one track from a roll [T, 88] of zeros and ones; a key that sounds on is one note."""
-    mido = _mido()
+    mido = import_mido()
     per_frame = 480 // frames_per_beat
     file = mido.MidiFile(ticks_per_beat=per_frame * frames_per_beat)
     track = mido.MidiTrack()
@@ -245,32 +239,13 @@ def midi_file(roll: np.ndarray, frames_per_beat: int = FRAMES_PER_BEAT) -> bytes
     return content.getvalue()
 
 
-def _notes(file: Any) -> Iterable[tuple[int, int, int]]:
-    """First tick, the one after the last, and key from 0 of every note; one without an end lasts as its track does."""
-    for track in file.tracks:
-        tick, sounding = 0, {}
-        for message in track:
-            tick += message.time
-            if message.type not in ("note_on", "note_off") or message.channel == _PERCUSSION:
-                continue
-            key = message.note - LOWEST
-            if not 0 <= key < KEYS:
-                continue
-            began = sounding.pop((message.channel, key), None)
-            if began is not None:
-                yield began, tick, key
-            if message.type == "note_on" and message.velocity:
-                sounding[message.channel, key] = tick
-        yield from ((began, tick, key) for (_, key), began in sounding.items())
-
-
 def _files(path: Path, location: str) -> list[Path]:
     """The file itself, the MIDI files and scores of a folder by name, or the chorales of music21."""
     if location == BACH:
         return sorted(in_package("music21", "corpus/bach", "Bach's chorales", "music21").glob("bwv*.mxl"))
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    files = sorted(file for file in path.iterdir() if unpacked_name(file.name).lower().endswith(SUFFIXES))
     if not files:
         raise DataError(
             f"{path}: expected a folder with MIDI files ({', '.join(SUFFIXES)}), got one without; name another"
@@ -298,16 +273,8 @@ def _splits(path: Path, validate: str) -> tuple[list[np.ndarray], list[np.ndarra
 
 
 def _frames_per_beat(options: Mapping[str, str], location: str) -> int:
-    default = 1 if location.lower().endswith(".mat") else FRAMES_PER_BEAT  # of chorales in quarter notes
+    default = 1 if unpacked_name(location).lower().endswith(".mat") else FRAMES_PER_BEAT  # of chorales in quarter notes
     written = options.get("frames-per-beat", str(default))
     if not (written.isascii() and written.isdigit() and 1 <= int(written) <= 480):
         raise DataError(f"{location}: expected frames-per-beat as a whole number from 1 to 480, got {written!r}")
     return int(written)
-
-
-def _mido() -> Any:
-    try:
-        import mido
-    except ImportError:
-        raise DataError("MIDI files need the package mido, which is not installed; pip install mido") from None
-    return mido

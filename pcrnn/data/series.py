@@ -37,7 +37,7 @@ class Standardisation(NamedTuple):
 
 
 class SeriesSource(Source):
-    """A series of at least 11 steps, every channel of mean 0 and variance 1 over the training part.
+    """A series, every channel of mean 0 and variance 1 over the training part.
 
     A channel that is constant over the training part is refused: it cannot be scaled, and the density of a certain
     value has no bound.
@@ -124,12 +124,15 @@ class SeriesSource(Source):
     def channel_names(self) -> tuple[str, ...]:
         return self.columns or super().channel_names
 
+    def _steps_in_words(self) -> str:
+        return "rows"
+
     def track(self, steps: Tensor) -> Track:
         return super().track(steps)._replace(names=self.channel_names)
 
     def baselines(self) -> dict[str, float]:
         """Nats per step, summed over standardised channels, of copy-last and mean with Gaussian residuals."""
-        train, valid = self._values[self.bounds("train")], self._values[self.bounds("valid")]
+        train, valid = (self.raw(split)[:, : self.channels].numpy() for split in ("train", "valid"))
         return {
             "copy-last": baselines.gaussian_copy_last(train, valid),
             "mean": baselines.gaussian_mean(train, valid),
@@ -139,7 +142,7 @@ class SeriesSource(Source):
         names = "" if self.columns is None else f" ({listed(self.columns)})"
         channels = "1 channel" if self.channels == 1 else f"{self.channels} channels"
         return (
-            f"{self.name}: {self.length:,} steps of {channels}{names}{self._gaps()}{self._when()}; "
+            f"{self.name}: {self.length:,} steps of {channels}{names}{self._gaps()}{self._when()}"
             f"{self._split_in_words()}"
         )
 

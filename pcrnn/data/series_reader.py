@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pcrnn.data.calendar import FEATURES, Clock, parse_features
+from pcrnn.data.formats.content import holds
 from pcrnn.data.formats.csv_file import Chosen, Table, numbered, read_csv, take
 from pcrnn.data.formats.npy_file import read_npy
 from pcrnn.data.formats.parquet_file import read_parquet
@@ -30,7 +31,7 @@ class SeriesReader(Reader):
 
     options = ("columns", "missing", "time", "calendar")
     suffixes = (".csv", ".tsv", ".npy", ".parquet")
-    reads_arrays = True
+    formats = ("table", "npy", "parquet", "text")
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> SeriesSource:
         path, missing = Path(location), _allows_missing(location, options, state)
@@ -46,10 +47,9 @@ class SeriesReader(Reader):
             place = _time_place(names, time, location) if time is not None and (needed or time in names) else None
             return _chosen(names, options.get("columns"), place, location)
 
-        ending = path.suffix.lower()
-        if ending == ".parquet":
+        if holds(path, "parquet"):
             table = read_parquet(path, choose, missing=missing)
-        elif ending == ".npy":
+        elif holds(path, "npy"):
             table = _from_npy(path, options.get("columns"), needed)
         else:
             table = read_csv(path, choose, missing=missing, timed=time is not None)

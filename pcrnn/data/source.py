@@ -5,12 +5,13 @@ Shapes: T steps, D channels (or symbols of a vocabulary), C covariates.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 Split = Literal["train", "valid", "all"]
 
 SHORTEST = 11
-"""Fewest steps of a data set: the last 10 % then hold two, which make one transition."""
+"""Fewest steps of a data set that is split: the last 10 % then hold two, which make one transition."""
 
 _BLOCK = 1 << 20
 """Steps unpacked at a time where all are read: memory then does not grow with the data."""
@@ -36,6 +37,8 @@ _BLOCK = 1 << 20
 
 class Source(ABC):
     """One data set: its first 90 % train, its last 10 % validate; time is never shuffled.
+
+    One that lies beside the data of a run (`as_whole`) has no such split: all of it is evaluated, none of it trains.
 
     A subclass says which likelihood fits its steps (`observation`); every other answer has a default. One that does
     not keep its steps as one tensor sets `name` and `length` itself and overrides `raw`.
@@ -45,7 +48,7 @@ class Source(ABC):
         name: what messages call it.
 
     Raises:
-        DataError: fewer than `SHORTEST` steps.
+        DataError: fewer than 2 steps; one too short to be split is refused where it is to be (`require_split`).
 
     Example:
         >>> class Counts(Source):
@@ -70,6 +73,10 @@ class Source(ABC):
     """Whether its steps are real values of which forecasts make sense."""
     notes: tuple[str, ...] = ()
     """What a person should know about how it was read, a line each; commands print them as notes."""
+    whole: bool = False
+    """Whether all of it is evaluated and none of it trains."""
+    trained_on: Source | None = None
+    """Of a whole one, the data that the run learned from, where that is at hand: simple predictors are fitted to it."""
 
     name: str
     length: int
@@ -89,8 +96,12 @@ class Source(ABC):
         return None
 
     def raw(self, split: Split) -> Tensor:
-        """The steps of one split as they are stored, in time order: a view, of a dtype as narrow as they allow."""
-        return self._raw[self.bounds(split)]
+        """The steps of one split as they are stored, in time order: a view, of a dtype as narrow as they allow.
+
+        Those that train are the run's own where this is `whole`, or none where these are not at hand.
+        """
+        holder = self.trained_on if split == "train" and self.trained_on is not None else self
+        return holder._raw[holder.bounds(split)]
 
     def to_observations(self, raw: Tensor) -> Tensor:
         """Steps as a stack observes them, from steps as they are stored: int64 [...] or float32 [..., D + C]."""
@@ -107,6 +118,7 @@ class Source(ABC):
 
     def lanes(self, batch: int, chunk: int) -> ChunkReader:
         """What each update learns from: the training split, `batch` side by side and `chunk` steps at a time."""
+        self.require_split()
         name = f"the training split of {self.name}"
         return Lanes(self.raw("train"), batch, chunk, name=name, unpack=self.to_observations)
 
@@ -121,8 +133,30 @@ class Source(ABC):
 
     @property
     def split_point(self) -> int:
-        """The first step of the validation split."""
-        return self.length * 9 // 10
+        """The first step of the validation split; 0 where it is `whole`."""
+        return 0 if self.whole else self.length * 9 // 10
+
+    def require_split(self) -> None:
+        """Refuse a data set that cannot be split into one part that trains and one that validates.
+
+        Raises:
+            DataError: too short.
+        """
+        if self.length < SHORTEST:
+            raise DataError(
+                f"{self.name}: expected at least {SHORTEST} {self._steps_in_words()}, because the last 10 % validate "
+                f"and must hold two, got {self.length}; give a longer file"
+            )
+
+    def as_whole(self, trained_on: Source | None = None) -> Self:
+        """The same data set with all of it to evaluate.
+
+        Args:
+            trained_on: the data, of the same kind, that the run learned from.
+        """
+        whole = copy.copy(self)
+        whole.whole, whole.trained_on = True, trained_on
+        return whole
 
     def bounds(self, split: Split) -> slice:
         """The steps of a split."""
@@ -136,22 +170,38 @@ class Source(ABC):
 
     def context(self, steps: int) -> Tensor:
         """The last `steps` steps before the validation split, or those there are."""
-        return self.to_observations(self.warmup_raw(steps))
-
-    def warmup_raw(self, steps: int) -> Tensor:
-        """The same steps as they are stored."""
-        return self.raw("all")[max(0, self.split_point - steps) : self.split_point]
+        return self.to_observations(self.raw("all")[max(0, self.split_point - steps) : self.split_point])
 
     # What a stack is evaluated on
 
     def evaluation(self, batch: int, chunk: int, context: int) -> Iterator[Piece]:
-        """The validation split in pieces: up to `batch` lanes, each after `context` steps and read to its end."""
-        valid, before = self.raw("valid"), self.warmup_raw(context)
-        lanes = Lanes.at_most(valid, batch, chunk, name="the validation split", unpack=self.to_observations)
-        contexts = torch.cat([before, valid]).unfold(0, len(before), lanes.lane_length)[: lanes.batch].movedim(-1, 1)
-        yield Piece(self.to_observations(contexts.contiguous()), None, None, restart=True)
-        for x in lanes.parts():
-            yield Piece(x[:, :-1], x[:, 1:], None, restart=False)
+        """The validation split in pieces: up to `batch` lanes, each after `context` steps and read to its end.
+
+        Of a `whole` one every step but the first is expected once: the front from the initial state, the rest in lanes
+        and, after these, the steps that do not fill them.
+        """
+        if not self.whole:
+            yield from self._lanes(self.split_point, self.length, batch, chunk, context)
+            return
+        front = min(context, self.length - 1)
+        yield from self._lanes(0, front + 1, 1, chunk, 0)
+        transitions = self.length - 1 - front
+        lanes = min(batch, max(transitions // chunk, 1))
+        rest = self.length - 1 - transitions % lanes
+        for first, last in ((front, rest), (rest, self.length - 1)):
+            if first < last:
+                yield from self._lanes(first, last + 1, batch if first == front else 1, chunk, context)
+
+    def _lanes(self, first: int, end: int, batch: int, chunk: int, context: int) -> Iterator[Piece]:
+        """Steps `first` to before `end` in up to `batch` lanes, each after the `context` steps before it there are."""
+        steps, before = self.raw("all")[first:end], self.raw("all")[max(0, first - context) : first]
+        name = f"all of {self.name}" if self.whole else "the validation split"
+        lanes = Lanes.at_most(steps, batch, chunk, name=name, unpack=self.to_observations)
+        if len(before):
+            contexts = torch.cat([before, steps]).unfold(0, len(before), lanes.lane_length)[: lanes.batch]
+            yield Piece(self.to_observations(contexts.movedim(-1, 1).contiguous()), None, None, restart=True)
+        for number, x in enumerate(lanes.parts()):
+            yield Piece(x[:, :-1], x[:, 1:], None, restart=not len(before) and number == 0)
 
     def excerpt(self, start: int, length: int, context: int) -> Excerpt:
         """Steps from `start` on, `length` or those there are, after `context` steps."""
@@ -164,14 +214,22 @@ class Source(ABC):
         return None
 
     def baselines(self) -> dict[str, float]:
-        """What simple predictors, fitted on the training split only, reach on the validation split, in `unit`."""
+        """What simple predictors, fitted on the training split only, reach on the validation split, in `unit`.
+
+        Asked for only where `has_training`.
+        """
         return {}
+
+    @property
+    def has_training(self) -> bool:
+        """Whether the steps that trained are at hand, so that simple predictors can be fitted."""
+        return not self.whole or self.trained_on is not None
 
     # What a person sees
 
     def describe(self) -> str:
         """One line: name, size, splits."""
-        return f"{self.name}: {self.length:,} {self._steps_in_words()}; {self._split_in_words()}"
+        return f"{self.name}: {self.length:,} {self._steps_in_words()}{self._split_in_words()}"
 
     def track(self, steps: Tensor) -> Track:
         """How some steps, [T] symbols or [T, D], are drawn under the time axis."""
@@ -198,9 +256,12 @@ class Source(ABC):
     def _steps_in_words(self) -> str:
         return f"{self.unit.partition('/')[2] or 'step'}s"
 
-    def _split_in_words(self, how: str = "the last 10 %") -> str:
+    def _split_in_words(self, how: str = "the last 10 %", trained: str = "to train on") -> str:
+        """The end of a description: how many steps train and how many validate; nothing where it is `whole`."""
+        if self.whole:
+            return ""
         train = self.split_point
-        return f"{train:,} to train on, {self.length - train:,} to validate on ({how})"
+        return f"; {train:,} {trained}, {self.length - train:,} to validate on ({how})"
 
     # What continues it
 
@@ -252,9 +313,12 @@ class Reader(ABC):
     options: ClassVar[tuple[str, ...]] = ()
     """Those that may follow a file's name, as in table.csv?columns=wind."""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """File names with these endings are of this kind; any other file is text."""
-    reads_arrays: ClassVar[bool] = False
-    """Whether it reads .npy files when it is asked to."""
+    """Files with these names are of this kind, also where an ending like .gz follows."""
+    formats: ClassVar[tuple[str, ...]] = ()
+    """What it reads, of the formats in `pcrnn.data.formats.content`; a reader without any reads what its endings say,
+    whatever it holds."""
+    reads_folders: ClassVar[bool] = False
+    """Whether a folder of files with its endings is a data set."""
     built_in: ClassVar[tuple[str, ...]] = ()
     """Data sets that have a name and no file."""
     takes_tokens: ClassVar[bool] = False
@@ -288,13 +352,13 @@ def filled(values: np.ndarray) -> np.ndarray:
 
 
 def require_length(length: int, name: str, steps: str) -> None:
-    """Refuse a data set too short to be split; `steps` is what it consists of ("characters", "rows").
+    """Refuse a data set in which no step follows another; `steps` is what it consists of ("characters", "rows").
 
     Raises:
-        DataError: fewer than `SHORTEST` steps.
+        DataError: fewer than 2 steps.
     """
-    if length < SHORTEST:
+    if length < 2:
         raise DataError(
-            f"{name}: expected at least {SHORTEST} {steps}, because the last 10 % validate and must hold two, "
-            f"got {length}; give a longer file"
+            f"{name}: expected at least {SHORTEST} {steps}, because the last 10 % validate and must hold two, or 2 "
+            f"beside the data of a run, got {length}; give a longer file"
         )

@@ -89,7 +89,7 @@ class VideoSource(Source):
 
     def describe(self) -> str:
         height, width = self.size
-        return f"{self.name}: {self.length:,} frames of {height} x {width} pixels; {self._split_in_words()}"
+        return f"{self.name}: {self.length:,} frames of {height} x {width} pixels{self._split_in_words()}"
 
     def track(self, steps: Tensor) -> Track:
         return super().track(steps)._replace(film=self.size)
@@ -102,7 +102,7 @@ class VideoReader(Reader):
     """Reads a .npy file, or generates bouncing digits, whose options are `digits`, `size` and `clips`."""
 
     options = ("digits", "size", "clips")
-    reads_arrays = True
+    formats = ("npy",)
     built_in = (BOUNCING,)
 
     def open(self, location: str, options: Mapping[str, str], state: Mapping[str, Any] | None) -> VideoSource:

@@ -116,10 +116,31 @@ class Observation(nn.Module, ABC):
 
 
 class Categorical(Observation):
-    """One of D symbols; eta are unnormalised log-probabilities. Surprise is the cross-entropy."""
+    """One of D symbols; eta are unnormalised log-probabilities. Surprise is the cross-entropy.
+
+    Args:
+        size: D.
+        unknown_surprise: surprise, in nats, of the id -1, a symbol that is none of the D: nothing can be said of it but
+            how rare such a symbol is, so it sends no error. None allows no such id. It is for evaluation: no rule
+            learns from it.
+    """
 
     family = "categorical"
     symbolic = True
+
+    def __init__(self, size: int, unknown_surprise: float | None = None) -> None:
+        super().__init__(size)
+        self.unknown_surprise = unknown_surprise
+
+    def options(self) -> dict[str, Any]:
+        return {} if self.unknown_surprise is None else {"unknown_surprise": self.unknown_surprise}
+
+    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.unknown_surprise is None:
+            return super().prediction_error(eta, x)
+        unknown = x < 0
+        error, surprise = super().prediction_error(eta, x.clamp_min(0))
+        return error.masked_fill(unknown.unsqueeze(-1), 0), surprise.masked_fill(unknown, self.unknown_surprise)
 
     @property
     def curvature(self) -> Tensor:
@@ -150,9 +171,10 @@ class Categorical(Observation):
         if hidden or x.numel() == 0:
             return  # looking at values would synchronise with the device, break the graph, or is not possible
         low, high = x.aminmax()
-        if low < 0 or high >= self.size:
+        least = 0 if self.unknown_surprise is None else -1
+        if low < least or high >= self.size:
             raise ValueError(
-                f"{name}: Categorical({self.size}) takes symbol ids 0 to {self.size - 1}, "
+                f"{name}: Categorical({self.size}) takes symbol ids {least} to {self.size - 1}, "
                 f"got ids from {int(low)} to {int(high)}"
             )
 

@@ -164,8 +164,10 @@ def _claims(path: Path) -> bool:
 
 def stem_of(config: TrainConfig) -> str:
     """`DATA-RULE`, the front of the name that a run gets by itself."""
-    name = Path(config.data.rpartition(":")[2].partition("?")[0]).stem
-    return "-".join(filter(None, [re.sub(r"[^\w.-]+", "_", name)[:_LONGEST_STEM], config.rule]))
+    from pcrnn.data.readers import name_of  # which needs torch: --help must not wait for it
+
+    name = re.sub(r"[^\w.-]+", "_", name_of(config.data))[:_LONGEST_STEM]
+    return "-".join(filter(None, [name, config.rule]))
 
 
 def existing(path: Path) -> RunFolder:

@@ -1,15 +1,16 @@
 """A run read back from its folder, and a stack built from a run's settings and data."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from pcrnn import extensions
 from pcrnn.config import TrainConfig, resolve_device
-from pcrnn.data import Source, open_source
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.data import Source, open_beside, open_source
+from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.memory import require_memory
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
@@ -38,6 +39,17 @@ class TrainedRun(NamedTuple):
         if self.valid is None:
             return taken
         return f"{taken}, validation {self.valid[-1] / self.source.nats_per_unit:.3f} {self.source.unit}"
+
+    @property
+    def trained_on(self) -> Source:
+        """The run's own data, where `source` is another file too; DataError where it cannot be read."""
+        own = self.source.trained_on if self.source.whole else self.source
+        if own is None:
+            raise DataError(
+                f"{self.config.data}: expected the data that the run was trained on, which is needed beside "
+                f"{self.source.name}, got none that can be read; put it back"
+            )
+        return own
 
 
 def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
@@ -81,31 +93,41 @@ def load_run(
     *,
     checkpoint: str | int = best.BEST,
     data: str | None = None,
+    options: Mapping[str, str] | None = None,
     source: Source | None = None,
     device: str = "auto",
 ) -> TrainedRun:
-    """Open the run in the folder `path`, with its own data, another file read the same way, or a source in memory.
+    """Open the run in the folder `path`, with its own data, another file beside it, or a source in memory.
 
     Args:
         checkpoint: `best` by its validation surprise (the newest of a run that was never evaluated), `newest`, or
             that of an update.
         source: of a run of `train(..., source=source)`, which has no file to find its data in, the same source.
 
+        data: another file, read as the run's data was; all of it is evaluated (`open_beside`).
+        options: of its kind, beside those in `data`.
+
     Raises CheckpointError for a folder without a checkpoint that can be loaded, or whose settings ask for more than its
     weights; DataError for the data.
     """
     folder = runs.existing(path)
     loaded = best.load(folder.checkpoints, checkpoint)
+    notes: tuple[str, ...] = ()
     with extensions.required(recorded_imports(loaded)):
         config, state = read_documents(loaded)
-        source = source or open_source(data or config.data, tokens=config.tokens, state=state)
+        if data is not None:
+            own, notes = _own_data(config, state)
+            digest = str(loaded.checkpoint.documents["data"].get("sha256"))
+            source = open_beside(data, state, digest, trained_on=own, options=options)
+        source = source or open_source(config.data, tokens=config.tokens, state=state)
         check_loaded(loaded, config, source)
         stack = build_stack(config, source)
     checkpoints.check_fits(stack.state_dict(), loaded.checkpoint.weights, str(loaded.folder))
     stack.load_state_dict(loaded.checkpoint.weights)
     stack.to(resolve_device(device))
+    warnings = (*loaded.warnings, *notes, *source.notes)
     step, valid = loaded.checkpoint.step, validation_of(loaded, len(config.hidden))
-    return TrainedRun(folder, config, source, stack, step, loaded.folder, valid, loaded.warnings)
+    return TrainedRun(folder, config, source, stack, step, loaded.folder, valid, warnings)
 
 
 def check_loaded(loaded: checkpoints.Loaded, config: TrainConfig, source: Source) -> None:
@@ -123,6 +145,14 @@ def validation_of(loaded: checkpoints.Loaded, layers: int) -> tuple[float, ...] 
     if not isinstance(valid, list) or len(valid) != layers + 1:
         return None
     return tuple(valid) if all(type(nats) is float and math.isfinite(nats) for nats in valid) else None
+
+
+def _own_data(config: TrainConfig, state: Mapping[str, Any]) -> tuple[Source | None, tuple[str, ...]]:
+    """The data that a run was trained on or, where it cannot be read, a note that says why."""
+    try:
+        return open_source(config.data, tokens=config.tokens, state=state), ()
+    except DataError as error:
+        return None, (f"the run's own data cannot be read: {error}",)
 
 
 def recorded_imports(loaded: checkpoints.Loaded) -> object:

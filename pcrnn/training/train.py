@@ -105,6 +105,8 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
     """The loop: update, and where it is time for it, evaluate, write a row, write a checkpoint."""
     config, source, team = trainer.config, trainer.source, trainer.team
     team.assert_same("settings and data", trainer.identity())
+    for note in source.notes:
+        callback.warn(note)
     valid = None
     with closing(_described(trainer, folder)) as metrics:
         callback.on_start(TrainInfo(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))

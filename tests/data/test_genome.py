@@ -71,9 +71,15 @@ def test_baselines_are_of_the_strand_read():
     [
         (b"ACGT\n", r"a\.fa:1:1: expected a FASTA file, .*--data text:FILE"),
         (b"", r"a\.fa:1:1: expected a FASTA file"),
-        (b">x\nACGT\nACQT\n", r"a\.fa:3:3: expected a base .*got 'Q'"),
-        (b">x\nMKV*\n", r"a\.fa:2:4: expected a base .*got '\*'"),
-        (b">x\nACG\xc3\xa9\n", r"a\.fa:2:4: expected a base"),
+        (
+            b">x\nACGT\nACQT\n",
+            r"expected bases .*got 'Q' \(U\+0051\) once, at .*a\.fa:3:3; leave them out with unknown=skip",
+        ),
+        (
+            b">x\nMEV*\n*E\n",
+            r"'E' \(U\+0045\) 2 times, first at .*a\.fa:2:2, '\*' \(U\+002A\) 2 times, first at .*:2:4;",
+        ),
+        (b">x\nACG\xc3\xa9\n", r"once, at .*a\.fa:2:4, "),
         (b">x\nNNNNNNNNNNNNNNNNN\n", r"a\.fa: expected at least 11 bases, because"),
         (gzip.compress(FASTA)[:-9], r"a\.fa: expected a gzip file, got one that is damaged"),
     ],
@@ -88,7 +94,7 @@ def test_what_is_no_genome_is_refused_at_its_place(tmp_path, content, message):
 def test_a_file_that_unpacks_beyond_memory_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "a.fa.gz"
     path.write_bytes(gzip.compress(b">x\n" + b"A" * (1 << 22)))
-    monkeypatch.setattr("pcrnn.data.formats.files.machine_memory", lambda: 1 << 21)
+    monkeypatch.setattr("pcrnn.data.formats.compressed.machine_memory", lambda: 1 << 21)
     with pytest.raises(DataError, match="expected content that fits into memory, 2097152 bytes, got more"):
         open_source(path)
 
@@ -97,7 +103,7 @@ def test_unknown_options_and_damaged_states_are_refused(genome, tmp_path):
     with pytest.raises(DataError, match=r"got 'reverse_complement'; did you mean 'reverse-compl"):
         open_source(f"fasta:{genome}?reverse_complement")
     (tmp_path / "a.txt").write_text("some text to read")
-    with pytest.raises(DataError, match=r"of the options of text data, none, got 'x'"):
+    with pytest.raises(DataError, match=r"of the options of text data, one of unknown, got 'x'"):
         open_source(f"{tmp_path / 'a.txt'}?x=1")
     with pytest.raises(CheckpointError, match="expected reverse_complement true or false, got 1"):
         open_source(genome, state={"kind": "fasta", "reverse_complement": 1})

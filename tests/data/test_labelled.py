@@ -191,7 +191,7 @@ X, Y = np.arange(60.0).reshape(20, 3), np.arange(20) % 2
 WRONG = {
     "no labels": ({"x": X}, r"expected the arrays x \(sequences\) and y \(labels\), got x;"),
     "another array": ({"x": X, "y": Y, "length": Y}, r"got 'length'; did you mean 'lengths'\?"),
-    "few": ({"x": X[:9], "y": Y[:9]}, r"at least 10 sequences, got shape \[9, 3\]"),
+    "few": ({"x": X[:9], "y": Y[:9]}, r"at least 10 sequences, so that a tenth can validate, got 9"),
     "one axis": ({"x": X[:, 0], "y": Y}, r"x as \[n, T\] or \[n, T, D\]"),
     "labels that do not fit": ({"x": X, "y": Y[:7]}, r"\[20\], a label a sequence, or \[20, 3\], .* got int64 \[7\]"),
     "labels of float": ({"x": X, "y": Y / 2}, r"expected y as whole numbers .* got float64"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pcrnn.data import MusicSource, baselines, open_source
-from pcrnn.data.music import LOWEST, read_midi, write_midi
+from pcrnn.data.music import LOWEST, read_piece, write_midi
 from pcrnn.errors import CheckpointError, DataError
 from tests.conftest import TINY, refused
 
@@ -42,7 +42,7 @@ def saved(path, *messages, ticks_per_beat=96):
 def test_what_is_written_is_read_again(tmp_path, frames_per_beat):
     roll = melody(50)
     write_midi(tmp_path / "a.mid", roll, frames_per_beat)
-    assert np.array_equal(read_midi(tmp_path / "a.mid", frames_per_beat), roll)
+    assert np.array_equal(read_piece(tmp_path / "a.mid", frames_per_beat).roll, roll)
 
 
 def test_notes_lie_in_their_frames_and_what_is_no_pitch_is_left_out(tmp_path):
@@ -56,14 +56,14 @@ def test_notes_lie_in_their_frames_and_what_is_no_pitch_is_left_out(tmp_path):
         on(64, 48),  # from beat 1 on, and never ended: until the track is over
         mido.MetaMessage("end_of_track", time=96),
     )
-    roll = read_midi(path, 4)
+    roll = read_piece(path, 4).roll
     assert [(int(t), int(k) + LOWEST) for t, k in np.argwhere(roll)] == [
         (0, 60),
         (1, 60),
         *((t, 64) for t in range(4, 8)),
     ]
     short = saved(tmp_path / "b.mid", on(60, 0), on(60, 1).copy(velocity=off))
-    assert read_midi(short, 1).sum() == 1, "a note sounds in at least one frame"
+    assert read_piece(short, 1).roll.sum() == 1, "a note sounds in at least one frame"
 
 
 def test_a_folder_is_its_pieces_with_silence_between(songs):
@@ -138,6 +138,6 @@ def test_the_program_learns_draws_and_plays_music(program, songs, tmp_path):
     assert (out / "plots" / "surprise_over_time.png").exists()
     called = program("sample", out, "--length", 30, "--out", tmp_path / "new.mid")
     assert called.code == 0 and called.out.strip() == str(tmp_path / "new.mid")
-    assert len(read_midi(tmp_path / "new.mid")) <= 30
+    assert len(read_piece(tmp_path / "new.mid").roll) <= 30
     refused(program("sample", out, "--prompt", "x"), 2, "prompt: expected none for music")
     refused(program("sample", out, "--length", 0), 2, "length: expected at least 1 frame")

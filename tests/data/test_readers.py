@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcrnn.data import open_source
+from pcrnn.data.readers import absolute
 from pcrnn.errors import CheckpointError, DataError, UsageError
 
 NUMBERS = "\n".join(f"{i},{i % 3}" for i in range(30))
@@ -24,13 +25,13 @@ def folder(tmp_path, monkeypatch):
     ("spec", "kind", "name"),
     [
         ("a.txt", "text", "a.txt"),
-        ("a.dat", "text", "a.dat"),
+        ("a.dat", "series", "a.dat"),
         ("a.csv", "series", "a.csv"),
         ("A.CSV", "series", "A.CSV"),
         ("series:a.dat", "series", "a.dat"),
         ("text:a.csv", "text", "a.csv"),
         ("text:a.txt", "text", "text:a.txt"),  # a file of that very name comes first
-        ("./pydoc", "text", "./pydoc"),
+        ("./pydoc", "series", "./pydoc"),
         ("text:pydoc", "text", "pydoc"),
         (Path("a.csv"), "series", "a.csv"),
     ],
@@ -53,12 +54,16 @@ def test_units(folder):
 
 def test_the_run_decides_the_kind(folder):
     text, series = (open_source(spec).state() for spec in ("a.txt", "a.csv"))
-    assert open_source("a.csv", state=text).kind == "text"
-    assert open_source("a.dat", state=series).kind == "series"
+    assert open_source("text:a.csv", state=text).kind == "text"
+    for spec in ("a.txt", "a.dat"):
+        assert open_source(spec, state=series).kind == "series"
     Path("a.npy").touch()
-    for spec, state in [("pydoc", series), ("text:a.txt2", series), ("a.npy", text), ("series:a.csv", text)]:
+    refused = [("pydoc", series), ("text:a.csv", series), ("a.npy", text), ("series:a.csv", text), ("a.dat", text)]
+    for spec, state in refused:
         with pytest.raises(DataError, match="as the run was trained on, got"):
             open_source(spec, state=state)
+    with pytest.raises(DataError, match=r"got series; give a text file; text:a\.csv reads it so all the same$"):
+        open_source("a.csv", state=text)
 
 
 def test_unknown_names_have_a_nearest_one(folder):
@@ -113,10 +118,10 @@ def test_no_permission(folder, name, monkeypatch):
 
 
 def test_a_disk_that_fails_midway(folder, monkeypatch):
-    def fail(_self):
+    def fail(*_args):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr("pcrnn.data.formats.files.unpack", fail)
     with pytest.raises(DataError, match=r"^a\.txt: .*Input/output error"):
         open_source("a.txt")
 
@@ -138,3 +143,29 @@ def test_python_without_its_language_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(DataError, match=r"^pydoc: expected the module pydoc_data\.topics .* give a text file"):
         open_source("pydoc")
+
+
+@pytest.mark.parametrize("name", ["log 12:00.txt", "a?b.txt", "text:b.txt", "C:\\a.txt", "series?columns=1.txt"])
+@pytest.mark.parametrize("prefix", ["", "text:"])
+def test_names_with_colons_and_question_marks_are_found_from_anywhere(folder, monkeypatch, name, prefix):
+    Path(name).write_text("to be or not to be")
+    written = absolute(prefix + name)
+    assert written == f"{prefix}{folder / name}"
+    monkeypatch.chdir("/")
+    source = open_source(written)
+    assert (source.kind, source.name) == ("text", str(folder / name))
+    assert absolute(written) == written
+
+
+def test_options_follow_a_name_with_a_question_mark(folder):
+    Path("q?r.csv").write_text(NUMBERS)
+    assert open_source("q?r.csv?columns=1").channels == 1
+    assert absolute("series:q?r.csv?columns=1&missing=skip") == f"series:{folder}/q?r.csv?columns=1&missing=skip"
+    assert absolute("pydoc") == "pydoc"
+
+
+def test_a_link_keeps_its_own_name(folder):
+    Path("blob").write_text(NUMBERS)
+    os.symlink("blob", "table.csv")
+    assert absolute("table.csv") == str(folder / "table.csv")
+    assert open_source(absolute("table.csv")).kind == "series" and not open_source("table.csv").notes

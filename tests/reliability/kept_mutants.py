@@ -109,8 +109,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/text.py",
-        "table = np.full(unknown + 1, -1, np.int32)",
-        "table = np.full(unknown + 1, 1, np.int32)",
+        "table = np.full(beyond + 1, -1, np.int32)",
+        "table = np.full(beyond + 1, 1, np.int32)",
     ),
     (
         "pcrnn/data/text.py",

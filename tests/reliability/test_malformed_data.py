@@ -92,7 +92,10 @@ CSV = {
         b"".join(b"%d,7\n" % i for i in range(20)),
         r": expected channels that vary .* column 2, always 7",
     ),
-    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), r":1:1: expected UTF-8 text, got the byte 0x89"),
+    "an image": (
+        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
+        r": expected text or numbers, got a PNG picture; give a file",
+    ),
 }
 
 

@@ -1,20 +1,21 @@
-"""Reading a file whole, with errors that name the place: file:line:column, both counted from 1."""
+"""The content of files, unpacked, and errors that name the place in it: file:line:column, both counted from 1."""
 
 from __future__ import annotations
 
-import gzip
 import io
 import stat
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
+from pcrnn.data.formats.compressed import packing, unpack
 from pcrnn.errors import DataError
 from pcrnn.memory import machine_memory
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
+"""The byte-order mark of UTF-8."""
+
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_GZIP_MAGIC = b"\x1f\x8b"
-_BLOCK = 1 << 20  # bytes decompressed at a time
 
 
 def require_file(path: Path) -> None:
@@ -47,33 +48,34 @@ def _require_size(path: Path, size: int) -> None:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a regular file; raises DataError as `require_file` does, or when reading fails midway."""
-    require_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
-
-
-def gunzip(data: bytes, path: Path) -> bytes:
-    """The content of a gzip file, bytes that are none as they are.
+    """The content of a regular file, unpacked where it is packed by gzip, bzip2, xz or zstd.
 
     Raises:
-        DataError: a damaged file, or content larger than the machine's memory.
+        DataError: as `require_file` and `compressed.unpack` do, or when reading fails midway.
     """
-    if not data.startswith(_GZIP_MAGIC):
-        return data
-    most, parts, size = machine_memory(), [], 0
+    return _read(path, None)
+
+
+def read_head(path: Path, size: int) -> bytes:
+    """The first bytes of the content, which `read_bytes` reads whole; raises as it does."""
+    return _read(path, size)
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The content that `read_bytes` reads as a seekable file, in memory only where it is packed; raises as it does."""
+    require_file(path)
+    with path.open("rb") as file:
+        packed = packing(file.read(16)) is not None
+    return io.BytesIO(read_bytes(path)) if packed else path.open("rb")
+
+
+def _read(path: Path, size: int | None) -> bytes:
+    require_file(path)
     try:
-        with gzip.open(io.BytesIO(data)) as file:
-            while part := file.read(_BLOCK):
-                parts.append(part)
-                size += len(part)
-                if size > most:
-                    raise DataError(f"{path}: expected content that fits into memory, {most} bytes, got more")
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: expected a gzip file, got one that is damaged: {error}; fetch it again") from None
-    return b"".join(parts)
+        with path.open("rb") as file:
+            return unpack(file, path, size)
+    except OSError as error:
+        raise DataError(f"{path}: reading failed: {error.strerror}; check the disk and permissions") from error
 
 
 def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
@@ -86,7 +88,7 @@ def decode_utf8(data: bytes, name: str, *, other_fix: str = "") -> str:
         DataError: not UTF-8; names file:line:column of the first wrong byte.
     """
     encoding = "UTF-16" if data.startswith(_UTF16_BOMS) else "latin1"
-    data = data.removeprefix(_BOM)
+    data = data.removeprefix(BOM)
     try:
         return _unix_newlines(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -108,6 +110,19 @@ def locate(text: str, index: int, name: str) -> str:
     line = text.count("\n", 0, index) + 1
     column = index - text.rfind("\n", 0, index)
     return f"{name}:{line}:{column}"
+
+
+def listed_symbols(found: Mapping[str, tuple[int, str]], others: int = 0) -> str:
+    """Symbols with how often and where first each was found, for a person, and how many more there are.
+
+    >>> listed_symbols({"Q": (2, "a.fa:3:1")})
+    "'Q' (U+0051) 2 times, first at a.fa:3:1"
+    """
+    parts = [
+        f"{symbol!a} (U+{ord(symbol):04X}) {'once, at' if count == 1 else f'{count:,} times, first at'} {place}"
+        for symbol, (count, place) in found.items()
+    ]
+    return ", ".join([*parts, *([f"and {others:,} others"] if others else [])])
 
 
 def _unix_newlines(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Annotated features of a genome from a GFF3 file, plain or gzipped.
+"""Annotated features of a genome from a GFF3 file, plain or compressed.
 
 Source: The Sequence Ontology, "Generic Feature Format Version 3 (GFF3)", 1.26 (2020).
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from pcrnn.data.formats.files import decode_utf8, gunzip, read_bytes
+from pcrnn.data.formats.files import decode_utf8, read_bytes
 from pcrnn.errors import DataError
 
 FIELDS = ("seqid", "source", "type", "start", "end", "score", "strand", "phase", "attributes")
@@ -34,7 +34,7 @@ def read_gff(path: Path) -> list[Annotation]:
             field.
     """
     annotations = []
-    text = decode_utf8(gunzip(read_bytes(path), path), str(path))
+    text = decode_utf8(read_bytes(path), str(path))
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("##FASTA"):
             break

@@ -5,6 +5,7 @@ Repeats are not played twice, and grace notes, which take no time, are left out.
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from pcrnn.data.formats.files import read_bytes, require_file
+from pcrnn.data.formats.files import read_bytes
 from pcrnn.errors import DataError
 from pcrnn.memory import machine_memory
 
@@ -36,9 +37,9 @@ def read_musicxml(path: Path) -> list[Note]:
     Raises:
         DataError: no such file, or no MusicXML score.
     """
-    require_file(path)
+    content = read_bytes(path)
     try:
-        score = ElementTree.fromstring(_unpacked(path) if path.suffix.lower() == ".mxl" else read_bytes(path))
+        score = ElementTree.fromstring(_unpacked(content, path) if zipfile.is_zipfile(io.BytesIO(content)) else content)
         if score.tag != "score-partwise":
             raise ValueError(f"a root <{score.tag}> in place of <score-partwise>")
         return [note for part in score.iter("part") for note in _notes(part)]
@@ -61,9 +62,9 @@ _DAMAGES = (
 )
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpacked(content: bytes, path: Path) -> bytes:
     """The score in a .mxl file, whose container names it."""
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         container = ElementTree.fromstring(_member(archive, _CONTAINER, path))
         named = container.find(".//{*}rootfile")
         if named is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from pcrnn.data.formats.files import require_file
+from pcrnn.data.formats.files import open_binary
 from pcrnn.errors import DataError, nearest
 from pcrnn.memory import machine_memory
 
@@ -32,8 +33,7 @@ def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
     Raises:
         DataError: no .npy file, pickled objects, another type or shape, or a size that the file has not.
     """
-    require_file(path)
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         shape, dtype = _read_header(file, path)
         _require_numbers(dtype, path)
         if len(shape) not in axes:
@@ -42,8 +42,10 @@ def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
             raise DataError(
                 f"{path}: expected at least one step and one channel, got shape {list(shape)}; save an array with data"
             )
-        _require_bytes(path.stat().st_size - file.tell(), shape, dtype, path)
-    return np.load(path, allow_pickle=False)
+        data = file.tell()
+        _require_bytes(file.seek(0, io.SEEK_END) - data, shape, dtype, path)
+        file.seek(0)
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -52,10 +54,9 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
         DataError: no .npz file, another array in it, pickled objects, or a size that the file or the machine has not.
     """
-    require_file(path)
     arrays = {}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_binary(path) as file, zipfile.ZipFile(file) as archive:
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
                 if name not in names:

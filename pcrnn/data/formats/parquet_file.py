@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pcrnn.data.formats.csv_file import Choice, Table, require_names
-from pcrnn.data.formats.files import require_file
+from pcrnn.data.formats.files import open_binary
 from pcrnn.data.formats.times import microseconds, time_error
 from pcrnn.errors import DataError
 
@@ -26,9 +26,8 @@ def read_parquet(path: Path, choose: Choice, *, missing: bool = False) -> Table:
             null (names its row and column), or pyarrow is not installed.
     """
     parquet = _pyarrow()
-    require_file(path)
     try:
-        with parquet.ParquetFile(path, memory_map=True) as file:
+        with open_binary(path) as content, parquet.ParquetFile(content) as file:
             taken, time = _chosen(file.schema_arrow, choose, path)
             parts, stamps = [np.empty((0, len(taken)))], [np.empty(0, "datetime64[us]")]
             for batch in file.iter_batches(columns=[*taken, *([] if time is None else [time])]):
