@@ -47,7 +47,12 @@ KINDS = {
 }
 """Data of each kind of run, and flags by which their stacks differ."""
 
-BROKEN = {"empty.csv": b"", "binary.csv": bytes(range(256)) * 4, "ragged.csv": b"a,b\n1,2\n3\n", "huge.csv": b"a\n1e300\n"}
+BROKEN = {
+    "empty.csv": b"",
+    "binary.csv": bytes(range(256)) * 4,
+    "ragged.csv": b"a,b\n1,2\n3\n",
+    "huge.csv": b"a\n1e300\n",
+}
 
 INTEGERS = ("0", "1", "2", "7", "-1", "1000000000000", "99999999999999999999", "1.5", "x", "nan", "")
 REALS = ("0", "0.5", "1", "-1", "1e-320", "1e308", "nan", "inf", "-inf", "x", "")
