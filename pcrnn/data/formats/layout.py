@@ -25,6 +25,7 @@ MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
 
 _INDEX_NAMES = ("", "Unnamed: 0")
 """The first header cell of a table that pandas or R wrote with its row numbers, and of one that pandas wrote again."""
+_COMMA_IN_NUMBER = re.compile(r"(?<=[0-9]),(?=[0-9])")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
@@ -139,14 +140,16 @@ def name_time(cell: str, column: str) -> str:
 def _delimited(text: str, numbers: Notation) -> tuple[str, str]:
     """What separates the cells, and the text, in which a tab stands for blanks that separate them.
 
-    It is what the first line has most of outside quotes. Blanks are taken where it has none of the others, and the
+    It is what the first line has most of outside quotes, commas that stand in numbers apart. Blanks are taken where it has none of the others, and the
     line below it as many cells as it has.
     """
     marks = [mark for mark in ",;\t|" if mark != numbers.decimal]
     first, _, rest = text.partition("\n")
     bare = _QUOTED.sub("", first)
     if any(mark in bare for mark in marks):
-        return max(marks, key=bare.count), text
+        others = [mark for mark in marks if mark != "," and mark in bare]
+        in_numbers = numbers.thousands == "," or bare.count(",") == len(_COMMA_IN_NUMBER.findall(bare))
+        return max(others if others and in_numbers else marks, key=bare.count), text
     cells, below = first.split(), rest.partition("\n")[0].split()
     if len(cells) > 1 and len(cells) == len(below) and '"' not in text and numbers.thousands != "space":
         return "\t", "\n".join("\t".join(line.split()) for line in text.split("\n"))
