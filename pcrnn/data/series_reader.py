@@ -33,7 +33,7 @@ class SeriesReader(Reader):
     file is written. A run's state gives the standardisation and all options that are not given anew.
     """
 
-    options = ("missing", "time", "calendar", *KEPT)
+    options = ("columns", "missing", "time", "calendar", *KEPT[1:])
     suffixes = (".csv", ".tsv", ".npy", ".parquet")
     reads_arrays = True
 
@@ -106,8 +106,9 @@ def _ordered(table: Table, sort: bool, location: str) -> Table:
         moved = int((order != np.arange(len(order))).sum())
         if moved:
             notes.append(f"{location}: {moved:,} of {len(order):,} rows are put in the order of their times")
-            table = table._replace(values=table.values[order], times=times[order], first_line=None)
-    return table._replace(notes=(*notes, *order_notes(table.times, _placed(table, location))))
+            times = times[order]
+            table = table._replace(values=table.values[order], times=times, first_line=None)
+    return table._replace(notes=(*notes, *order_notes(times, _placed(table, location))))
 
 
 def _clock(table: Table, features: tuple[str, ...]) -> Clock | None:

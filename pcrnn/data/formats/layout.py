@@ -76,17 +76,27 @@ def take_apart(text: str, layout: Layout, name: str) -> Rows:
             f"{name}:{layout.skip + above + 1}:1: expected rows of numbers below the header, got the end of the file; "
             "add data"
         )
-    width = len(next(iter_rows(body, delimiter, name, layout.skip + above))[1]) if names is not None else len(first)
-    lines_of_body = body.split("\n")
-    if all(line.endswith(delimiter) for line in lines_of_body) and (
-        names is None or names[-1] == "" or width == len(names) + 1
-    ):
-        body = "\n".join(line.removesuffix(delimiter) for line in lines_of_body)
-        first = first[:-1] if names is None or names[-1] == "" else first
-        names = names[:-1] if names is not None and names[-1] == "" else names
-    elif names is not None and width == len(names) + 1 and _counts_rows(body, delimiter):
-        names = ("", *names)  # R's write.table names no column for its row numbers
-    return Rows(names, first, body, delimiter, layout.skip + above)
+    rows = Rows(names, first, body, delimiter, layout.skip + above)
+    return _without_empty_column(rows, name)
+
+
+def _without_empty_column(rows: Rows, name: str) -> Rows:
+    """The rows without the delimiter that ends each of them; with a column for row numbers that have no name."""
+    names, first, body, delimiter, skipped = rows
+    cells = next(iter_rows(body, delimiter, name, skipped))[1]
+    unnamed = names is None or names[-1] == ""
+    if names is not None and not unnamed and len(cells) != len(names) + 1:
+        return rows
+    if cells and cells[-1] == "" and all(line.endswith(delimiter) for line in body.split("\n")):
+        body = "\n".join(line.removesuffix(delimiter) for line in body.split("\n"))
+        if unnamed:
+            names, first = None if names is None else names[:-1], first[:-1]
+        return rows._replace(names=names, first=first, body=body)
+    if (
+        names is not None and not unnamed and _counts_rows(body, delimiter)
+    ):  # R's write.table names no column for its row numbers
+        return rows._replace(names=("", *names))
+    return rows
 
 
 def index_of(rows: Rows) -> tuple[int, ...]:
@@ -140,8 +150,8 @@ def name_time(cell: str, column: str) -> str:
 def _delimited(text: str, numbers: Notation) -> tuple[str, str]:
     """What separates the cells, and the text, in which a tab stands for blanks that separate them.
 
-    It is what the first line has most of outside quotes, commas that stand in numbers apart. Blanks are taken where it has none of the others, and the
-    line below it as many cells as it has.
+    It is what the first line has most of outside quotes; commas inside numbers count only where nothing else is there.
+    Blanks are taken where it has none of the others, and the line below it as many cells as it has.
     """
     marks = [mark for mark in ",;\t|" if mark != numbers.decimal]
     first, _, rest = text.partition("\n")
