@@ -191,7 +191,8 @@ class SeriesSource(Source):
             raise DataError(
                 f"{self.name}: expected {self.length} times in column {clock.column!r} that usually increase, got "
                 f"{len(clock.times)}, whose neighbours usually differ by {clock.interval.item()}; "
-                "sort the rows by time (?sort=yes after the file's name does)"
+                "sort the rows by time (?sort=yes after the file's name does), and give each of several series its "
+                "own file"
             )
 
     def _require_finite(self, values: np.ndarray, expected: str) -> None:

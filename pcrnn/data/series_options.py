@@ -14,7 +14,9 @@ from pcrnn.errors import CheckpointError, DataError
 
 TEXT_OPTIONS = ("header", "skip", "decimal", "thousands")
 """Options of how a CSV file is written, which no other file has."""
-KEPT = ("columns", *TEXT_OPTIONS, "dates", "unit", "zone", "fill", "sort")
+TIME_OPTIONS = ("dates", "unit", "zone", "sort")
+"""Options of a column of times."""
+KEPT = ("columns", *TEXT_OPTIONS, *TIME_OPTIONS, "fill")
 """Options that a run keeps as they were written; `missing`, `time` and `calendar` stand beside them in its state."""
 
 

@@ -18,7 +18,7 @@ from pcrnn.data.formats.parquet_file import read_parquet
 from pcrnn.data.formats.table import Choice, Chosen, Table, numbered, take
 from pcrnn.data.order import in_order, order_notes
 from pcrnn.data.series import SeriesSource, Standardisation, listed
-from pcrnn.data.series_options import KEPT, TEXT_OPTIONS, SeriesOptions, series_options, without
+from pcrnn.data.series_options import KEPT, TEXT_OPTIONS, TIME_OPTIONS, SeriesOptions, series_options, without
 from pcrnn.data.source import Reader
 from pcrnn.data.suspects import suspect_notes
 from pcrnn.errors import CheckpointError, DataError, nearest
@@ -50,6 +50,9 @@ class SeriesReader(Reader):
         said = series_options(
             location, options, state, timed=time is not None, missing=_allows_missing(location, options, state)
         )
+        for option in TIME_OPTIONS:
+            if option in options and time is None:
+                raise DataError(f"{location}: expected a column of times for {option}, got none; add time=NAME")
         standardisation = None if state is None else _restore(state)
         saved = None if state is None else state.get("columns")
 

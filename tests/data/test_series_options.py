@@ -207,6 +207,37 @@ def test_the_index_of_a_pandas_table_is_no_channel(tmp_path, index):
     assert open_source(f"{tmp_path / 'a.parquet'}?columns={index},a").columns == (index, "a")
 
 
+@pytest.mark.parametrize("option", ["dates=dmy", "unit=s", "zone=utc", "sort=yes"])
+def test_what_is_said_of_times_needs_their_column(tmp_path, option):
+    name = option.partition("=")[0]
+    with pytest.raises(DataError, match=f"expected a column of times for {name}, got none; add time=NAME"):
+        open_source(f"{written(tmp_path / 'a.csv', plain())}?{option}")
+
+
+@pytest.mark.parametrize("option", ["header=yes", "skip=1", "decimal=,", "thousands=,"])
+def test_what_is_said_of_text_is_refused_for_an_array(tmp_path, option):
+    np.save(tmp_path / "a.npy", VALUES)
+    with pytest.raises(DataError, match=f"expected no {option.partition('=')[0]}, which is of CSV files; leave it out"):
+        open_source(f"{tmp_path / 'a.npy'}?{option}")
+
+
+def test_a_comma_is_decimal_or_separates_by_where_it_stands(tmp_path):
+    cells = [[repr(number).replace(".", ",") for number in row] for row in VALUES.tolist()]
+    quoted = [[f'"{cell}"' for cell in row] for row in cells]
+    for header in ("a,b", ""):
+        assert holds(open_source(written(tmp_path / "a.csv", quoted, header) + "?decimal=,"))
+        assert holds(open_source(written(tmp_path / "b.csv", cells, header, ";") + "?decimal=,"))
+        assert holds(open_source(written(tmp_path / "c.csv", cells, header, " ") + "?decimal=,"))
+    one = written(tmp_path / "d.csv", [row[:1] for row in cells], "a")
+    assert holds(open_source(f"{one}?decimal=,"), VALUES[:, :1])
+    with pytest.raises(DataError, match=r"d\.csv:2:2: expected 1 column .* got 2; .*\?decimal=,"):
+        open_source(one)
+    with pytest.raises(
+        DataError, match=r"e\.csv:2:3: .* got 4; fix the row \(decimal commas\? separate the columns by"
+    ):
+        open_source(written(tmp_path / "e.csv", cells, "a,b"))
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_table_reads_back_to_the_same_numbers_or_is_refused(tmp_path_factory, data):

@@ -289,8 +289,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/times.py",
-        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
-        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
     ),
 ]
 

@@ -124,7 +124,7 @@ def parse_fast(
     The column with index `time` holds times, which become microseconds. Grouped thousands, and points beside decimal
     commas, are left to the careful parser.
     """
-    if numbers.thousands or (numbers.decimal == "," and "." in body):
+    if numbers.thousands or (numbers.decimal == "," and ("." in body or delimiter == ",")):
         return None
     times: dict[int | str, Callable[[str], float]] = (
         {} if time is None else {time: lambda cell: microseconds(cell, form)}
@@ -180,7 +180,7 @@ def parse_carefully(
             place = min(len(cells), len(columns)) + 1
             raise DataError(
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
-                f"got {len(cells)}; fix the row"
+                f"got {len(cells)}; fix the row{_decimal_commas(len(cells), len(columns), delimiter)}"
             )
         row = [0.0] * len(columns)
         for i, read in readers:
@@ -214,6 +214,14 @@ class _CellReaders:
             return microseconds(cell, self.times)
         except ValueError:
             raise DataError(f"{place}: {time_error(_cell(cell), cell, _in(column), self.times)}") from None
+
+
+def _decimal_commas(found: int, width: int, delimiter: str) -> str:
+    """The end of a message about a row of twice as many cells as it should have."""
+    if delimiter != "," or found != 2 * width:
+        return ""
+    fix = "say so with ?decimal=, after the file's name" if width == 1 else "separate the columns by semicolons"
+    return f" (decimal commas? {fix})"
 
 
 def _cell(cell: str) -> str:

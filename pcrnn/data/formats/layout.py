@@ -153,17 +153,18 @@ def _delimited(text: str, numbers: Notation) -> tuple[str, str]:
     It is what the first line has most of outside quotes; commas inside numbers count only where nothing else is there.
     Blanks are taken where it has none of the others, and the line below it as many cells as it has.
     """
-    marks = [mark for mark in ",;\t|" if mark != numbers.decimal]
     first, _, rest = text.partition("\n")
-    bare = _QUOTED.sub("", first)
-    if any(mark in bare for mark in marks):
-        others = [mark for mark in marks if mark != "," and mark in bare]
-        in_numbers = numbers.thousands == "," or bare.count(",") == len(_COMMA_IN_NUMBER.findall(bare))
-        return max(others if others and in_numbers else marks, key=bare.count), text
+    bare = _QUOTED.sub('""', first)
+    others = [mark for mark in ";\t|" if mark in bare]
+    in_numbers = bare.count(",") == len(_COMMA_IN_NUMBER.findall(bare))
+    if others and (in_numbers or "," in (numbers.decimal, numbers.thousands)):
+        return max(others, key=bare.count), text
+    if others or ("," in bare and not (numbers.decimal == "," and in_numbers)):
+        return max(",;\t|", key=bare.count), text
     cells, below = first.split(), rest.partition("\n")[0].split()
     if len(cells) > 1 and len(cells) == len(below) and '"' not in text and numbers.thousands != "space":
         return "\t", "\n".join("\t".join(line.split()) for line in text.split("\n"))
-    return marks[0], text
+    return ";" if numbers.decimal == "," else ",", text
 
 
 def _counts_rows(body: str, delimiter: str) -> bool:
