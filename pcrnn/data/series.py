@@ -12,7 +12,8 @@ Shapes: T steps, D channels, C covariates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -63,6 +64,8 @@ class SeriesSource(Source):
     kind = "series"
     unit = "nats/step"
     is_series = True
+    options: Mapping[str, str] = MappingProxyType({})
+    """Those that another file is read with too, as they were written; its reader sets them."""
 
     def __init__(
         self,
@@ -152,6 +155,8 @@ class SeriesSource(Source):
         state = super().state() | {"columns": columns, "mean": mean, "scale": scale}
         if self.missing:
             state["missing"] = True
+        if self.options:
+            state["options"] = dict(self.options)
         if self.clock is not None:
             state |= {"time": self.clock.column, "calendar": list(self.clock.features)}
         return state
@@ -188,7 +193,9 @@ class SeriesSource(Source):
         if len(clock.times) != self.length or not clock.interval > np.timedelta64(0):
             raise DataError(
                 f"{self.name}: expected {self.length} times in column {clock.column!r} that usually increase, got "
-                f"{len(clock.times)}, whose neighbours usually differ by {clock.interval.item()}; sort the rows by time"
+                f"{len(clock.times)}, whose neighbours usually differ by {clock.interval.item()}; "
+                "sort the rows by time (?sort=yes after the file's name does), and give each of several series its "
+                "own file"
             )
 
     def _require_finite(self, values: np.ndarray, expected: str) -> None:

@@ -147,7 +147,9 @@ def test_state_of_other_columns(tmp_path):
     with pytest.raises(DataError, match=r"b\.csv: expected 2 channels, as the run was trained on, got 3"):
         open_source(written(tmp_path / "b.csv", values(3)), state=state)
     with pytest.raises(DataError, match=r"c\.csv: expected the columns x, y, .* got y, x; .*same order"):
-        open_source(written(tmp_path / "c.csv", values(), "y,x"), state=state)
+        open_source(written(tmp_path / "c.csv", values(), "y,x") + "?columns=y,x", state=state)
+    with pytest.raises(DataError, match=r"d\.csv: expected the columns x, y, .* got x, z, without y; .*\?columns="):
+        open_source(written(tmp_path / "d.csv", values(), "x,z"), state=state)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ _LINES = [
         "return values if whole or np.isfinite(values).all() else None",
     ),
     (
-        "pcrnn/data/formats/csv_file.py",
+        "pcrnn/data/formats/layout.py",
         "words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]",
         "words = [bool(cell) and number for cell, number in zip(names, numbers, strict=True)]",
     ),
@@ -279,8 +279,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/times.py",
-        "return float((minutes * 60 + time.second) * 1_000_000 + time.microsecond)",
-        "return float((minutes * 60 - time.second) * 1_000_000 + time.microsecond)",
+        "seconds = minutes * 60 + time.second - (0 if shift is None else shift.total_seconds())",
+        "seconds = minutes * 60 - time.second - (0 if shift is None else shift.total_seconds())",
     ),
     (
         "learning_rules/options.py",
@@ -289,8 +289,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/times.py",
-        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
-        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
     ),
 ]
 
@@ -298,7 +298,7 @@ KEPT = [Mutant(*parts) for parts in _LINES]
 
 SURVIVORS = {
     Mutant(
-        "pcrnn/data/formats/csv_file.py",
+        "pcrnn/data/formats/table.py",
         'return repr(cell if len(cell) <= 40 else cell[:37] + "...")',
         'return repr(cell if len(cell) < 40 else cell[:37] + "...")',
     ): "whether a cell of exactly 40 characters is shown whole or cut in a message is nobody's promise",

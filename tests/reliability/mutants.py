@@ -47,6 +47,8 @@ TESTS = {
         _MALFORMED,
         *(f"tests/data/test_{name}.py" for name in ("series", "readers", "calendar")),
     ],
+    "pcrnn/data/formats/layout.py": [_MALFORMED, "tests/data/test_series.py"],
+    "pcrnn/data/formats/table.py": [_MALFORMED, "tests/data/test_series.py"],
     "pcrnn/data/calendar.py": ["tests/data/test_calendar.py"],
     "pcrnn/data/formats/files.py": [_MALFORMED, "tests/data/test_readers.py", _HOSTILE],
     "pcrnn/data/lanes.py": ["tests/data/test_lanes.py"],

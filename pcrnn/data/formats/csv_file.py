@@ -9,107 +9,134 @@ Shapes: T rows, W columns of the file, D of them channels.
 
 from __future__ import annotations
 
-import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from pcrnn.data.formats.files import decode_utf8, locate, read_bytes
-from pcrnn.data.formats.times import is_time, microseconds, time_error
+from pcrnn.data.formats.layout import (
+    Layout,
+    Rows,
+    doubtful_header,
+    index_of,
+    is_missing,
+    iter_rows,
+    name_time,
+    take_apart,
+)
+from pcrnn.data.formats.numbers import POINT, Notation
+from pcrnn.data.formats.table import Choice, Chosen, Table, every_column, require_name, shown, take
+from pcrnn.data.formats.times import ISO, OFFSET_NOTE, TimeFormat, has_offset, microseconds, time_error
 from pcrnn.errors import DataError
 
-MISSING = frozenset(("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"))
-"""Cells that stand for a missing value, where those are allowed."""
+_PLAIN = Layout()
 
 
-class Table(NamedTuple):
-    """The channels of a table and, where a column holds them, the times of its rows."""
+def read_csv(path: Path, choose: Choice = every_column, layout: Layout = _PLAIN) -> Table:
+    """Read a table of numbers, separated by comma, semicolon, tab or bar (whichever the first line has most of), or
+    by blanks.
 
-    values: np.ndarray  # [T, D] float64, finite, or NaN where a value is missing
-    columns: tuple[str, ...] | None  # D names, None where there are none
-    time_column: str | None = None  # name of the column of times, or its number from 1
-    times: np.ndarray | None = None  # [T] datetime64[us]
-
-
-class Chosen(NamedTuple):
-    """Indices of a file's columns, from 0: the channels, in their order, and the column of times."""
-
-    channels: Sequence[int]
-    time: int | None = None
-
-
-Choice = Callable[[Sequence[str]], Chosen]
-"""Chooses among a file's W columns by their names, which are numbers from 1 where the file has none."""
-
-
-def every_column(names: Sequence[str]) -> Chosen:
-    return Chosen(range(len(names)))
-
-
-def numbered(width: int) -> tuple[str, ...]:
-    """Names for columns that have none: their numbers from 1."""
-    return tuple(str(place) for place in range(1, width + 1))
-
-
-def read_csv(path: Path, choose: Choice = every_column, *, missing: bool = False, timed: bool = False) -> Table:
-    """Read a table of numbers, separated by comma, semicolon or tab (whichever the first line has most of).
-
-    The first row is a header when its cells are names; where they are numbers it is data. Quotes, a
-    byte-order mark and any line ending are accepted, empty lines only at the end. Below a header, columns that are not
-    chosen may hold anything.
+    The first row is a header when its cells are names; where they are numbers it is data, unless `layout` says
+    otherwise. Quotes, a byte-order mark and any line ending are accepted, empty lines only at the end, and a delimiter
+    at the end of every line is no column. Below a header, columns that are not chosen may hold anything.
 
     Args:
         choose: which columns are channels, and which one holds times.
-        missing: whether a cell may be one of `MISSING`, which is NaN in the table; no time may.
-        timed: whether `choose` picks a column of times, so that the first row may hold a time beside numbers.
 
     Raises:
         DataError: names file:line:column, what was expected, what was found, and the fix.
     """
     name = str(path)
-    text = decode_utf8(read_bytes(path), name).rstrip("\n")
-    _require_text(text, name)
-    delimiter = _delimiter(text)
-    _, first, lines = next(_rows(text, delimiter, name))
-    columns = _header(first, name, missing, timed)
-    chosen = choose(columns or numbered(len(first)))
-    skipped = lines if columns else 0
-    body = "".join(text.split("\n", skipped)[skipped:])
-    if not body:
-        raise DataError(
-            f"{name}:{skipped + 1}:1: expected rows of numbers below the header, got the end of the file; add data"
-        )
-    values = parse_fast(body, delimiter, len(first), chosen.time)
+    rows = take_apart(_text(path, layout.skip), layout, name)
+    width = len(rows.first) if rows.names is None else len(rows.names)
+    names = tuple(column or str(place) for place, column in enumerate(rows.names or ("",) * width, 1))
+    index = index_of(rows)
+    chosen = choose(names, index)
+    if rows.names is not None:
+        for place in sorted(set(chosen.channels) - set(index)):
+            require_name(rows.names[place], f"{name}:{layout.skip + 1}", place + 1)
+    values = parse_fast(rows.body, rows.delimiter, width, chosen.time, layout.numbers, layout.times)
     if values is None:
-        names = columns or ("",) * len(first)
-        values = parse_carefully(body, delimiter, names, name, skipped, missing=missing, chosen=chosen)
-    return take(values, columns, chosen)
+        shown_names = rows.names or ("",) * width
+        values = parse_carefully(
+            rows.body, rows.delimiter, shown_names, name, rows.skipped, layout=layout, chosen=chosen
+        )
+    table = take(values, None if rows.names is None else names, chosen)
+    notes = _notes(rows, values, index, chosen, layout, name)
+    return table._replace(first_line=rows.skipped + 1, notes=notes)
 
 
-def take(values: np.ndarray, columns: tuple[str, ...] | None, chosen: Chosen) -> Table:
-    """The chosen columns of the cells [T, W] of a file."""
-    channels, time = chosen
-    time_column, times = None, None
-    if time is not None:
-        time_column, times = columns[time] if columns else str(time + 1), values[:, time].astype("datetime64[us]")
-    if list(channels) != list(range(values.shape[1])):
-        values = np.ascontiguousarray(values[:, channels])
-    return Table(values, columns and tuple(columns[place] for place in channels), time_column, times)
+def _text(path: Path, skip: int) -> str:
+    name = str(path)
+    text = decode_utf8(read_bytes(path), name).rstrip("\n")
+    nul = text.find("\0")
+    if nul >= 0:
+        raise DataError(
+            f"{locate(text, nul, name)}: expected text, got a NUL byte; this is not a CSV file, or it is damaged"
+        )
+    text = "".join(text.split("\n", skip)[skip:])
+    if not text:
+        raise DataError(f"{name}:{skip + 1}:1: expected rows of numbers, got an empty file; give a file with data")
+    if text.startswith("\n"):
+        raise DataError(f"{name}:{skip + 1}:1: expected names or numbers, got an empty line; remove it")
+    lines = text.split("\n", 100)
+    comments = next((count for count, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if comments > 1:
+        raise DataError(
+            f"{name}:{skip + 1}:1: expected names or numbers, got {comments} lines that begin with '#'; "
+            f"leave them out with ?skip={skip + comments}"
+        )
+    return text
 
 
-def parse_fast(body: str, delimiter: str, width: int, time: int | None = None) -> np.ndarray | None:
+def _notes(
+    rows: Rows, values: np.ndarray, index: Sequence[int], chosen: Chosen, layout: Layout, name: str
+) -> tuple[str, ...]:
+    notes = []
+    if rows.names is None and layout.header is None and doubtful_header(rows.first, values):
+        notes.append(
+            f"{name}:1: the first row, {', '.join(map(shown, rows.first[:4]))}, is read as values; if it names the "
+            "columns, say ?header=yes, and otherwise ?header=no"
+        )
+    for place in index:
+        if place not in (*chosen.channels, chosen.time):
+            notes.append(f"{name}: column {place + 1} has no name and counts the rows; it is left out")
+    if chosen.time is not None and layout.times.zone is None:
+        _, cells, _ = next(iter_rows(rows.body, rows.delimiter, name))
+        if has_offset(cells[chosen.time]):
+            notes.append(OFFSET_NOTE.format(name=name, time=cells[chosen.time].strip()))
+    return tuple(notes)
+
+
+def parse_fast(
+    body: str,
+    delimiter: str,
+    width: int,
+    time: int | None = None,
+    numbers: Notation = POINT,
+    form: TimeFormat = ISO,
+) -> np.ndarray | None:
     """The rows as [T, width]; None where a cell is not a plain finite number or a row has another width.
 
-    The column with index `time` holds times, which become microseconds.
+    The column with index `time` holds times, which become microseconds. Grouped thousands, and points beside decimal
+    commas, are left to the careful parser.
     """
-    times: dict[int | str, Callable[[str], float]] = {} if time is None else {time: microseconds}
+    if numbers.thousands or (numbers.decimal == "," and ("." in body or delimiter == ",")):
+        return None
+    times: dict[int | str, Callable[[str], float]] = (
+        {} if time is None else {time: lambda cell: microseconds(cell, form)}
+    )
     try:
         values = np.loadtxt(
-            io.StringIO(body), delimiter=delimiter, comments=None, ndmin=2, converters=times, encoding=None
+            io.StringIO(body.replace(numbers.decimal, ".")),
+            delimiter=delimiter,
+            comments=None,
+            ndmin=2,
+            converters=times,
+            encoding=None,
         )
     except ValueError:
         return None
@@ -124,7 +151,7 @@ def parse_carefully(
     name: str,
     skipped: int = 0,
     *,
-    missing: bool = False,
+    layout: Layout = _PLAIN,
     chosen: Chosen | None = None,
 ) -> np.ndarray:
     """The rows as [T, W], cell by cell; what is not chosen is 0.
@@ -132,18 +159,20 @@ def parse_carefully(
     Args:
         columns: a name, or "", for each of W.
         skipped: lines of the file before the body.
-        missing: whether values may be missing, which are NaN then.
         chosen: all columns by default.
 
     Raises:
         DataError: at the first cell that is no finite number, or no time, or the first row of another width.
     """
     channels, time = chosen or every_column(columns)
-    number = _gap_or_finite if missing else _finite
-    readers = [(i, _time if i == time else number) for i in range(len(columns)) if i == time or i in channels]
+    cell_readers = _CellReaders(layout)
+    number = cell_readers.gap_or_finite if layout.missing else cell_readers.finite
+    readers = [
+        (i, cell_readers.time if i == time else number) for i in range(len(columns)) if i == time or i in channels
+    ]
     values = []
-    for line, cells, _ in _rows(body, delimiter, name, skipped):
-        if missing and not cells and len(columns) == 1:
+    for line, cells, _ in iter_rows(body, delimiter, name, skipped):
+        if layout.missing and not cells and len(columns) == 1:
             cells = [""]
         if not cells:
             raise DataError(f"{name}:{line}:1: expected {_count(len(columns))}, got an empty line; remove or fill it")
@@ -151,7 +180,7 @@ def parse_carefully(
             place = min(len(cells), len(columns)) + 1
             raise DataError(
                 f"{name}:{line}:{place}: expected {_count(len(columns))} as in the first row, "
-                f"got {len(cells)}; fix the row"
+                f"got {len(cells)}; fix the row{_decimal_commas(len(cells), len(columns), delimiter)}"
             )
         row = [0.0] * len(columns)
         for i, read in readers:
@@ -160,127 +189,47 @@ def parse_carefully(
     return np.array(values, np.float64)
 
 
-def _require_text(text: str, name: str) -> None:
-    if not text:
-        raise DataError(f"{name}:1:1: expected rows of numbers, got an empty file; give a file with data")
-    if text.startswith("\n"):
-        raise DataError(f"{name}:1:1: expected names or numbers, got an empty line; remove it")
-    nul = text.find("\0")
-    if nul >= 0:
+class _CellReaders:
+    """What reads a cell: its text, its place and the name of its column, to a number or a DataError."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.numbers, self.times = layout.numbers, layout.times
+
+    def finite(self, cell: str, place: str, column: str) -> float:
+        number = self.numbers.number(cell)
+        if number is not None and math.isfinite(number):
+            return number
+        allow = " (a missing value? allow them with ?missing=skip after the file's name)" if is_missing(cell) else ""
+        hint = self.numbers.hint(cell) or name_time(cell, column or place.rpartition(":")[2])
         raise DataError(
-            f"{locate(text, nul, name)}: expected text, got a NUL byte; this is not a CSV file, or it is damaged"
+            f"{place}: expected a finite number (like -1.5e3){_in(column)}, got {_cell(cell)}; "
+            f"fix it, or remove the row or column{allow}{hint}"
         )
 
+    def gap_or_finite(self, cell: str, place: str, column: str) -> float:
+        return math.nan if is_missing(cell) else self.finite(cell, place, column)
 
-def _delimiter(text: str) -> str:
-    first_line = text.split("\n", 1)[0]
-    return max(",;\t", key=first_line.count)
-
-
-def _rows(text: str, delimiter: str, name: str, skipped: int = 0) -> Iterator[tuple[int, list[str], int]]:
-    """First line of a row in the file, its cells ([] for an empty line), its last line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    while True:
-        line = skipped + reader.line_num + 1
+    def time(self, cell: str, place: str, column: str) -> float:
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataError(
-                f"{name}:{line}:1: expected a row of cells, got one that cannot be read: {error}; fix it"
-            ) from error
-        yield line, cells, skipped + reader.line_num
+            return microseconds(cell, self.times)
+        except ValueError:
+            raise DataError(f"{place}: {time_error(_cell(cell), cell, _in(column), self.times)}") from None
 
 
-def _header(cells: list[str], name: str, missing: bool, timed: bool) -> tuple[str, ...] | None:
-    """The names in the first row; None where it holds numbers (some may be missing) and, if `timed`, times."""
-    names = [cell.strip() for cell in cells]
-    numbers = [_number(cell) is not None or (timed and is_time(cell)) for cell in names]
-    if missing and (any(numbers) or all(map(_is_missing, names))):
-        numbers = [number or _is_missing(cell) for cell, number in zip(names, numbers, strict=True)]
-    words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]
-    if not any(words):
-        return None
-    if any(numbers):
-        word, number = words.index(True), numbers.index(True)
-        raise DataError(
-            f"{name}:1:{word + 1}: expected a first row of names only or of numbers only, "
-            f"got {_shown(names[word])} beside {_shown(names[number])}; "
-            f"name every column, or make every cell a number{_name_time(names[word], str(word + 1))}"
-        )
-    require_names(names, f"{name}:1")
-    return tuple(names)
-
-
-def require_names(names: Sequence[str], name: str) -> None:
-    """Refuse columns without a name, and two with the same one; `name` is the place in messages, without the column.
-
-    Raises:
-        DataError: names the first such column.
-    """
-    first: dict[str, int] = {}
-    for i, column in enumerate(names, 1):
-        if not column:
-            raise DataError(f"{name}:{i}: expected a name for column {i}, got an empty cell; name or remove the column")
-        if first.setdefault(column, i) != i:
-            raise DataError(
-                f"{name}:{i}: expected different column names, got {_shown(column)} again "
-                f"(as column {first[column]}); rename or remove one"
-            )
-
-
-def _finite(cell: str, place: str, column: str) -> float:
-    number = _number(cell)
-    if number is not None and math.isfinite(number):
-        return number
-    allow = " (a missing value? allow them with ?missing=skip after the file's name)" if _is_missing(cell) else ""
-    raise DataError(
-        f"{place}: expected a finite number (like -1.5e3){_in(column)}, got {_cell(cell)}; "
-        f"fix it, or remove the row or column{allow}{_name_time(cell, column or place.rpartition(':')[2])}"
-    )
-
-
-def _gap_or_finite(cell: str, place: str, column: str) -> float:
-    return math.nan if _is_missing(cell) else _finite(cell, place, column)
-
-
-def _time(cell: str, place: str, column: str) -> float:
-    try:
-        return microseconds(cell)
-    except ValueError:
-        raise DataError(f"{place}: {time_error(_cell(cell), cell, _in(column))}") from None
-
-
-def _name_time(cell: str, column: str) -> str:
-    """The end of a message about a cell that is not a number: if it is a time, the option that reads it."""
-    return f" (times? say so with ?time={column} after the file's name)" if is_time(cell) else ""
-
-
-def _is_missing(cell: str) -> bool:
-    return cell.strip() in MISSING
-
-
-def _number(cell: str) -> float | None:
-    """A number as float() reads it, except digits grouped by "_" or outside ASCII, which np.loadtxt refuses too."""
-    if "_" in cell or not cell.isascii():
-        return None
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def _shown(cell: str) -> str:
-    return repr(cell if len(cell) <= 40 else cell[:37] + "...")
+def _decimal_commas(found: int, width: int, delimiter: str) -> str:
+    """The end of a message about a row of twice as many cells as it should have."""
+    if delimiter != "," or found != 2 * width:
+        return ""
+    fix = "say so with ?decimal=, after the file's name" if width == 1 else "separate the columns by semicolons"
+    return f" (decimal commas? {fix})"
 
 
 def _cell(cell: str) -> str:
-    return _shown(cell) if cell.strip() else "an empty cell"
+    return shown(cell) if cell.strip() else "an empty cell"
 
 
 def _in(column: str) -> str:
-    return f" in column {_shown(column)}" if column else ""
+    return f" in column {shown(column)}" if column else ""
 
 
 def _count(width: int) -> str:
