@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import Poisson as Poisson
     from pcrnn.nn.stack import PredictiveStack as PredictiveStack
     from pcrnn.runs.export import load as load
+    from pcrnn.training.fit import fit as fit
     from pcrnn.training.learner import Learner as Learner
-    from pcrnn.training.learner import fit as fit
 
 
 _HOMES = {
@@ -35,7 +35,8 @@ _HOMES = {
     "nn.activity": ("Chunk", "StackActivity", "StackState"),
     "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),
-    "training.learner": ("Learner", "fit"),
+    "training.fit": ("fit",),
+    "training.learner": ("Learner",),
 }
 """Where every public name is."""
 

@@ -75,7 +75,7 @@ AT_LEAST_1 = Range(at_least=1)
 SEED = Range(at_least=0)
 SHARE = Range(above=0, below=1)
 POSITIVE = Range(above=0, at_most=math.inf, words="a finite number above 0")
-TEMPERATURE = Range(at_least=0, words="a finite number of at least 0")
+TEMPERATURE = Range(at_least=0, at_most=1e6, words="a number from 0 to 1,000,000")
 
 
 def check(settings: Any) -> None:

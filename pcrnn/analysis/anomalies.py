@@ -4,6 +4,7 @@ stretches whose mean surprise differs from that of their neighbours.
 Shapes: T steps, L layers.
 """
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcrnn.analysis.evaluate import WARM_UP
-from pcrnn.analysis.surprise import PIECE, iter_activity
+from pcrnn.analysis.surprise import PIECE, iter_activity, overflow_in_words
 from pcrnn.data import Source
 from pcrnn.errors import UsageError
 from pcrnn.nn.stack import PredictiveStack
@@ -37,6 +38,7 @@ class Anomalies(NamedTuple):
     threshold: float  # nats
     spans: list[tuple[int, int]]  # anomalies as first step and the one after the last
     regimes: list[Regime]  # where there is more than one
+    notes: tuple[str, ...] = ()  # steps whose surprise overflows, a line for the data and one for the validation split
 
 
 def find_anomalies(
@@ -55,21 +57,37 @@ def find_anomalies(
         window: steps over which the surprise is averaged, so that what lasts stands out from single steps.
         shortest: fewest steps of a regime; 0 looks for none.
 
-    Anomalous steps at most `window` apart are one anomaly; the first SETTLING steps are never one.
+    Anomalous steps at most `window` apart are one anomaly; the first SETTLING steps are never one. A step whose
+    surprise overflows is one, with an infinite peak; in the validation split it is left out of the threshold.
 
-    Raises UsageError for a quantile or a window that cannot be.
+    Raises UsageError for a quantile or a window that cannot be, and where no surprise of the split is finite.
     """
     if not (0 < quantile < 1 and window >= 1):
         raise UsageError(
             f"detect: expected a quantile between 0 and 1 and a window of at least 1, got {quantile} and {window}"
         )
     normal = validation_surprises(stack, calibration)
-    threshold = float(np.quantile(trailing_means(normal, window), quantile))
+    usual = trailing_means(normal, window)
+    usual = usual[np.isfinite(usual)]
+    if not len(usual):
+        raise UsageError(
+            f"detect: expected finite surprises in the validation split of {calibration.name}, got none in "
+            f"{window:,} neighbouring steps; take a smaller window, or train on data without numbers this large"
+        )
+    threshold = float(np.quantile(usual, quantile))
     surprise = surprises(stack, source)
     averaged = trailing_means(surprise, window)
     above = np.flatnonzero(averaged > threshold)
     stretches = regimes(surprise, normal, shortest, begin=SETTLING) if shortest else []
-    return Anomalies(averaged, threshold, spans(above[above >= SETTLING], window), stretches)
+    notes = [
+        f"{where}: {overflow_in_words(series, first)}"
+        for where, series, first in (
+            ("validation split, left out of the threshold", normal, calibration.split_point),
+            (source.name, surprise, 0),
+        )
+        if not np.isfinite(series).all()
+    ]
+    return Anomalies(averaged, threshold, spans(above[above >= SETTLING], window), stretches, tuple(notes))
 
 
 def regimes(
@@ -83,7 +101,7 @@ def regimes(
     more than 4 log T times the variance of one step, so that T steps that resemble the validation split are cut with a
     probability of about 1 / T. The variance is that of means of `shortest` steps, times `shortest`, over the validation
     split, because the surprises of neighbouring steps are correlated. Surprises above the split's 0.99 quantile are
-    clipped there, so that single anomalies make no regime.
+    clipped there, so that single anomalies make no regime; the mean of a regime is that of its finite ones.
 
     Args:
         surprise: of every step, [T].
@@ -98,7 +116,7 @@ def regimes(
             f"regimes: expected from 1 to {len(normal) // FEWEST_STRETCHES} steps as the shortest, so that the "
             f"validation split has {FEWEST_STRETCHES} such stretches, got {shortest}"
         )
-    most = np.quantile(normal, 0.99)
+    most = np.quantile(normal[np.isfinite(normal)], 0.99)
     means = np.minimum(normal, most)[: stretches * shortest].reshape(stretches, shortest).mean(1)
     least = 4 * np.log(max(len(surprise), 2)) * shortest * max(means.var(ddof=1), np.finfo(np.float64).tiny)
     total = np.cumsum(np.concatenate([np.zeros(1), np.minimum(surprise, most)]))
@@ -114,7 +132,7 @@ def regimes(
         cut, gain = _best_cut(total, borders[-1], end, shortest)
         borders += [cut] if gain > least else []
     pairs = list(pairwise([*borders, len(surprise)]))
-    return [Regime(first, end, float(surprise[first:end].mean())) for first, end in pairs] if len(pairs) > 1 else []
+    return [Regime(*pair, _finite_mean(surprise[slice(*pair)])) for pair in pairs] if len(pairs) > 1 else []
 
 
 def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -> tuple[int, float]:
@@ -126,6 +144,12 @@ def _best_cut(total: NDArray[np.float64], first: int, end: int, shortest: int) -
     difference = (total[at] - total[first]) / before - (total[end] - total[at]) / after
     gains = before * after / (before + after) * difference**2
     return int(at[gains.argmax()]), float(gains.max())
+
+
+def _finite_mean(surprise: NDArray[np.float64]) -> float:
+    """Of the finite ones; infinite where there is none."""
+    finite = surprise[np.isfinite(surprise)]
+    return float(finite.mean()) if len(finite) else math.inf
 
 
 def validation_surprises(stack: PredictiveStack, source: Source) -> NDArray[np.float64]:

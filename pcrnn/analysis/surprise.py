@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pcrnn.analysis.evaluate import WARM_UP, evaluating
@@ -17,6 +19,7 @@ from pcrnn.nn.activity import Chunk, StackActivity
 from pcrnn.nn.stack import PredictiveStack
 
 PIECE = 1024  # steps observed at a time: memory does not grow with the length of an excerpt
+NAMED = 5  # most steps that a message lists
 
 
 class SurpriseRecord(NamedTuple):
@@ -65,6 +68,14 @@ def record_surprise(stack: PredictiveStack, source: Source, start: int, length: 
     surprise, state_surprise = (torch.cat(parts, 1)[:, excerpt.context :] for parts in (surprises, state_surprises))
     steps, _ = stack.split_covariates(excerpt.observations[excerpt.context :])
     return SurpriseRecord(excerpt.start, steps, surprise, state_surprise)
+
+
+def overflow_in_words(surprise: NDArray[np.float64], first: int = 0) -> str:
+    """`1 of 400 steps overflowed: the surprise of step 120 is not finite`, of a surprise [T] from step `first`."""
+    steps = first + np.flatnonzero(~np.isfinite(surprise))
+    named = ", ".join(map(str, steps[:NAMED])) + (", ..." if len(steps) > NAMED else "")
+    many = "s" if len(steps) > 1 else ""
+    return f"{len(steps)} of {len(surprise):,} steps overflowed: the surprise of step{many} {named} is not finite"
 
 
 def _surprise(stack: PredictiveStack, activity: StackActivity, piece: Tensor, labels: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import arg
 
-from pcrnn.cli.args import DataArgs, write_csv
+from pcrnn.cli.args import DataArgs, warn, write_csv
 from pcrnn.errors import UsageError
 from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SHARE
 
@@ -43,6 +43,7 @@ class Detect(DataArgs):
         source = run.source
         options = {"quantile": self.quantile, "window": self.window, "shortest": self.regimes}
         anomalies = find_anomalies(run.stack, run.trained_on, source, **options)
+        warn(anomalies.notes)
         table = self.out or self.run_folder / "anomalies.csv"
         columns = ["kind", "first", "last", "peak", "surprise", "threshold", "what"]
         write_csv(table, columns, _rows(anomalies, source), named=self.out is not None)

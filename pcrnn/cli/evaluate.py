@@ -1,5 +1,6 @@
 """The command `pcrnn evaluate`: the surprise of every level on data that a run did not train on."""
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pcrnn.config import TrainConfig
 
 if TYPE_CHECKING:
     from pcrnn.data import Source
+    from pcrnn.nn.stack import PredictiveStack
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
@@ -27,6 +29,7 @@ class Evaluate(DataArgs):
         print(source.describe(), flush=True)
         found = evaluate(run.stack, source, batch=run.config.batch, chunk=run.config.chunk)
         print_levels(run.config, source, found.nats, f"{_scored(source, found.steps)}, after {run.step} updates")
+        print_overflow(run.stack, source, found.nats)
         print_accuracy(source, found.accuracy)
         return 0
 
@@ -53,6 +56,23 @@ def print_levels(config: TrainConfig, source: "Source", nats: Sequence[float], t
     if predictors and source.trained_on is not None:
         print(f"  (simple predictors were fitted on the training split of {source.trained_on.name})")
     sys.stdout.flush()
+
+
+def print_overflow(stack: "PredictiveStack", source: "Source", nats: Sequence[float]) -> None:
+    """Where a mean is not finite: one line that names the steps at fault, and the top's mean without them."""
+    if all(map(math.isfinite, nats)) or source.target() is not None:
+        return
+    import numpy as np
+
+    from pcrnn.analysis.anomalies import validation_surprises
+    from pcrnn.analysis.surprise import overflow_in_words
+    from pcrnn.cli.progress import number
+
+    surprise = validation_surprises(stack, source)
+    finite = surprise[np.isfinite(surprise)]
+    if 0 < len(finite) < len(surprise):
+        mean = f"{number(finite.mean() / source.nats_per_unit).strip()} {source.unit}"
+        print(f"  ({overflow_in_words(surprise, source.split_point)}; the mean of the others is {mean})", flush=True)
 
 
 def print_accuracy(source: "Source", accuracy: float | None) -> None:

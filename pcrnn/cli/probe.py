@@ -99,7 +99,11 @@ class Probe:
         warn(target.warnings)
         stem = args.folder() / f"probe_{args.name}"
         result = args.probe.measure(target)
-        pictures = args.probe.draw(result, target, stem) if hasattr(args.probe, "draw") else []
+        try:
+            pictures = args.probe.draw(result, target, stem) if hasattr(args.probe, "draw") else []
+        except ValueError as error:
+            why = "its passages may hold numbers whose squares overflow"
+            raise UsageError(f"probe {args.name}: {error}; {why}") from None
         rows = result.table()
         files = [*pictures, *_write(stem, rows, result._asdict())]
         for line in aligned(rows):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import arg
 
 from pcrnn import extensions
-from pcrnn.cli.evaluate import print_accuracy, print_levels
+from pcrnn.cli.evaluate import print_accuracy, print_levels, print_overflow
 from pcrnn.cli.sample import print_sample
 from pcrnn.cli.settings import Base, chosen, with_settings
 from pcrnn.config import TrainConfig, toml_values
@@ -78,6 +78,7 @@ class Train:
         assert valid is not None  # the run has finished
         best = "" if run.step == result.step else f", the best of {result.step}"
         print_levels(config, result.source, valid, f"validation after {run.step} updates{best}")
+        print_overflow(run.stack, result.source, valid)
         if result.source.target() is not None:
             from pcrnn.analysis.evaluate import evaluate
 

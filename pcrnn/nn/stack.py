@@ -59,10 +59,10 @@ class PredictiveStack(nn.Module):
     """L predictive layers over a sensory level; only prediction errors are sent up.
 
     Args:
-        observation: family of what is observed.
+        observation: family of what is observed; every level has a copy of its own, with its own statistics.
         hidden_sizes: number of units of each layer, bottom first.
-        target: family of a supervised target, given at every step or where a mask says; None predicts the next
-            observation.
+        target: family of a supervised target, given at every step or where a mask says, copied likewise; None predicts
+            the next observation.
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
         num_taps: length of every layer's delay line.
         max_time_constant: longest initial time constant, in steps.
@@ -119,8 +119,9 @@ class PredictiveStack(nn.Module):
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
         self.inference = StateInference(inference_steps) if inference_steps else None
         self.covariates = covariates
-        self.sensory = BaseRate(observation, normalize_errors)
-        self.prior = None if target is None else BaseRate(target)
+        # Every level has a copy, because a family has running statistics: shared, they would be those of no level.
+        self.sensory = BaseRate(deepcopy(observation), normalize_errors)
+        self.prior = None if target is None else BaseRate(deepcopy(target))
         sizes = [self.directions * size for size in hidden_sizes]  # of the state errors
         self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
         self._lowest_source = lowest_sources(self.connections)

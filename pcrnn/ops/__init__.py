@@ -144,12 +144,12 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
 
 
 def _limited(error: Tensor) -> Tensor:
-    """An error whose size nothing bounds, at most the 3/4th power of its type's largest number.
+    """An error whose size nothing bounds, at most the root of its type's largest number (in float16 10,000).
 
     Where a value overflows, its surprise is infinite; an infinite error would besides turn every state into NaN, for
     good, as soon as it met another in a sum.
     """
-    limit = torch.finfo(error.dtype).max ** 0.75
+    limit = max(torch.finfo(error.dtype).max ** 0.5, 1e4)
     return error.clamp(-limit, limit)
 
 

@@ -117,8 +117,8 @@ def test_a_passage_that_cannot_be_drawn_exits_2(program, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("sample", "RUN", "--temperature", "nan"), "temperature: expected a finite number of at least 0, got nan"),
-        (("sample", "RUN", "--temperature", "inf"), "temperature: expected a finite number of at least 0, got inf"),
+        (("sample", "RUN", "--temperature", "nan"), "temperature: expected a number from 0 to 1,000,000, got nan"),
+        (("sample", "RUN", "--temperature", "inf"), "temperature: expected a number from 0 to 1,000,000, got inf"),
         (("sample", "RUN", "--length", -1), "length: expected at least 0, got -1"),
         (("sample", "RUN", "--seed", 2**63), f"seed: expected at least 0 and at most {2**63 - 1}, got {2**63}"),
         (("forecast", "RUN", "--horizon", 0), "horizon: expected at least 1, got 0"),

@@ -74,6 +74,27 @@ def test_jacobian_of_the_mean_equals_autograd(case):
     torch.testing.assert_close(family.mean_jvp(family.mean(eta), direction), wanted)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-320, 1e-40, 1e-6])
+def test_at_temperatures_next_to_0_the_likeliest_value_is_drawn(temperature):
+    eta = torch.tensor([[0.3, 3.0, 2.9], [50.0, -50.0, 49.0]])
+    torch.manual_seed(0)
+    assert Categorical(3).sample(eta, temperature=temperature).tolist() == [1, 0]
+    assert Bernoulli(3).sample(eta, temperature=temperature).tolist() == [[1, 1, 1], [1, 0, 1]]
+    torch.testing.assert_close(Gaussian(3).sample(eta, temperature=temperature), eta, rtol=0, atol=1e-4)
+    rates = torch.tensor([[0.5, 7.5, 20.3]])
+    assert Poisson(3).sample(rates.log(), temperature=temperature).tolist() == [[0, 7, 20]]
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_a_temperature_scales_the_variance_of_counts_and_hardly_their_mean(temperature):
+    """As of a Conway-Maxwell-Poisson distribution of large rate, Shmueli et al. (2005)."""
+    rate = 40.0
+    generator = torch.Generator().manual_seed(0)
+    drawn = Poisson(1).sample(torch.full((20000, 1), rate).log(), generator, temperature)
+    assert drawn.mean().item() == pytest.approx(rate + (temperature - 1) / 2, abs=0.3)
+    assert drawn.var().item() == pytest.approx(rate * temperature, rel=0.05)
+
+
 def test_low_temperature_samples_the_mode():
     eta = torch.tensor([0.0, 2.0, 1.0]).expand(100, -1)
     assert (Categorical(3).sample(eta, temperature=1e-3) == 1).all()

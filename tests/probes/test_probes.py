@@ -53,6 +53,28 @@ def test_a_driven_stack_does_with_statistics_what_the_stack_does_with_symbols():
     torch.testing.assert_close(found.layers[1].error, wanted.layers[1].error)
 
 
+@pytest.mark.parametrize("options", [{}, {"inference_steps": 2}, {"top_down": True}, {"skip": "dense"}])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_driven_stack_does_the_same_as_the_stack_with_a_series_and_its_gaps(options, weighted):
+    stack = PredictiveStack(Gaussian(2, weighted=weighted), (4, 3), **options)
+    for level in stack.levels:  # of one precision, so that they have one statistic
+        level.observation.variance.fill_(4.0)
+    x = torch.randn(2, 9, 2)
+    x[0, 3, 1] = x[1, 5] = math.nan
+    wanted, _ = stack.observe(x)
+    found, _ = driven(stack).observe(statistics(stack, x))
+    torch.testing.assert_close(found.expectation, wanted.expectation)
+    torch.testing.assert_close(found.layers[1].state_error, wanted.layers[1].state_error)
+
+
+@pytest.mark.parametrize("measure", [frequency, impulse, jacobian, timescales])
+@pytest.mark.parametrize("family", [Categorical(4), Gaussian(2)])
+def test_a_stack_with_inference_steps_is_measured(measure, family):
+    stack = PredictiveStack(family, (4, 3), inference_steps=2)
+    x = torch.randint(4, (2, 48)) if family.symbolic else torch.randn(2, 48, 2)
+    assert measure(stack, x).table()
+
+
 def test_nothing_goes_up_when_the_base_rate_is_right():
     stack = PredictiveStack(Categorical(5), (4,))
     stack.sensory.eta.data.normal_()

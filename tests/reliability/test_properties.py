@@ -5,7 +5,9 @@ import math
 import shutil
 import string
 from collections.abc import Iterator
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 import learning_rules
 from pcrnn import Categorical, Chunk, Gaussian, PredictiveLayer, PredictiveStack
-from pcrnn.data import open_source
+from pcrnn.analysis.evaluate import evaluate
+from pcrnn.data import SeriesSource, open_source
 from pcrnn.errors import CheckpointError, DataError
 from pcrnn.nn.cells import CELLS
 from pcrnn.nn.running_variance import RunningVariance
@@ -74,6 +77,33 @@ def learned(rule, stack, pieces) -> list[torch.Tensor]:
         for sum_, p in zip(total, stack.parameters(), strict=True):
             sum_ += p.grad * (piece.shape[1] - 1) * len(piece)
     return total
+
+
+@given(st.data(), st.sampled_from([(torch.float64, 1e-12), (torch.float32, 1e-5)]))
+@settings(max_examples=40, **OPTIONS)
+def test_a_surprise_does_not_depend_on_the_batch_or_on_how_the_sequence_is_cut(data, precision):
+    """To rounding, of which matrix products of other shapes have another: 1e-12 in float64, 1e-5 nats in float32."""
+    dtype, tolerance = precision
+    stack, stream = data.draw(stacks()).to(dtype).eval(), data.draw(streams())
+    lane, steps = data.draw(st.integers(0, len(stream) - 1)), stream.shape[1]
+    cuts = sorted(data.draw(st.sets(st.integers(1, steps - 1), max_size=4)))
+    with torch.no_grad():
+        whole, state, parts = stack.observe(stream)[0].surprise[:, lane], None, []
+        for first, end in pairwise([0, *cuts, steps]):
+            activity, state = stack.observe(stream[lane : lane + 1, first:end], state)
+            parts.append(activity.surprise[:, 0])
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_mean_surprise_of_a_validation_split_does_not_depend_on_lanes_and_chunks(batch):
+    """To 1e-6 in float32, of a stack whose memory is shorter than the steps that lanes observe beforehand."""
+    torch.manual_seed(0)
+    values = np.random.default_rng(0).normal(0, 1, (2410, 2)).cumsum(0)
+    source, stack = SeriesSource(values), PredictiveStack(Gaussian(2), (6, 5), max_time_constant=4.0)
+    wanted = evaluate(stack, source, batch=1, chunk=1000).nats
+    for chunk in (1, 7, 60):
+        assert evaluate(stack, source, batch=batch, chunk=chunk).nats == pytest.approx(wanted, rel=1e-6)
 
 
 @pytest.mark.usefixtures("float64")

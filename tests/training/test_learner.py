@@ -12,7 +12,8 @@ from pcrnn.config import OptimiserConfig, TrainConfig
 from pcrnn.data import open_source
 from pcrnn.errors import CheckpointError, DivergedError, UsageError
 from pcrnn.runs.load import load_run
-from pcrnn.training.learner import Learner, fit
+from pcrnn.training.fit import fit
+from pcrnn.training.learner import Learner
 from pcrnn.training.train import train
 
 RULES = ("local", "bptt")

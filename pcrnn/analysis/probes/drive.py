@@ -24,7 +24,8 @@ from pcrnn.nn.stack import PredictiveStack
 
 
 class Driven(Observation):
-    """A family that takes a statistic T in place of an observation x: e = T - mu(eta). Its surprise is zero."""
+    """A family that takes a statistic T in place of an observation x: e = T - mu(eta), 0 where T is NaN, of what was
+    not observed. Its surprise is zero."""
 
     def __init__(self, of: Observation) -> None:
         super().__init__(of.size)
@@ -38,6 +39,9 @@ class Driven(Observation):
     def curvature(self) -> Tensor:
         return self.of.curvature
 
+    def scale_error(self, error: Tensor) -> Tensor:
+        return self.of.scale_error(error)
+
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
 
@@ -45,7 +49,8 @@ class Driven(Observation):
         return self.of.mean(eta)
 
     def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x - self.mean(eta), x.new_zeros(x.shape[:-1])
+        error = x - self.mean(eta)
+        return error.masked_fill(x.isnan(), 0.0), x.new_zeros(x.shape[:-1])
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return self.of.mean_jvp(mean, direction)
