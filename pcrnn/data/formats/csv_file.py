@@ -124,7 +124,7 @@ def parse_fast(
     The column with index `time` holds times, which become microseconds. Grouped thousands, and points beside decimal
     commas, are left to the careful parser.
     """
-    if not body.strip() or numbers.thousands or (numbers.decimal == "," and ("." in body or delimiter == ",")):
+    if numbers.thousands or (numbers.decimal == "," and ("." in body or delimiter == ",")):
         return None
     times: dict[int | str, Callable[[str], float]] = (
         {} if time is None else {time: lambda cell: microseconds(cell, form)}

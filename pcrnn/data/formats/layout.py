@@ -87,7 +87,8 @@ def _without_empty_column(rows: Rows, name: str) -> Rows:
     unnamed = names is None or names[-1] == ""
     if names is not None and not unnamed and len(cells) != len(names) + 1:
         return rows
-    if cells and cells[-1] == "" and all(line.endswith(delimiter) for line in body.split("\n")):
+    has_cells = bool(body.strip(f"{delimiter}\n"))
+    if has_cells and cells and cells[-1] == "" and all(line.endswith(delimiter) for line in body.split("\n")):
         body = "\n".join(line.removesuffix(delimiter) for line in body.split("\n"))
         if unnamed:
             names, first = None if names is None else names[:-1], first[:-1]
