@@ -64,8 +64,12 @@ class SeriesSource(Source):
     kind = "series"
     unit = "nats/step"
     is_series = True
-    options: Mapping[str, str] = MappingProxyType({})
-    """Those that another file is read with too, as they were written; its reader sets them."""
+    places: tuple[int, ...] | None = None
+    """Numbers of the channels' columns in the file, from 1; None where it is no file's."""
+    width: int | None = None
+    """How many columns the file has."""
+    written: Mapping[str, str] = MappingProxyType({})
+    """The options that say how its file is written, by which another file is read."""
 
     def __init__(
         self,
@@ -153,10 +157,12 @@ class SeriesSource(Source):
         mean, scale = (array.tolist() for array in self.standardisation)
         columns = None if self.columns is None else list(self.columns)
         state = super().state() | {"columns": columns, "mean": mean, "scale": scale}
+        if self.places is not None:
+            state |= {"places": list(self.places), "width": self.width}
+        if self.written:
+            state["written"] = dict(self.written)
         if self.missing:
             state["missing"] = True
-        if self.options:
-            state["options"] = dict(self.options)
         if self.clock is not None:
             state |= {"time": self.clock.column, "calendar": list(self.clock.features)}
         return state
@@ -193,9 +199,7 @@ class SeriesSource(Source):
         if len(clock.times) != self.length or not clock.interval > np.timedelta64(0):
             raise DataError(
                 f"{self.name}: expected {self.length} times in column {clock.column!r} that usually increase, got "
-                f"{len(clock.times)}, whose neighbours usually differ by {clock.interval.item()}; "
-                "sort the rows by time (?sort=yes after the file's name does), and give each of several series its "
-                "own file"
+                f"{len(clock.times)}, whose neighbours usually differ by {clock.interval.item()}; sort the rows by time"
             )
 
     def _require_finite(self, values: np.ndarray, expected: str) -> None:
@@ -208,6 +212,7 @@ class SeriesSource(Source):
             f"at step {row} (counted from 0) of {self._channel(channel)}; "
             "fill it in, or remove the row or column"
             + (" (or allow missing values with ?missing=skip)" if np.isnan(values[row, channel]) else "")
+            + (f" (or read it as missing with ?fill={values[row, channel]:.10g})" if expected.endswith("ing") else "")
         )
 
     def _channel(self, index: int) -> str:

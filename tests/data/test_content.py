@@ -17,7 +17,7 @@ from pcrnn.data.formats.files import read_bytes
 from pcrnn.errors import DataError, UsageError
 
 PROSE = b"To be, or not to be, that is the question:\nWhether 'tis nobler in the mind, to suffer\n"
-TABLE = b"a,b\n" + b"".join(b"%d,%.1f\n" % (i % 7, i / 2) for i in range(30))
+TABLE = b"a,b\n" + b"".join(b"%d,%.1f\n" % (i % 7, i * i / 2) for i in range(30))
 SEQUENCE = b">chr1\nACGTACGTTGCA\nacgtnnacgt\n"
 
 

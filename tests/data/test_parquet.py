@@ -1,5 +1,6 @@
 """Parquet tables: the same series as from CSV, only the columns asked for, one message for whatever is wrong."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -20,11 +21,12 @@ def saved(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
 
-    def save(name="a.parquet", rows=400, **columns):
+    def save(name="a.parquet", rows=400, index_columns=(), **columns):
         path = tmp_path / name
         rng = np.random.default_rng(0)
         columns = columns or {"wind": rng.normal(size=rows), "rain": rng.integers(0, 90, rows, dtype="i2")}
-        parquet.write_table(arrow.table(columns), path, row_group_size=97)
+        about = {"pandas": json.dumps({"index_columns": list(index_columns)})} if index_columns else None
+        parquet.write_table(arrow.table(columns, metadata=about), path, row_group_size=97)
         return str(path)
 
     return save
@@ -56,6 +58,37 @@ def test_nulls_are_refused_with_their_row_or_left_out(saved):
         open_source(path)
     found = open_source(f"{path}?missing=skip").sequence("all").isnan()
     assert found.nonzero().tolist() == [[130, 1], [200, 1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "said"),
+    [
+        ("__index_level_0__", list(range(5, 35)), ""),
+        ("id", list(range(30)), "id"),
+        ("depth", [i / 2 for i in range(30)], "depth"),
+        ("station", ["A", "B"] * 15, "station"),
+    ],
+)
+def test_an_index_of_pandas_is_no_channel_unless_it_is_asked_for(saved, name, labels, said):
+    path = saved(x=np.arange(30.0) % 7, **{name: labels}, index_columns=[said] if said else [])
+    source = open_source(path)
+    assert source.channel_names == ("x",) and f"column '{name}', an index of pandas, labels the rows" in source.notes[0]
+    assert open_source(f"{path}?columns=x").notes == ()
+    if name != "station":
+        assert open_source(f"{path}?columns=x,{name}").channel_names == ("x", name)
+
+
+def test_an_index_that_starts_again_is_told(saved):
+    path = saved(x=np.arange(30.0) % 7, __index_level_0__=[*range(15), *range(15)])
+    assert "does not increase at row 16: are several series one below the other?" in " ".join(open_source(path).notes)
+
+
+def test_an_index_of_times_must_be_named(saved):
+    days = list(np.arange("2022-01-01", "2022-01-31", dtype="datetime64[D]").astype("datetime64[ms]"))
+    path = saved(x=np.arange(30.0) % 7, __index_level_0__=days)
+    with pytest.raises(DataError, match=r"column '__index_level_0__': expected numbers, .* with \?time=NAME"):
+        open_source(path)
+    assert open_source(f"{path}?time=__index_level_0__").channel_names == ("x",)
 
 
 def test_training_from_it(program, saved, tmp_path):

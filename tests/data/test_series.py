@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import strategies as st
 
 from pcrnn.data import SeriesSource, open_source
 from pcrnn.data.formats.csv_file import parse_carefully, parse_fast, read_csv
+from pcrnn.data.formats.csv_layout import Layout
+from pcrnn.data.formats.table import AS_FOUND, Columns, every_column, numbered
+from pcrnn.data.formats.times import TimeReader
 from pcrnn.errors import CheckpointError, DataError
 
 ROWS = 40
@@ -25,6 +30,14 @@ def written(path, array, header=None, delimiter=","):
     text = path.read_text()
     path.write_text(text if header else text.lstrip("\n"))
     return str(path)
+
+
+def both_parsers(body: str, width: int) -> tuple[Callable[[], np.ndarray], np.ndarray | None]:
+    """The careful one, yet to be called, and what the fast one makes of a body."""
+    columns = Columns(numbered(width), named=False)
+    layout, chosen = Layout(body, ",", columns, skipped=0, header_line=1), every_column(columns)
+    careful = partial(parse_carefully, layout, chosen, AS_FOUND, TimeReader(), "a.csv")
+    return careful, parse_fast(layout, chosen, AS_FOUND, TimeReader())
 
 
 def whole(source) -> torch.Tensor:
@@ -109,17 +122,17 @@ def test_what_the_fast_parser_takes_the_careful_one_reads_the_same(rows):
     body = "\n".join(",".join(row) for row in rows).rstrip("\n")
     if not body:
         return
-    fast = parse_fast(body, ",", len(rows[0]))
+    careful, fast = both_parsers(body, len(rows[0]))
     if fast is not None:
-        np.testing.assert_array_equal(fast, parse_carefully(body, ",", ("",) * len(rows[0]), "a.csv"))
+        np.testing.assert_array_equal(fast, careful())
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=3, max_size=9))
 def test_both_parsers_give_back_every_float(numbers):
     array = np.array(numbers[: len(numbers) // 3 * 3]).reshape(-1, 3)
     body = "\n".join(",".join(map(repr, row)) for row in array.tolist())
-    np.testing.assert_array_equal(parse_carefully(body, ",", ("",) * 3, "a.csv"), array)
-    fast = parse_fast(body, ",", 3)
+    careful, fast = both_parsers(body, 3)
+    np.testing.assert_array_equal(careful(), array)
     assert fast is not None
     np.testing.assert_array_equal(fast, array)
 
@@ -146,10 +159,8 @@ def test_state_of_other_columns(tmp_path):
     state = open_source(written(tmp_path / "a.csv", values(), "x,y")).state()
     with pytest.raises(DataError, match=r"b\.csv: expected 2 channels, as the run was trained on, got 3"):
         open_source(written(tmp_path / "b.csv", values(3)), state=state)
-    with pytest.raises(DataError, match=r"c\.csv: expected the columns x, y, .* got y, x; .*same order"):
-        open_source(written(tmp_path / "c.csv", values(), "y,x") + "?columns=y,x", state=state)
-    with pytest.raises(DataError, match=r"d\.csv: expected the columns x, y, .* got x, z, without y; .*\?columns="):
-        open_source(written(tmp_path / "d.csv", values(), "x,z"), state=state)
+    with pytest.raises(DataError, match=r"c\.csv: expected the columns x, y, .* got y, z, without x; .*\?columns="):
+        open_source(written(tmp_path / "c.csv", values(), "y,z"), state=state)
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,29 @@ _LINES = [
         "if not (finite and mean.ndim == 2 and mean.shape == scale.shape and (scale > 0).all()):",
     ),
     (
-        "pcrnn/data/series_reader.py",
-        "expected, channels = len(standardisation.mean), table.values.shape[1]",
-        "expected, channels = len(standardisation.mean), table.values.shape[0]",
+        "pcrnn/data/series_options.py",
+        'sorts = written.get("sort") == "yes"',
+        'sorts = written.get("sort") != "yes"',
+    ),
+    (
+        "pcrnn/data/row_order.py",
+        "longer = np.flatnonzero(self.steps > 1.5 * self.usual) + 1",
+        "longer = np.flatnonzero(self.steps > 1.5 * self.usual)",
+    ),
+    (
+        "pcrnn/data/suspects.py",
+        "if len(steps) < 2 or not (steps > 0).all():",
+        "if len(steps) < 2 or not (steps < 0).all():",
+    ),
+    (
+        "pcrnn/data/formats/numbers.py",
+        'digits = re.sub(self._group, "", whole) if self.thousands else whole',
+        'digits = re.sub(self._group, "0", whole) if self.thousands else whole',
+    ),
+    (
+        "pcrnn/data/series_columns.py",
+        "if self.run is not None and channels != self.run.channels:",
+        "if self.run is not None and channels == self.run.channels:",
     ),
     (
         "pcrnn/data/formats/npy_file.py",
@@ -123,9 +143,9 @@ _LINES = [
         "return values if whole or np.isfinite(values).all() else None",
     ),
     (
-        "pcrnn/data/formats/layout.py",
-        "words = [bool(cell) and not number for cell, number in zip(names, numbers, strict=True)]",
-        "words = [bool(cell) and number for cell, number in zip(names, numbers, strict=True)]",
+        "pcrnn/data/formats/csv_layout.py",
+        "words = [bool(cell) and not number for cell, number in zip(cells, numbers, strict=True)]",
+        "words = [bool(cell) and number for cell, number in zip(cells, numbers, strict=True)]",
     ),
     (
         "pcrnn/data/formats/files.py",
@@ -279,8 +299,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/times.py",
-        "seconds = minutes * 60 + time.second - (0 if shift is None else shift.total_seconds())",
-        "seconds = minutes * 60 - time.second - (0 if shift is None else shift.total_seconds())",
+        "return float((minutes * 60 + time.second) * 1_000_000 + time.microsecond)",
+        "return float((minutes * 60 - time.second) * 1_000_000 + time.microsecond)",
     ),
     (
         "learning_rules/options.py",
@@ -289,8 +309,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/times.py",
-        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
-        "minutes = ((time.toordinal() + days - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 + time.hour) * 60 + time.minute",
+        "minutes = ((time.toordinal() - _FIRST_DAY) * 24 - time.hour) * 60 + time.minute",
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Numbers as people write them in a table: with a point or a decimal comma, with or without grouped thousands."""
+"""Numbers as people write them in a table: with a decimal point or a comma, with or without groups of three digits."""
 
 from __future__ import annotations
 
@@ -6,92 +6,80 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
-from pcrnn.errors import DataError
-
-_SPACES = " \u00a0\u202f"
-THOUSANDS = {",": ",", ".": ".", "'": "'’", "space": _SPACES}
-"""What the option `thousands` may be, and the characters that it stands for."""
-
-_HINTS = (
-    (re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+,[0-9]*"), "decimal=,&thousands=."),
-    (re.compile(r"[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]*)?"), "thousands=,"),
-    (re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?"), "decimal=,"),
-    (re.compile(r"[+-]?[0-9]{1,3}(\.[0-9]{3})+"), "thousands=."),
-    (re.compile(rf"[+-]?[0-9]{{1,3}}([{_SPACES}][0-9]{{3}})+([.,][0-9]*)?"), "thousands=space"),
-    (re.compile(r"[+-]?[0-9]{1,3}(['’][0-9]{3})+([.,][0-9]*)?"), "thousands='"),
-)
+_SPACES = " \u00a0\u202f"  # a plain one, and those that do not break a line
+_GROUPING = {"": "", " ": f"[{_SPACES}]"}
 
 
 @dataclass(frozen=True)
-class Notation:
-    """How numbers are written.
+class NumberFormat:
+    """How the numbers of a table are written.
 
     Args:
         decimal: what stands before the fraction, "." or ",".
-        thousands: a key of `THOUSANDS` that may stand between groups of three digits; "" where none does.
+        thousands: what may stand between groups of three digits, "" where nothing does; " " is any space.
 
     Example:
-        >>> Notation(",", ".").number("-1.234,5")
+        >>> NumberFormat(",", ".").read("-1.234,5")
         -1234.5
-        >>> Notation(",", ".").number("1.5") is None
+        >>> NumberFormat(",").read("1.234") is None  # neither 1.234 nor 1234 was said
         True
     """
 
     decimal: str = "."
     thousands: str = ""
 
-    @cached_property
-    def _grouped(self) -> re.Pattern[str] | None:
-        if not self.thousands:
-            return None
-        mark = f"[{re.escape(THOUSANDS[self.thousands])}]"
-        return re.compile(rf"[+-]?[0-9]{{1,3}}({mark}[0-9]{{3}})+({re.escape(self.decimal)}[0-9]*)?")
+    @property
+    def plain(self) -> bool:
+        """Whether it is what float() reads."""
+        return self.decimal == "." and not self.thousands
 
-    def number(self, cell: str) -> float | None:
-        """A number as float() reads it, except digits grouped by "_" or outside ASCII, which np.loadtxt refuses too."""
-        if self._grouped is not None and self._grouped.fullmatch(cell.strip()):
-            for mark in THOUSANDS[self.thousands]:
-                cell = cell.replace(mark, "")
-        if self.decimal != ".":
-            if "." in cell:
+    def read(self, written: str) -> float | None:
+        """The number; None where a cell is none in this format. It may be infinite or NaN, written as float() has it.
+
+        Digits beyond ASCII or grouped by "_" are refused, as np.loadtxt refuses them.
+        """
+        if not self.plain and any(map(str.isdigit, written)):
+            match = self._pattern.fullmatch(written.strip())
+            if match is None:
                 return None
-            cell = cell.replace(self.decimal, ".")
-        if "_" in cell or not cell.isascii():
+            whole, fraction, exponent = (match[part] or "" for part in ("whole", "fraction", "exponent"))
+            digits = re.sub(self._group, "", whole) if self.thousands else whole
+            written = f"{match['sign']}{digits or '0'}.{fraction}{exponent}"
+        if "_" in written or not written.isascii():
             return None
         try:
-            return float(cell)
+            return float(written)
         except ValueError:
             return None
 
-    def hint(self, cell: str) -> str:
-        """The end of a message about a cell that is no number: the option that would read it, where one would."""
-        for pattern, option in _HINTS:
-            if pattern.fullmatch(cell.strip()):
-                if self.decimal == "," and "decimal" not in option and "," not in option:
-                    option = f"decimal=,&{option}"
-                other = ", or ?decimal=, if that is its fraction" if option == "thousands=," and "." not in cell else ""
-                return f" (written so? say it with ?{option} after the file's name{other})"
-        return ""
+    @property
+    def _group(self) -> str:
+        return _GROUPING.get(self.thousands, re.escape(self.thousands))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        grouped = rf"[0-9]{{1,3}}(?:{self._group}[0-9]{{3}})+|" if self.thousands else ""
+        whole = rf"(?P<whole>{grouped}[0-9]*)"
+        fraction = rf"(?:{re.escape(self.decimal)}(?P<fraction>[0-9]*))?"
+        return re.compile(rf"(?P<sign>[+-]?)(?=[^eE]*[0-9]){whole}{fraction}(?P<exponent>[eE][+-]?[0-9]+)?")
 
 
-POINT = Notation()
-"""A decimal point, and no grouping."""
+AS_PYTHON = NumberFormat()
+"""Numbers as float() reads them."""
 
 
-def parse_notation(decimal: str, thousands: str, name: str) -> Notation:
-    """The notation that two options say.
+def readings(written: str, numbers: NumberFormat) -> list[tuple[str, float]]:
+    """Options under which a cell that is no number in this format is one, and that number.
 
-    Raises:
-        DataError: neither is one of the known marks, or both are the same.
+    >>> readings("1,234", AS_PYTHON)
+    [('?thousands=,', 1234.0), ('?decimal=,', 1.234)]
     """
-    if decimal not in (".", ","):
-        raise DataError(f"{name}: expected decimal=. or decimal=, (what stands before a fraction), got {decimal!r}")
-    if thousands and thousands not in THOUSANDS:
-        known = " ".join(THOUSANDS)
-        raise DataError(f"{name}: expected thousands to be one of {known}, got {thousands!r}; leave it out for none")
-    if decimal == thousands:
-        raise DataError(
-            f"{name}: expected different marks for the fraction and for thousands, got {decimal!r} for both; "
-            "say also decimal=, or leave thousands out"
-        )
-    return Notation(decimal, thousands)
+    found: dict[float, str] = {}
+    for decimal in (numbers.decimal, "," if numbers.decimal == "." else "."):
+        for thousands in ("", ".", ",", "'", " "):
+            number = None if thousands == decimal else NumberFormat(decimal, thousands).read(written)
+            if number is not None:
+                options = [f"decimal={decimal}"] if decimal != numbers.decimal else []
+                options += [f"thousands={thousands}"] if thousands else []
+                found.setdefault(number, "?" + "&".join(options))
+    return [(options, number) for number, options in found.items()]
