@@ -17,12 +17,12 @@ from pcrnn.data.formats.times import DATES, SPREADSHEET, UNITS, TimeFormat, zone
 from pcrnn.errors import CheckpointError, DataError
 
 _ANSWERS = {"yes": True, "no": False}
-_DELIMITERS = {"tab": "\t", "space": " "}
+_SIGNS = {"tab": "\t", "space": " "}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "header": tuple(_ANSWERS),
     "sort": tuple(_ANSWERS),
     "decimal": (".", ","),
-    "thousands": (".", ",", "'", " "),
+    "thousands": (".", ",", "'", "space"),
     "dates": DATES,
     "unit": (*UNITS, SPREADSHEET),
     "missing": ("skip",),
@@ -99,12 +99,12 @@ def _format(kept: Mapping[str, str], missing: bool, location: str) -> TableForma
     skip = kept.get("skip", "0")
     if not (skip.isascii() and skip.isdecimal() and len(skip) < 10):
         raise DataError(f"{location}: expected a number of lines to leave out above the table, got skip={skip}")
-    delimiter = _DELIMITERS.get(kept.get("delimiter", ""), kept.get("delimiter"))
+    delimiter, thousands = (_SIGNS.get(kept.get(name, ""), kept.get(name)) for name in ("delimiter", "thousands"))
     if delimiter is not None and (len(delimiter) != 1 or delimiter.isalnum() or delimiter in '".-\n\r'):
         raise DataError(
             f"{location}: expected one character that stands between cells, or tab or space, got delimiter={delimiter}"
         )
-    numbers = NumberFormat(kept.get("decimal", "."), kept.get("thousands", ""))
+    numbers = NumberFormat(kept.get("decimal", "."), thousands or "")
     if numbers.decimal == numbers.thousands or (delimiter == numbers.decimal == ","):
         raise DataError(
             f"{location}: expected different signs before a fraction, between thousands and between cells, got "

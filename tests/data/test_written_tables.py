@@ -24,7 +24,7 @@ formats = st.fixed_dictionaries(
     {
         "delimiter": st.sampled_from([",", ";", "\t", "|"]),
         "decimal": st.sampled_from([".", ","]),
-        "thousands": st.sampled_from(["", ".", ",", "'", " "]),
+        "thousands": st.sampled_from(["", ".", ",", "'", "space"]),
         "header": st.booleans(),
         "index": st.booleans(),
         "trailing": st.booleans(),
@@ -42,7 +42,11 @@ tables = st.lists(
 
 
 def number(value: float, how: dict, digits: int) -> str:
-    text = f"{value:,.{digits}f}".replace(",", "\0").replace(".", how["decimal"]).replace("\0", how["thousands"])
+    text = (
+        f"{value:,.{digits}f}".replace(",", "\0")
+        .replace(".", how["decimal"])
+        .replace("\0", how["thousands"].replace("space", " "))
+    )
     return f'"{text}"' if how["delimiter"] in text else text
 
 

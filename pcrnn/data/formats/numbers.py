@@ -80,6 +80,7 @@ def readings(written: str, numbers: NumberFormat) -> list[tuple[str, float]]:
             number = None if thousands == decimal else NumberFormat(decimal, thousands).read(written)
             if number is not None:
                 options = [f"decimal={decimal}"] if decimal != numbers.decimal else []
-                options += [f"thousands={thousands}"] if thousands else []
-                found.setdefault(number, "?" + "&".join(options))
+                options += [f"thousands={thousands.replace(' ', 'space')}"] if thousands else []
+                if options:
+                    found.setdefault(number, "?" + "&".join(options))
     return [(options, number) for number, options in found.items()]

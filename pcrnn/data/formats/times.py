@@ -28,6 +28,7 @@ _EPOCH = datetime(1970, 1, 1)
 _SPREADSHEET_EPOCH = datetime(1899, 12, 30)
 _FIRST_DAY = _EPOCH.toordinal()
 _DATE = re.compile(r"([0-9]{1,4})([-/.])([0-9]{1,2})\2([0-9]{1,4})(?:[T ,]+(.*))?")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NAMED_MONTH = re.compile(r"([0-9]{1,2})[- /.]+([A-Za-z]{3})[a-z]*[- /.,]+([0-9]{4})(.*)")
 _DIGITS = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})?([0-9]{2})?")
@@ -190,7 +191,7 @@ def _to_iso(written: str, dates: str | None) -> tuple[str, timedelta]:
         written = f"{named[3]}-{_MONTHS.index(named[2].lower()) + 1}-{named[1]}{named[4]}"
     match = _DATE.fullmatch(written)
     if match is None:
-        return written, timedelta()
+        return (f"{written}-01" if _MONTH.fullmatch(written) else written), timedelta()
     first, mark, second, third, clock = match.groups()
     year, month, day = _in_order(first, mark, second, third, dates)
     iso = f"{year}-{month:0>2}-{day:0>2}"
