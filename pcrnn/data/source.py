@@ -175,22 +175,20 @@ class Source(ABC):
     # What a stack is evaluated on
 
     def evaluation(self, batch: int, chunk: int, context: int) -> Iterator[Piece]:
-        """The validation split in pieces: up to `batch` lanes, each after `context` steps and read to its end.
+        """The validation split, or all of a `whole` data set, in pieces: every step but its first is expected once.
 
-        Of a `whole` one every step but the first is expected once: the front from the initial state, the rest in lanes
-        and, after these, the steps that do not fill them.
+        It is read in up to `batch` lanes, each after `context` steps, and after these the steps that do not fill them.
+        The front of a whole one, which nothing precedes, comes by itself, from the initial state.
         """
-        if not self.whole:
-            yield from self._lanes(self.split_point, self.length, batch, chunk, context)
-            return
-        front = min(context, self.length - 1)
-        yield from self._lanes(0, front + 1, 1, chunk, 0)
-        transitions = self.length - 1 - front
-        lanes = min(batch, max(transitions // chunk, 1))
-        rest = self.length - 1 - transitions % lanes
-        for first, last in ((front, rest), (rest, self.length - 1)):
+        begin, end = self.split_point, self.length - 1
+        if self.whole:
+            begin = min(context, end)
+            yield from self._lanes(0, begin + 1, 1, chunk, 0)
+        lanes = min(batch, max((end - begin) // chunk, 1))
+        rest = end - (end - begin) % lanes
+        for first, last, most in ((begin, rest, batch), (rest, end, 1)):
             if first < last:
-                yield from self._lanes(first, last + 1, batch if first == front else 1, chunk, context)
+                yield from self._lanes(first, last + 1, most, chunk, context)
 
     def _lanes(self, first: int, end: int, batch: int, chunk: int, context: int) -> Iterator[Piece]:
         """Steps `first` to before `end` in up to `batch` lanes, each after the `context` steps before it there are."""

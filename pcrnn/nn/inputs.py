@@ -25,9 +25,10 @@ def check_tensor(x: Any, name: str) -> None:
 
 def in_weight_dtype(x: Tensor, weight: Tensor) -> Tensor:
     """x in the dtype of the weights where autocast is on, as torch's own layers take what another left in half."""
-    if x.dtype != weight.dtype and x.is_floating_point() and torch.is_autocast_enabled(x.device.type):
-        return x.to(weight.dtype)
-    return x
+    device = x.device.type
+    if x.dtype == weight.dtype or not x.is_floating_point() or not torch.amp.is_autocast_available(device):
+        return x
+    return x.to(weight.dtype) if torch.is_autocast_enabled(device) else x
 
 
 def check_message(message: Tensor, input_size: int, weight: Tensor) -> None:

@@ -136,7 +136,7 @@ class Learner:
         """Back to the state before the first observation, with empty traces: another sequence begins."""
         if isinstance(self.model, PredictiveStack):
             self.team.on_restart(self.model)
-        trees.copy_into((self.state, self.carry), self._initial())
+        self._begin_anew()
 
     def raise_if_diverged(self) -> None:
         """Wait for the device; DivergedError, naming update and layer, if a number of an update was not finite."""
@@ -238,8 +238,11 @@ class Learner:
         try:
             self.check.check(updates)
         except DivergedError:
-            self.reset()
+            self._begin_anew()  # alone: other processes may not have diverged
             raise
+
+    def _begin_anew(self) -> None:
+        trees.copy_into((self.state, self.carry), self._initial())
 
     def _initial(self) -> tuple[Any, Any]:
         return self.model.initial_state(self.batch), self.rule.init(self.model, self.batch)

@@ -47,7 +47,7 @@ def test_its_simple_predictors_know_the_training_split(program, run, text, new):
 
 def test_the_run_s_own_data_is_known_by_its_content(program, run, text, tmp_path):
     own = program("evaluate", run)
-    assert "validation split, 118 steps, after 4 updates" in own.out
+    assert "validation split, 119 steps, after 4 updates" in own.out
     copied = shutil.copy(text, tmp_path / "elsewhere")
     for again in (text, copied):
         called = program("evaluate", run, "--data", again)
@@ -75,7 +75,7 @@ def test_without_the_run_s_own_data_it_is_scored_and_that_is_said(program, text,
     called = program("evaluate", out, "--data", new)
     assert called.code == 0 and "note: the run's own data cannot be read: " in called.err and "gone.txt" in called.err
     assert scores(called) == scores(there) and "unigram" not in called.out
-    assert "validation split, 118 steps" in program("evaluate", out, "--data", text).out, "its data, found elsewhere"
+    assert "validation split, 119 steps" in program("evaluate", out, "--data", text).out, "its data, found elsewhere"
     refused(program("detect", out, "--data", new), 3, "expected the data that the run was trained on")
 
 
