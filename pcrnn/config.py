@@ -19,6 +19,7 @@ from pcrnn.validation import (
     AT_LEAST_0,
     AT_LEAST_1,
     SEED,
+    SIZES,
     OneOf,
     Range,
     as_flag,
@@ -47,7 +48,7 @@ class DataConfig:
 class ModelConfig:
     """The stack."""
 
-    hidden: Annotated[tuple[int, ...], Range(at_least=1, words="one or more sizes of at least 1")] = (256, 256, 256)
+    hidden: Annotated[tuple[int, ...], SIZES] = (256, 256, 256)
     """Units of each layer, bottom first."""
     cell: Annotated[str, OneOf(CELLS)] = "gated"
     """Of every layer; the local rule is exact in time for `gated` and `rotating`, e-prop for the others."""

@@ -72,6 +72,7 @@ class OneOf:
 
 AT_LEAST_0 = Range(at_least=0)
 AT_LEAST_1 = Range(at_least=1)
+SIZES = Range(at_least=1, words="one or more sizes of at least 1")
 SEED = Range(at_least=0)
 SHARE = Range(above=0, below=1)
 POSITIVE = Range(above=0, at_most=math.inf, words="a finite number above 0")

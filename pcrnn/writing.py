@@ -69,6 +69,14 @@ def write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
         remove(temporary)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, where it is not there; UsageError where the disk refuses or the name is no folder's."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
 def write_figure(path: Path, figure: Any, **options: Any) -> None:
     """Write a matplotlib figure in the format that the ending of `path` says; `options` are those of `savefig`."""
     import io

@@ -19,8 +19,8 @@ from pcrnn.cli.args import warn
 from pcrnn.errors import UsageError
 from pcrnn.runs import folder as runs
 from pcrnn.tables import CELLS, PROBES
-from pcrnn.validation import AT_LEAST_1, SEED, OneOf
-from pcrnn.writing import write_file
+from pcrnn.validation import AT_LEAST_1, SEED, SIZES, OneOf
+from pcrnn.writing import make_folder, write_file
 
 if TYPE_CHECKING:
     from pcrnn.analysis.probes.target import ProbeTarget
@@ -40,7 +40,7 @@ class ProbeArgs:
     """Probe new weights, over white noise; --cell, --hidden, --num-taps and --channels say what is built."""
     cell: Annotated[str | None, OneOf(CELLS)] = None
     """With --untrained: of every layer (gated)."""
-    hidden: tuple[int, ...] | None = None
+    hidden: Annotated[tuple[int, ...] | None, SIZES] = None
     """With --untrained: units of each layer, bottom first (64 64 64)."""
     num_taps: Annotated[int | None, AT_LEAST_1] = None
     """With --untrained: how many of the last messages a layer's gates read (2)."""
@@ -77,7 +77,7 @@ class ProbeArgs:
             raise UsageError("--out: expected a folder for the files with --untrained, got none")
         folder = runs.existing(self.run_folder).plots if self.out is None and self.run_folder else self.out
         assert folder is not None
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcrnn.writing import write_figure
+from pcrnn.writing import make_folder, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,7 +150,7 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 def save(figure: Figure, stem: str | PathLike[str]) -> list[Path]:
     """Write `stem`.png at 150 dpi and `stem`.svg, creating the folder; call inside `canvas`."""
     stem = Path(stem)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(stem.parent)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg")]
     write_figure(paths[0], figure, dpi=150)
     write_figure(paths[1], figure, dpi=150, metadata={"Date": None})

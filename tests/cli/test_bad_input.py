@@ -52,6 +52,21 @@ def test_bad_data_exits_3_and_leaves_no_folder(program, tmp_path, name, content,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("probe", "lags", "RUN", "--out", "FILE/x"),
+        ("plot", "surprise", "RUN", "--out", "FILE/x"),
+        ("compare", "quality", "--quick", "--out", "FILE/x"),
+        ("train", "--out", "FILE/x"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_exits_2(program, run, text, command):
+    """Below a file: not even root can."""
+    words = [part.replace("RUN", str(run)).replace("FILE", str(text)) for part in command]
+    refused(program(*words), 2, "expected a folder that can be written to")
+
+
 def test_data_that_is_not_there_exits_3(program, tmp_path):
     refused(program("train", "--data", tmp_path / "nowhere.txt", "--out", tmp_path / "run"), 3, "nowhere.txt")
 
