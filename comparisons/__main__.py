@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pcrnn.errors import DataError, PcrnnError
-from pcrnn.writing import make_folder
+from pcrnn.writing import require_place
 
 from . import record
 from .suite import SUITES, Request, add_arguments, load, refuse_unused
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_unused(asked.suite, {"--data": asked.data, "--only": asked.only, "--seeds": asked.seeds})
         if asked.data is not None and not asked.data.is_file():
             raise DataError(f"--data: expected a file, got {asked.data}, which is none; check the path")
-        make_folder(out)  # now, since a suite may train for hours before it writes
+        require_place(out)  # now, since a suite may train for hours before it writes
         if asked.suite == REPORT:
             from . import report
 

@@ -69,6 +69,13 @@ def write_folder(target: Path, contents: Mapping[str, bytes]) -> None:
         remove(temporary)
 
 
+def require_place(folder: Path) -> None:
+    """UsageError, with nothing made, where a folder is not there and cannot be made."""
+    place = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UsageError(f"{folder}: expected a folder that can be written to, got one in {place}, which cannot be")
+
+
 def make_folder(path: Path) -> None:
     """Make a folder, where it is not there; UsageError where the disk refuses or the name is no folder's."""
     try:

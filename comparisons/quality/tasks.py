@@ -27,6 +27,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, SeriesSource, Source, open_as, open_source
 from pcrnn.data.baselines import SMOOTHING
 from pcrnn.data.formats.mat_file import read_mat
+from pcrnn.data.lanes import evaluation_ranges
 from pcrnn.errors import DataError
 from pcrnn.nn.observations import Observation
 
@@ -116,10 +117,11 @@ class Stream(Task):
         train, valid = source.sequence("train"), source.sequence("valid")[:limit]
         self.lanes = Lanes(train, config.batch, config.chunk)
         self.train, self.valid = train, valid
-        self.batch, self.held_out = config.batch, Lanes.at_most(valid, config.batch, config.chunk)
-        before = source.context(WARM_UP)
-        contexts = torch.cat([before, valid]).unfold(0, len(before) + 1, self.held_out.lane_length)
-        self.contexts = contexts[: self.held_out.batch].movedim(-1, 1).contiguous()
+        self.batch = config.batch
+        self.held_out = [
+            self._lanes(first, last + 1, lanes, config.chunk)
+            for first, last, lanes in evaluation_ranges(0, len(valid) - 1, config.batch, config.chunk)
+        ]
 
     def observation(self) -> Observation:
         return self.source.observation()
@@ -129,10 +131,19 @@ class Stream(Task):
         return Piece(Chunk.of_stream(x), restart)
 
     def parts(self, split: Split) -> Iterator[Piece]:
-        context = Chunk.of_stream(self.contexts)
-        yield Piece(context._replace(mask=torch.zeros(context.targets.shape[:2], dtype=torch.bool)), True)
-        for x in self.held_out.parts():
-            yield Piece(Chunk.of_stream(x), False)
+        for contexts, lanes in self.held_out:
+            context = Chunk.of_stream(contexts)
+            yield Piece(context._replace(mask=torch.zeros(context.targets.shape[:2], dtype=torch.bool)), True)
+            for x in lanes.parts():
+                yield Piece(Chunk.of_stream(x), False)
+
+    def _lanes(self, first: int, end: int, batch: int, chunk: int) -> tuple[Tensor, Lanes]:
+        """Steps `first` to before `end` of the split in lanes, and of each lane the steps before it and its first."""
+        before = self.source.context(WARM_UP)
+        steps = torch.cat([before, self.valid])[first : len(before) + end]
+        lanes = Lanes.at_most(self.valid[first:end], batch, chunk)
+        contexts = steps.unfold(0, len(before) + 1, lanes.lane_length)[: lanes.batch]
+        return contexts.movedim(-1, 1).contiguous(), lanes
 
     def content(self) -> Iterator[Tensor | str]:
         yield json.dumps(self.source.state(), sort_keys=True)

@@ -128,6 +128,19 @@ class Lanes:
         return self.unpack(self._lanes[:, start : start + length + 1].clone(memory_format=torch.contiguous_format))
 
 
+def evaluation_ranges(first: int, last: int, batch: int, chunk: int) -> list[tuple[int, int, int]]:
+    """How all transitions from step `first` to step `last` are evaluated: ranges of steps, and in how many lanes each.
+
+    Up to `batch` lanes of equal length that have a whole chunk each, then what does not fill them, in one.
+
+    >>> evaluation_ranges(90, 100, batch=4, chunk=2)
+    [(90, 98, 4), (98, 100, 1)]
+    """
+    lanes = min(batch, max((last - first) // chunk, 1))
+    rest = last - (last - first) % lanes
+    return [(begin, end, most) for begin, end, most in ((first, rest, lanes), (rest, last, 1)) if begin < end]
+
+
 def _require_positive(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:

@@ -20,7 +20,7 @@ from torch import Tensor
 from pcrnn.data.answers import Excerpt, Opening, Piece, Track
 from pcrnn.data.calendar import format_time
 from pcrnn.data.formats.gff import Annotation
-from pcrnn.data.lanes import ChunkReader, Lanes
+from pcrnn.data.lanes import ChunkReader, Lanes, evaluation_ranges
 from pcrnn.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -184,11 +184,8 @@ class Source(ABC):
         if self.whole:
             begin = min(context, end)
             yield from self._lanes(0, begin + 1, 1, chunk, 0)
-        lanes = min(batch, max((end - begin) // chunk, 1))
-        rest = end - (end - begin) % lanes
-        for first, last, most in ((begin, rest, batch), (rest, end, 1)):
-            if first < last:
-                yield from self._lanes(first, last + 1, most, chunk, context)
+        for first, last, most in evaluation_ranges(begin, end, batch, chunk):
+            yield from self._lanes(first, last + 1, most, chunk, context)
 
     def _lanes(self, first: int, end: int, batch: int, chunk: int, context: int) -> Iterator[Piece]:
         """Steps `first` to before `end` in up to `batch` lanes, each after the `context` steps before it there are."""

@@ -213,7 +213,8 @@ def _columns(lines: _Lines, names: list[str] | None, delimiter: str) -> Layout:
     width = len(next(iter_rows(lines.text, delimiter, lines.name, lines.skipped))[1])
     if names is not None and 1 < len(names) == width - 1 and _counts(lines, delimiter):
         names = ["", *names]
-    while (names is None or len(names) < width or not names[-1]) and _ends_with(lines.text, delimiter):
+    has_cells = bool(lines.text.strip(f"{delimiter}\n"))
+    while has_cells and (names is None or len(names) < width or not names[-1]) and _ends_with(lines.text, delimiter):
         lines.text = f"{lines.text}\n".replace(f"{delimiter}\n", "\n")[:-1]
         names = names if names is None or len(names) < width else names[:-1]
         width -= 1
