@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import learning_rules
 from learning_rules import Result, Rule
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import Lanes
@@ -35,7 +34,7 @@ def fit(
     stack: PredictiveStack | PredictiveLayer,
     data: "np.ndarray | Tensor | Iterable[Chunk]",
     *,
-    rule: Rule | str = "local",
+    rule: Rule | str | None = None,
     batch: int = 32,
     chunk: int = 128,
     steps: int | None = None,
@@ -52,14 +51,14 @@ def fit(
         data: one long sequence, [T] symbols or [T, D (+ C)] real values, which is cut into `batch` lanes that are read
             side by side, `chunk` steps an update; several sequences, [B, T] or [B, T, D (+ C)], each of them a lane; or
             an iterable of `Chunk`s of one batch size, which go on from one another.
-        rule: a rule, or the name of one with its default options.
+        rule: a rule, or the name of one with its default options; `local` by default.
         steps: number of updates; by default `epochs` of them, or all chunks of an iterable.
         epochs: passes over the data, 1 by default; not for an iterable.
         optimiser: settings of AdamW, whose warm-up and cosine are as long as the training; or any torch optimiser.
         schedule: learning rate of every update, in place of that cosine or of the optimiser's constant rate.
         clip: largest gradient norm; by default that of the settings, or 1.
         callback: called after every update with the learner and what the rule saw; True ends the training.
-        learner: go on with this one in place of a new one; then leave rule, optimiser, schedule and clip out.
+        learner: go on with this one in place of a new one, with its rule, optimiser, schedule and clip.
 
     Raises UsageError for data of a wrong shape and for arguments that do not go together, DivergedError before an
     update that is not finite.
@@ -72,7 +71,9 @@ def fit(
     """
     if steps is not None and epochs is not None:
         raise UsageError(f"fit: expected steps or epochs, got steps {steps} and epochs {epochs}; leave one out")
-    rule = learning_rules.make(rule) if isinstance(rule, str) else rule
+    fixed = {"rule": rule, "optimiser": optimiser, "schedule": schedule, "clip": clip}
+    if learner is not None and (given := [name for name, value in fixed.items() if value is not None]):
+        raise UsageError(f"fit: expected no {given[0]} beside a learner, which has its own; leave it out")
     pieces, lanes, per_epoch = _pieces(stack, data, batch, chunk)
     if per_epoch is None and epochs is not None:
         raise UsageError(f"fit: expected steps, or neither, for an iterable of chunks, got epochs {epochs}")
@@ -82,7 +83,7 @@ def fit(
         settings = OptimiserConfig() if optimiser is None else optimiser
         if isinstance(settings, OptimiserConfig):
             settings = replace(settings, steps=settings.steps if steps is None else steps)
-        learner = Learner(stack, rule, settings, batch=lanes, schedule=schedule, clip=clip)
+        learner = Learner(stack, rule or "local", settings, batch=lanes, schedule=schedule, clip=clip)
     elif learner.model is not stack or learner.batch != lanes:
         raise UsageError(
             f"fit: expected a learner of this stack and of {lanes} lanes, got one of "

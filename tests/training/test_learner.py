@@ -231,6 +231,8 @@ def test_what_fit_cannot_take_is_refused_with_the_fix():
     other = Learner(PredictiveStack(Gaussian(2), (4,)), batch=2)
     with pytest.raises(UsageError, match="expected a learner of this stack and of 2 lanes, got one of another stack"):
         fit(stack, x, batch=2, chunk=20, learner=other)
+    with pytest.raises(UsageError, match="expected no clip beside a learner, which has its own; leave it out"):
+        fit(other.model, x, batch=2, clip=1.0, learner=other)
 
 
 def test_an_array_becomes_a_run_and_is_resumed(tmp_path):
