@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import learning_rules
 from learning_rules import Result, Rule
 from pcrnn.config import OptimiserConfig
 from pcrnn.data import Lanes
@@ -74,6 +75,8 @@ def fit(
     fixed = {"rule": rule, "optimiser": optimiser, "schedule": schedule, "clip": clip}
     if learner is not None and (given := [name for name, value in fixed.items() if value is not None]):
         raise UsageError(f"fit: expected no {given[0]} beside a learner, which has its own; leave it out")
+    if isinstance(rule, str):
+        rule = learning_rules.make(rule)
     pieces, lanes, per_epoch = _pieces(stack, data, batch, chunk)
     if per_epoch is None and epochs is not None:
         raise UsageError(f"fit: expected steps, or neither, for an iterable of chunks, got epochs {epochs}")
