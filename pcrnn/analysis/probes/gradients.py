@@ -180,7 +180,8 @@ class Gradients:
 
     def measure(self, target: ProbeTarget) -> GradientNorms:
         """See `over_depths`: plain stacks and stacks of the target's cells, on the target's data."""
-        chunk = Chunk.of_stream(target.passages(self.lanes, self.steps + 1))
+        passages = target.passages(self.lanes, self.steps + 1)
+        chunk = target.stack.without_covariates(Chunk.of_stream(passages))  # new stacks are measured: they have none
         of_data = (target.stack.observation, chunk, self.units)
         measures = _plain_measures(*of_data) | _rule_measures(*of_data, cell=_cell_name(target.stack))
         return over_depths(measures, self.depths, range(target.seed, target.seed + self.seeds))
