@@ -24,14 +24,14 @@ def leave_gradient(rule: Rule, stack: PredictiveStack, chunks: Sequence[Chunk], 
 def frozen(stack: PredictiveStack) -> Iterator[None]:
     """Inside the block the running variances do not adapt: some of them scale the messages."""
     variances = [part for part in stack.modules() if isinstance(part, RunningVariance)]
-    rates = [part.rate for part in variances]
+    half_lives = [part.half_life for part in variances]
     for part in variances:
-        part.rate = 0.0
+        part.half_life = None
     try:
         yield
     finally:
-        for part, rate in zip(variances, rates, strict=True):
-            part.rate = rate
+        for part, half_life in zip(variances, half_lives, strict=True):
+            part.half_life = half_life
 
 
 def split_chunk(whole: Chunk, steps: int) -> list[Chunk]:

@@ -294,13 +294,15 @@ class LayerBackward:
         return credit if components == 1 else credit.unflatten(0, (-1, components)).sum(1)
 
     def _through_error(self, gradient: Tensor, feedback_part: Tensor | None) -> Tensor:
-        """Gradient in eta_{t-1} of a gradient in pi e_t, e_t = T(x_t) - mu(eta_{t-1}), added to `beyond`."""
-        observation, error = self.layer.observation, self.activity.error
-        assert self.observed is not None and error is not None
-        mean = observation.statistic(self.observed[:, 1:], error.dtype) - error[:, 1:]
+        """Gradient in eta_{t-1} of one in the bounded pi (T(x_t) - mu(eta_{t-1})), added to what else is fed back."""
+        observation, saved = self.layer.observation, self.activity.saved
+        assert self.observed is not None and saved.residual is not None
+        observed, residual = self.observed[:, 1:], saved.residual[:, 1:]
+        unbounded, known = (saved.unit * residual).abs() <= saved.limit, observation.known(observed)
+        sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)
         feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
-        sent, known = self.activity.saved.error_scale * gradient[:, 1:], observation.known(self.observed[:, 1:])
-        feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)
+        mean = observation.statistic(observed, residual.dtype) - residual
+        feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)
         return feedback_part
 
     def _through_mixing(self, grad_output: Tensor) -> tuple[Tensor | None, Tensor]:

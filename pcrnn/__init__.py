@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import Gaussian as Gaussian
     from pcrnn.nn.observations import Observation as Observation
     from pcrnn.nn.observations import Poisson as Poisson
+    from pcrnn.nn.observations import StudentT as StudentT
     from pcrnn.nn.stack import PredictiveStack as PredictiveStack
     from pcrnn.runs.export import load as load
     from pcrnn.training.fit import fit as fit
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "nn.bidirectional": ("BidirectionalStack",),
     "nn.layer": ("LayerActivity", "LayerState", "PredictiveLayer"),
-    "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson"),
+    "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson", "StudentT"),
     "nn.activity": ("Chunk", "StackActivity", "StackState"),
     "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),

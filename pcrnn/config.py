@@ -9,15 +9,16 @@ others: `--credit top`, `credit = "top"`.
 import dataclasses
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pcrnn.errors import CheckpointError, UsageError, nearest
-from pcrnn.tables import CELLS, RULES, options_of
+from pcrnn.tables import CELLS, FAMILIES, RULES, options_of
 from pcrnn.validation import (
     AT_LEAST_0,
     AT_LEAST_1,
+    POSITIVE,
     SEED,
     SIZES,
     OneOf,
@@ -44,6 +45,19 @@ class DataConfig:
     """What one symbol of a text is."""
 
 
+class _Families(Collection[str]):
+    """Names of --family: those of the table, and `auto`."""
+
+    def __contains__(self, name: object) -> bool:
+        return name == "auto" or name in FAMILIES
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("auto", *FAMILIES)
+
+    def __len__(self) -> int:
+        return 1 + len(FAMILIES)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The stack."""
@@ -56,10 +70,14 @@ class ModelConfig:
     """How many of the last messages a layer's gates read."""
     mixing: bool = False
     """Let the units of a layer interact within a step, through a gated linear unit."""
+    max_time_constant: Annotated[float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")] = 64.0
+    """Longest time constant of a new layer's units, in steps; they are spread between 1 and this."""
     normalize_errors: bool = True
-    """Send prediction errors up divided by their running root mean square, so that small ones still count."""
-    precision_weighting: bool = True
-    """Real values: send each channel's errors up weighted by its precision, not in the data's own units."""
+    """Send prediction errors up in units of the spread of the data: the running deviation from its base rate."""
+    half_life: Annotated[float, POSITIVE] = 512.0
+    """Steps after which an error counts half in running statistics: precisions, the unit of errors."""
+    family: Annotated[str, OneOf(_Families())] = "auto"
+    """Likelihood of real values: `auto` for the one that fits the data, `gaussian`, `student-t` (heavy tails)."""
     skip: Literal["none", "residual", "dense", "every-other"] = "none"
     """What a layer receives besides the level right below: the state errors of all below, added to that one's; all
     levels below; or the level two below. It takes three layers or more (residual), or two."""
@@ -228,9 +246,11 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
         return {
             "cell": self.cell,
             "num_taps": self.num_taps,
+            "max_time_constant": self.max_time_constant,
             "dropout": self.dropout,
             "mixing": self.mixing,
             "normalize_errors": self.normalize_errors,
+            "half_life": self.half_life,
             "skip": self.skip,
             "top_down": self.top_down,
             "inference_steps": self.inference_steps,

@@ -111,6 +111,7 @@ FAMILIES = Table(
         "categorical": "pcrnn.nn.observations:Categorical",
         "bernoulli": "pcrnn.nn.observations:Bernoulli",
         "gaussian": "pcrnn.nn.observations:Gaussian",
+        "student-t": "pcrnn.nn.observations:StudentT",
         "poisson": "pcrnn.nn.observations:Poisson",
     },
 )

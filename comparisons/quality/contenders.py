@@ -20,7 +20,7 @@ from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.errors import DivergedError
 from pcrnn.nn.observations import Observation
-from pcrnn.runs.load import weighted
+from pcrnn.runs.load import as_configured
 from pcrnn.training.learner import Learner
 
 from .networks import NETWORKS, NetworkBptt, Recurrent, equal_width, planned_size, size_of
@@ -209,7 +209,7 @@ def stack_for(task: Task, config: TrainConfig) -> PredictiveStack:
 
 def observed(task: Task, config: TrainConfig) -> Observation:
     """A new observation model of a task's input, as the settings have it."""
-    return weighted(config, task.observation(), task.target(), type(task).__name__)
+    return as_configured(config, task.observation(), type(task).__name__)
 
 
 def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
@@ -231,7 +231,7 @@ def network_for(task: Task, network: str, config: TrainConfig) -> Recurrent:
     """
 
     def build(width: int) -> Recurrent:
-        target = task.target() or task.observation()
-        return Recurrent(network, task.observation(), target, width, 1, config.dropout)
+        observation = observed(task, config)
+        return Recurrent(network, observation, task.target() or observed(task, config), width, 1, config.dropout)
 
     return build(equal_width(planned_size(lambda: stack_for(task, config)), build))

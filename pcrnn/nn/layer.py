@@ -26,7 +26,7 @@ from pcrnn.nn.cells import Cell, CellActivity
 from pcrnn.nn.delay_line import delay_line
 from pcrnn.nn.inputs import check_message, check_state, check_tensor, in_weight_dtype
 from pcrnn.nn.observations import Gaussian, Observation
-from pcrnn.nn.running_variance import ErrorNorm, RunningVariance
+from pcrnn.nn.running_variance import HALF_LIFE, RunningVariance
 from pcrnn.nn.state_inference import Belief, StateInference
 from pcrnn.nn.top_down import Gates, TopDownInput, complete
 from pcrnn.trees import portable
@@ -65,7 +65,7 @@ class LayerState(NamedTuple):
 class Message(NamedTuple):
     """What a level sends up over one chunk."""
 
-    error: Tensor | None  # pi e_t, [B, T, D]; None where the level does not see what was observed
+    error: Tensor | None  # pi (T(x_t) - mu(eta_{t-1})), bounded, [B, T, D]; None where a level does not see x_t
     state_error: Tensor | None  # eps_t, [B, T, N]; None of the sensory level, which has no state
     covariates: Tensor | None = None  # of the sensory level, [B, T, C]; None where a stack has none
 
@@ -79,7 +79,9 @@ class Saved(NamedTuple):
     inverse_rms: Tensor  # of the residual, [B, T, 1]
     previous_output: Tensor  # r_{t-1}, [B, T, N]
     predicted: Tensor  # r_hat_t, [B, T, N]
-    error_scale: Tensor  # pi, what e_t is multiplied with on its way up, [1] or [D]
+    residual: Tensor | None  # T(x_t) - mu(eta_{t-1}), what e_t is sent up as, [B, T, D]; None where none is observed
+    unit: Tensor  # pi, what the residual is multiplied with on its way up, [1]
+    limit: float  # at which the product is cut off
     mixed: ops.Mixed | None = None  # of r_t, where the layer mixes its units
     scores: tuple[Tensor, Tensor] | None = None  # error and surprise of eta_t against x_{t+1}, where that was given
     dropout_mask: Tensor | None = None  # what dropout multiplied the message with, [B, T, M]
@@ -110,7 +112,8 @@ class LayerActivity(NamedTuple):
     @property
     def message(self) -> Message:
         """What is sent up: the two prediction errors."""
-        return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)
+        residual, unit, limit = self.saved.residual, self.saved.unit, self.saved.limit
+        return Message(None if residual is None else (unit * residual).clamp(-limit, limit), self.state_error)
 
     @property
     def error_and_surprise(self) -> tuple[Tensor, Tensor]:
@@ -127,6 +130,7 @@ class Surroundings(NamedTuple):
     below: Tensor | None = None
     top_down: TopDownInput | None = None
     inference: StateInference | None = None
+    unit: Tensor | None = None
 
 
 class PredictiveLayer(nn.Module):
@@ -143,10 +147,10 @@ class PredictiveLayer(nn.Module):
         cell: name of one of `pcrnn.nn.cells.CELLS`, or a cell of hidden_size units.
         num_taps: length K of the delay line: how many of the last messages the gates see.
         max_time_constant: longest initial time constant, in steps; decays are spread between 1 and this.
+        half_life: of the running variance behind the state surprise, in steps; see `RunningVariance`.
         dropout: probability with which a number of the message is zeroed, in training mode.
         mixing: let the units meet within a step, through a gated linear unit on the output of the cell; the memory
             stays elementwise, so traces stay exact.
-        normalize_errors: send errors e_t up in units of their running root mean square; see `ErrorNorm`.
         top_down_size: units of a layer above that predicts this one, too; see `pcrnn.nn.top_down`.
 
     Raises InputError, a ValueError and a RuntimeError as torch.nn.RNN raises the one or the other, for input or a state
@@ -170,8 +174,8 @@ class PredictiveLayer(nn.Module):
         max_time_constant: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
-        normalize_errors: bool = False,
         top_down_size: int | None = None,
+        half_life: float | None = HALF_LIFE,
     ) -> None:
         super().__init__()
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_taps", num_taps)):
@@ -192,26 +196,26 @@ class PredictiveLayer(nn.Module):
         self.top_down_weight = (
             None if top_down_size is None else nn.Parameter(torch.empty(hidden_size, top_down_size))
         )  # D
-        self.running = RunningVariance(hidden_size)
-        self.error_norm = ErrorNorm(normalize_errors)
+        self.running = RunningVariance(hidden_size, half_life)
         self._draw()
 
     @property
     def state_variance(self) -> Tensor:
         """sigma^2, running variance of r_t - Q r_{t-1} per unit, [N]."""
-        return self.running.variance
+        return self.running.believed
 
     def reset_parameters(self) -> None:
         """Draw new initial weights from torch's global generator; running statistics as at the start."""
         self.cell.reset_parameters()  # which draws when it is made, before the layer does
         self._draw()
-        for statistics in (self.observation, self.running, self.error_norm):
+        for statistics in (self.observation, self.running):
             statistics.reset_parameters()
 
     def _draw(self) -> None:
         for matrix in (self.weight, self.predictor, self.readout, self.mixing):
             if matrix is not None:
-                bound = 1 / math.sqrt(matrix.shape[1])
+                # as torch's recurrent layers: a message narrower than the layer does not drive its units harder
+                bound = 1 / math.sqrt(max(matrix.shape[1], self.hidden_size))
                 nn.init.uniform_(matrix, -bound, bound)
         self.cell.reset_parameters()
         if self.top_down_weight is not None:
@@ -257,6 +261,7 @@ class PredictiveLayer(nn.Module):
         below: Tensor | None = None,
         top_down: TopDownInput | None = None,
         inference: StateInference | None = None,
+        unit: Tensor | None = None,
     ) -> tuple[LayerActivity, LayerState]:
         """Run over one chunk and return everything that happened.
 
@@ -270,14 +275,16 @@ class PredictiveLayer(nn.Module):
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
             top_down: what the message lacks until this layer has predicted the one below.
             inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
+            unit: what the layer's own errors are multiplied with on their way up, [1]; 1 when None. A stack's layers all
+                have that of level 0, see `ErrorNorm`.
         """
-        return self(message, state, Surroundings(observed, below, top_down, inference))
+        return self(message, state, Surroundings(observed, below, top_down, inference, unit))
 
     def _observe(
         self, message: Tensor, state: LayerState | None, surroundings: Surroundings
     ) -> tuple[LayerActivity, LayerState]:
         """The pass over one chunk, [B, T, M]."""
-        observed, below, top_down, inference = surroundings
+        observed, below, top_down, inference, unit = surroundings
         message = in_weight_dtype(message, self.bias)
         check_message(message, self.input_size, self.bias)
         initial = self.initial_state(message.shape[0])
@@ -301,7 +308,7 @@ class PredictiveLayer(nn.Module):
         expectation = F.linear(output, self.readout).to(dtype)
         if below is not None:
             expectation = expectation + below
-        error = surprise = scores = inferred_output = None
+        error = surprise = scores = seen = inferred_output = None
         if observed is not None:
             formed = torch.cat([state.expectation.unsqueeze(1), expectation], 1)[:, : observed.shape[1]]
             error, surprise = self.observation.prediction_error(formed, observed)
@@ -309,6 +316,7 @@ class PredictiveLayer(nn.Module):
             if observed.shape[1] > steps:
                 scores = error[:, 1:], surprise[:, 1:]
                 error, surprise = error[:, :steps], surprise[:, :steps]
+            seen = self.observation.residual(formed[:, :steps], observed[:, :steps], error)
             if inference is not None:
                 belief = Belief(previous_output, self.state_variance, formed[:, :steps], self.readout)
                 inferred_output = inference.refine(belief, self.observation, observed[:, :steps])
@@ -321,7 +329,9 @@ class PredictiveLayer(nn.Module):
             inverse_rms=inverse_rms,
             previous_output=previous_output,
             predicted=predicted,
-            error_scale=self.observation.scale_error(self.error_norm.value).to(dtype),
+            residual=seen,
+            unit=message.new_ones(1) if unit is None else unit.to(dtype),
+            limit=self.observation.message_limit,
             mixed=mixed,
             scores=scores,
             dropout_mask=dropout_mask,
@@ -373,11 +383,11 @@ class PredictiveLayer(nn.Module):
 
     def adapt(self, state_residual: Tensor) -> None:
         """Move the running variance sigma^2 of the state predictor's error towards that of one chunk, [B, T, N]."""
-        self.running.update(state_residual.flatten(0, 1))
+        self.running.update(state_residual)
 
     def state_surprise(self, state_residual: Tensor) -> Tensor:
         """-log Normal(r_t; Q r_{t-1}, sigma^2) in nats, [B, T], from r_t - Q r_{t-1}; without a graph."""
-        variance = self.state_variance.clamp_min(1e-8)
+        variance = self.state_variance
         constant = variance.log().sum() + self.hidden_size * math.log(2 * math.pi)
         squares = state_residual.detach().to(variance.dtype).square()
         return 0.5 * (squares @ variance.reciprocal() + constant)
@@ -385,9 +395,8 @@ class PredictiveLayer(nn.Module):
     def extra_repr(self) -> str:
         dropped = f", dropout={self.dropout}" if self.dropout else ""
         mixes = ", mixing=True" if self.mixing is not None else ""
-        normalized = ", normalize_errors=True" if self.error_norm.rate else ""
         top_down_size = "" if self.top_down_weight is None else f", top_down_size={self.top_down_weight.shape[1]}"
-        options = f"{dropped}{mixes}{normalized}{top_down_size}"
+        options = f"{dropped}{mixes}{top_down_size}"
         return f"{self.input_size}, {self.hidden_size}, num_taps={self.num_taps}{options}"
 
 

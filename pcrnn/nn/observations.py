@@ -1,14 +1,16 @@
-"""Observation models: exponential families whose score of the natural parameter IS the prediction error.
+"""Observation models: how surprising x is given natural parameters eta, and the score, which IS the prediction error.
 
-For a family with natural parameter eta, sufficient statistic T(x) and mean mu(eta) = grad A(eta),
-
-    e = d/d eta log p(x given eta) = T(x) - mu(eta)        (the prediction error, for every family)
+    e = d/d eta log p(x given eta)                         (the prediction error, for every family)
     surprise = -log p(x given eta), in nats, summed over the D channels
 
+For an exponential family with sufficient statistic T(x) and mean mu(eta) = grad A(eta) that is e = T(x) - mu(eta).
+
 Shapes: eta, errors and means are [..., D]; x is [...] of int64 symbols for `Categorical` and [..., D] of floats for
-the others; surprise is [...]. Source: Wainwright & Jordan, "Graphical models, exponential families" (2008).
+the others; surprise is [...]. Time is the second dimension where statistics are learned, [B, T, ...]. Source: Wainwright
+& Jordan, "Graphical models, exponential families" (2008).
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -17,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcrnn import ops
-from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.nn.running_variance import HALF_LIFE, OUTLIER, RunningVariance
 
 
 class Observation(nn.Module, ABC):
@@ -48,40 +50,53 @@ class Observation(nn.Module, ABC):
         """Precision per channel, [D], for families that have one."""
         return None
 
-    def scale_error(self, error: Tensor) -> Tensor:
-        """An error e, [..., D], in the units in which it is sent up; or its scale, [1] or [D]."""
-        return error
+    @property
+    def message_limit(self) -> float:
+        """Where errors that are sent up are cut off, in running deviations of the observations from their base rate."""
+        return OUTLIER
 
     @property
     def curvature(self) -> Tensor:
-        """An upper bound of mu's Jacobian at any eta, as a diagonal matrix, [1] or [D]."""
+        """An upper bound of -d e/d eta at any eta, as a diagonal matrix, [1] or [D]."""
         raise ValueError(
-            f"curvature: expected a family whose mean has a bounded slope, got {type(self).__name__}; take "
+            f"curvature: expected a family whose error has a bounded slope, got {type(self).__name__}; take "
             "inference_steps 0, or another family"
         )
 
     @abstractmethod
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Sufficient statistic T(x), [..., D]."""
+        """x as a vector, [..., D]: one-hot for symbols."""
 
     @abstractmethod
     def mean(self, eta: Tensor) -> Tensor:
-        """mu(eta), the expected sufficient statistic, [..., D]."""
+        """What is expected of that vector, [..., D]."""
 
     def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Error e = T(x) - mu(eta), [..., D], and surprise -log p(x given eta) in nats, [...], in one pass."""
+        """Error e = d log p/d eta, [..., D], and surprise -log p(x given eta) in nats, [...], in one pass."""
         return ops.prediction_error(self.family, eta, x, self.precision)
+
+    def statistic_error(self, eta: Tensor, statistic: Tensor) -> Tensor:
+        """The error for a vector [..., D] in place of x, which need be no x: no one-hot one, for symbols."""
+        return self.prediction_error(eta, statistic)[0]
+
+    def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
+        """What is sent up: T(x) - mu(eta), [..., D], 0 where x was not observed. Of most families it is the error.
+
+        Args:
+            error: e of eta and x.
+        """
+        return error
+
+    @abstractmethod
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        """Jacobian of mu (symmetric) at a point of that mean, times a direction, [..., D]."""
 
     @abstractmethod
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         """Draw x given eta; a temperature below 1 sharpens the distribution, 0 takes the likeliest x."""
 
-    @abstractmethod
-    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
-        """Jacobian of mu (symmetric: the family's covariance) at a point of that mean, times a direction."""
-
     def error(self, eta: Tensor, x: Tensor) -> Tensor:
-        """Prediction error e = T(x) - mu(eta), the score of the natural parameter, [..., D]."""
+        """Prediction error e = d log p/d eta, [..., D]."""
         return self.prediction_error(eta, x)[0]
 
     def surprise(self, eta: Tensor, x: Tensor) -> Tensor:
@@ -89,7 +104,7 @@ class Observation(nn.Module, ABC):
         return self.prediction_error(eta, x)[1]
 
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
-        """Update running statistics of the family, if it has any, from one chunk of observations."""
+        """Update running statistics of the family, if it has any, from one chunk of observations, [B, T, ...]."""
 
     def known(self, x: Tensor) -> Tensor | None:
         """True where a channel was observed, [..., D]; None where a family has no missing values."""
@@ -152,6 +167,13 @@ class Categorical(Observation):
     def mean(self, eta: Tensor) -> Tensor:
         return eta.softmax(-1)
 
+    def statistic_error(self, eta: Tensor, statistic: Tensor) -> Tensor:
+        return statistic - self.mean(eta)
+
+    @property
+    def message_limit(self) -> float:
+        return OUTLIER * math.sqrt(self.size)  # the error of a symbol stands in one of D channels
+
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         weighted = mean * direction
         return weighted - mean * weighted.sum(-1, keepdim=True)
@@ -203,53 +225,70 @@ class Bernoulli(Observation):
         return torch.bernoulli(_sharpened(eta, temperature).sigmoid(), generator=generator)
 
 
-class Gaussian(Observation):
+class RealObservation(Observation):
+    """A real vector of D channels, each with a location eta and a scale that is learned from the errors.
+
+    Where x is NaN, the channel was not observed: its error is 0 and it has no part in the surprise. What is
+    sent up is x - eta.
+
+    Args:
+        size: D.
+        half_life: of the scale's running mean, in steps; None keeps it at 1.
+        floor: least variance of a channel.
+    """
+
+    def __init__(self, size: int, *, half_life: float | None = HALF_LIFE, floor: float = 1e-4) -> None:
+        super().__init__(size)
+        self.running = RunningVariance(size, half_life, floor)
+
+    def options(self) -> dict[str, Any]:
+        return {"half_life": self.running.half_life, "floor": self.running.floor}
+
+    @property
+    def variance(self) -> Tensor:
+        """Squared scale per channel, [D], at least the floor."""
+        return self.running.believed
+
+    @property
+    def precision(self) -> Tensor:
+        """Inverse squared scale per channel, [D]."""
+        return self.variance.reciprocal()
+
+    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        return x.to(dtype)
+
+    def mean(self, eta: Tensor) -> Tensor:
+        return eta
+
+    def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
+        return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)
+
+    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
+        return direction
+
+    def known(self, x: Tensor) -> Tensor:
+        return ~x.isnan()
+
+
+class Gaussian(RealObservation):
     """A real vector of D channels; eta is the mean, scaled by a precision learned per channel.
 
     e = precision (x - eta); surprise = 1/2 sum_d [precision (x - eta)^2 - log precision + log 2 pi].
-    The precision is the inverse of a running variance of x - eta, updated by `adapt` with weight `rate`.
-    Where x is NaN, the channel was not observed: its error is 0 and it has no part in the surprise.
+    The precision is the inverse of a running variance of x - eta, see `RunningVariance`.
+    Where x is NaN, the channel was not observed: its error is 0 and it has no part in the surprise. What is
+    sent up is x - eta.
 
     Args:
-        weighted: send errors up as they are learned from, weighted by their channel's precision; if False x - eta is
-            sent up, in units of the data, and learning stays the same.
+        size: D.
+        half_life: of the running variance, in steps; None keeps it at 1.
+        floor: least variance of a channel.
     """
 
     family = "gaussian"
 
-    def __init__(self, size: int, *, rate: float = 0.1, floor: float = 1e-4, weighted: bool = True) -> None:
-        super().__init__(size)
-        self.floor, self.weighted = floor, weighted
-        self.running = RunningVariance(size, rate)
-
-    def options(self) -> dict[str, Any]:
-        return {"rate": self.running.rate, "floor": self.floor, "weighted": self.weighted}
-
-    @property
-    def variance(self) -> Tensor:
-        """Running variance of x - eta per channel, [D]."""
-        return self.running.variance
-
-    @property
-    def precision(self) -> Tensor:
-        """Inverse running variance per channel, [D]."""
-        return self.variance.clamp_min(self.floor).reciprocal()
-
     @property
     def curvature(self) -> Tensor:
         return self.precision
-
-    def scale_error(self, error: Tensor) -> Tensor:
-        return error if self.weighted else error * self.variance.clamp_min(self.floor).to(error.dtype)
-
-    def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        return (x * self.precision).to(dtype)
-
-    def mean(self, eta: Tensor) -> Tensor:
-        return eta * self.precision
-
-    def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
-        return self.precision * direction
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
@@ -259,12 +298,73 @@ class Gaussian(Observation):
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         self.running.update(x - eta, self.counted(x, mask))
 
-    def known(self, x: Tensor) -> Tensor:
-        return ~x.isnan()
+
+class StudentT(RealObservation):
+    """A real vector of D channels with heavy tails; eta is the location of a Student t distribution per channel.
+
+    With z = (x - eta) / scale and nu degrees of freedom,
+
+        e = (nu + 1) / nu (x - eta) / scale^2 / (1 + z^2 / nu)
+        surprise = sum_d [(nu + 1) / 2 log(1 + z^2 / nu) + log scale + log B(1/2, nu/2) + 1/2 log nu]
+
+    The error is bounded: it grows up to z = sqrt(nu) and falls beyond, so one outlier teaches little. scale^2 is the
+    running mean of (nu + 1) / (nu + z^2) (x - eta)^2, whose fixed point is the likeliest scale (Lange, Little & Taylor
+    1989). For large nu it is `Gaussian`. Where x is NaN, the channel was not observed. What is sent up is x - eta: a value
+    that teaches little is seen all the same.
+
+    Args:
+        size: D.
+        degrees: nu, above 0; the fewer, the heavier the tails.
+        half_life: of the scale's running mean, in steps; None keeps it at 1.
+        floor: least squared scale of a channel.
+    """
+
+    family = "student-t"
+
+    def __init__(
+        self, size: int, *, degrees: float = 4.0, half_life: float | None = HALF_LIFE, floor: float = 1e-4
+    ) -> None:
+        super().__init__(size, half_life=half_life, floor=floor)
+        if not 0 < degrees < math.inf:
+            raise ValueError(f"StudentT: expected degrees of freedom above 0, got {degrees}; Gaussian has infinitely many")
+        self.degrees = degrees
+
+    def options(self) -> dict[str, Any]:
+        return {"degrees": self.degrees} | super().options()
+
+    @property
+    def curvature(self) -> Tensor:
+        return (self.degrees + 1) / self.degrees * self.precision
+
+    def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        nu, scale, missing = self.degrees, self.variance.sqrt(), x.isnan()
+        q, root = self._standardised(eta, x)
+        error = (nu + 1) / math.sqrt(nu) / scale * (q / root) / root
+        constant = scale.log() + 0.5 * math.log(nu * math.pi) + math.lgamma(nu / 2) - math.lgamma((nu + 1) / 2)
+        surprise = ((nu + 1) * root.log() + constant).masked_fill(missing, 0).sum(-1)
+        return error.to(eta.dtype), surprise
+
+    def _standardised(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """q = z / sqrt(nu), 0 where x is NaN, and sqrt(1 + q^2), which no finite x brings to overflow."""
+        difference = (x - eta).masked_fill(x.isnan(), 0)
+        q = difference / (self.variance * self.degrees).sqrt()
+        return q, torch.hypot(torch.ones_like(q), q)
+
+    def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        """Draw x: a normal value over the root of a chi-square over nu, which is a Gamma(nu / 2) value over nu / 2."""
+        noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
+        half = torch.full_like(eta, self.degrees / 2)
+        gamma = torch._standard_gamma(half, generator=generator) / half
+        return eta + temperature * noise * (self.variance / gamma).sqrt()
+
+    @torch.no_grad()
+    def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
+        _, root = self._standardised(eta, x)
+        weighted = (x - eta) * math.sqrt((self.degrees + 1) / self.degrees) / root
+        self.running.update(weighted, self.counted(x, mask))
 
     def extra_repr(self) -> str:
-        return super().extra_repr() + ("" if self.weighted else ", weighted=False")
-
+        return f"{self.size}, degrees={self.degrees:g}"
 
 class Poisson(Observation):
     """A vector of D counts; eta are log-rates. Surprise sums exp(eta) - x eta + log x!."""

@@ -8,74 +8,103 @@ from torch import Tensor, nn
 
 from pcrnn.ops.reference import accumulation_dtype
 
+HALF_LIFE = 512.0  # steps; that of training chunks of 64 or 128 steps is a few updates
+PRIOR = 4.0  # errors that the initial variance counts as: the first few say little
+FLOOR = 1e-8  # least variance that is believed
+OUTLIER = 16.0  # running deviations as which a larger error counts
+
 
 class RunningVariance(nn.Module):
-    """Mean square of an error per channel, [D]: exact over the first 1 / rate chunks, exponential after.
+    """Mean square of an error per channel, [D], over the past: a step counts half as much `half_life` steps later.
 
-    variance <- variance + max(rate, 1 / n) (mean square of the n-th chunk - variance)
+    weight   <- a weight + n_t                                 a = 2^(-1 / half_life)
+    variance <- (a weight variance + sum_b e_t^2) / weight     over the n_t errors of step t, of all lanes b
 
-    Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass. A
-    channel whose errors are not all finite stays as it is.
+    begun at a variance of 1 with a weight of `PRIOR`. However a sequence is cut into chunks, the result is the same; as
+    long as it is short against the half-life it is the mean over all of it. An error beyond `OUTLIER` deviations, those
+    at the beginning of the chunk, counts as large as that: no single one can move the variance far, and a scale that
+    has changed is reached within a few chunks.
+
+    Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass.
+
+    Args:
+        size: D.
+        half_life: in steps of time, above 0; infinity weighs all steps alike. None keeps the variance as it is.
+        floor: least variance that those who use it believe, so that a constant does not make every change an outlier.
     """
 
     variance: Tensor
-    chunks: Tensor
+    weight: Tensor
 
-    def __init__(self, size: int, rate: float = 0.1) -> None:
+    outlier: float = OUTLIER
+
+    def __init__(self, size: int, half_life: float | None = HALF_LIFE, floor: float = FLOOR) -> None:
         super().__init__()
-        self.rate = rate
+        if half_life is not None and not half_life > 0:
+            raise ValueError(f"half_life: expected a number of steps above 0, or None, got {half_life}")
+        self.half_life, self.floor = half_life, floor
         self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("chunks", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("weight", torch.full((size,), PRIOR))
         self.pool: Tensor | None = None  # sums of squares and counts, [2, D], to which `update` adds while it is there
+        self.pooled_steps = 0
+
+    @property
+    def believed(self) -> Tensor:
+        """The variance, at least the floor, [D]."""
+        return self.variance.clamp_min(self.floor)
 
     def reset_parameters(self) -> None:
         """Back to the variance before the first chunk, 1."""
         self.variance.fill_(1)
-        self.chunks.zero_()
+        self.weight.fill_(PRIOR)
 
     def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "RunningVariance":
         """As every module, but where a layer goes to half precision its variance, a square, takes float32."""
-        before = self.variance
+        before = self.variance, self.weight
         super()._apply(fn, recurse)
         if self.variance.dtype in (torch.float16, torch.bfloat16):
-            self.variance = before.to(self.variance.device, torch.float32)
+            self.variance, self.weight = (part.to(self.variance.device, torch.float32) for part in before)
         return self
 
     @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:
-        """Take in the errors of one chunk, [..., D], where `counted` is True, [..., D] or [..., 1]; nothing of none."""
-        if self.rate == 0 or error.numel() == 0:
+        """Take in the errors of one chunk, [B, T, ..., D], where `counted`, which broadcasts to them, is True."""
+        if self.half_life is None or error.numel() == 0:
             return
-        errors, wide = error.flatten(0, -2), accumulation_dtype(self.variance.dtype)
+        limit = self.outlier * self.believed.sqrt()
+        squares = error.to(torch.promote_types(error.dtype, limit.dtype)).clamp(-limit, limit).square_()
+        if counted is not None:
+            squares.masked_fill_(~counted, 0)
+        steps, others = error.shape[1], [d for d in range(error.dim() - 1) if d != 1]
+        ages = torch.arange(steps - 1, -1, -1, device=error.device)
+        weights = torch.exp2(ages / -self.half_life).to(squares.dtype)
+        total = weights @ squares.sum(others)
         if counted is None:
-            count = torch.full_like(self.variance, len(errors), dtype=wide)
+            count = weights.sum().mul(error[:, 0, ..., 0].numel()).expand_as(total)
         else:
-            counts = counted.expand_as(error).flatten(0, -2)
-            errors, count = errors.masked_fill(~counts, 0), counts.sum(0).to(wide)
-        norm = torch.linalg.vector_norm(errors, dim=0, dtype=accumulation_dtype(errors.dtype))
-        total = norm.square().to(wide)
+            count = weights @ counted.expand_as(error).sum(others).to(weights.dtype)
         if self.pool is None:
-            self.move(total, count)
+            self.move(total, count, steps)
         else:
             self.pool += torch.stack([total, count])
+            self.pooled_steps = steps
 
     @torch.no_grad()
-    def move(self, total: Tensor, count: Tensor, unless: Tensor | None = None) -> None:
-        """Move towards a mean square: of a sum of squares [D] over so many errors [D], none of a channel without any.
+    def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
+        """Go on by a chunk of so many steps: its weighted sum of squares [D] and the weight of its errors [D].
 
         Args:
             unless: above 0 nothing moves.
         """
-        some = (count > 0) & total.isfinite()
-        if unless is not None:
-            some = some & (unless == 0)
-        self.chunks += some.any()
-        mean_square = torch.where(some, total / count.clamp_min(1), self.variance)
-        self.variance.lerp_(mean_square.to(self.variance.dtype), self._weight() * some)
-
-    def _weight(self) -> Tensor:
-        """Of the chunk that was counted last: 1 / n, at least the rate."""
-        return self.chunks.clamp_min(1).reciprocal().clamp_min(self.rate).to(self.variance.dtype)
+        if self.half_life is None or steps == 0:
+            return
+        # a long gap must not leave the next error as the only one that is known
+        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), self.weight.clamp_max(PRIOR / 2))
+        weight = kept + count.to(kept)
+        variance = (kept * self.variance + total.to(kept)) / weight
+        moves = variance.isfinite() if unless is None else variance.isfinite() & (unless == 0)
+        self.variance.copy_(torch.where(moves, variance, self.variance))
+        self.weight.copy_(torch.where(moves, weight, self.weight))
 
 
 class PooledVariances:
@@ -91,44 +120,52 @@ class PooledVariances:
         like = self.parts[0].variance if self.parts else torch.empty(0)
         self.pool = like.new_zeros(sum(sizes), dtype=accumulation_dtype(like.dtype))
         self._pools = [pool.view(2, -1) for pool in self.pool.split(sizes)]
+        self._steps = [0] * len(self.parts)
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside the block `update` adds to the pool, which begins at zero, and moves nothing."""
         self.pool.zero_()
         for part, pool in zip(self.parts, self._pools, strict=True):
-            part.pool = pool
+            part.pool, part.pooled_steps = pool, 0
         try:
             yield
         finally:
+            self._steps = [part.pooled_steps for part in self.parts]
             for part in self.parts:
                 part.pool = None
 
     def move(self, unless: Tensor | None = None) -> None:
         """Move every variance by what is in the pool; nothing where `unless` is above 0."""
-        for part, pool in zip(self.parts, self._pools, strict=True):
-            part.move(pool[0], pool[1], unless)
+        for part, pool, steps in zip(self.parts, self._pools, self._steps, strict=True):
+            part.move(pool[0], pool[1], steps, unless)
 
 
 class ErrorNorm(RunningVariance):
-    """The scale of the prediction errors that a level sends up: pi = 1 / their running root mean square.
+    """The unit in which a stack sends its prediction errors up: pi = 1 / running root mean square of level 0's.
 
-    One number a level. The better a level predicts, the smaller its errors; normalised, they stay as large as the
-    state errors beside them, which have a root mean square of 1. The errors of a step keep their size relative to
-    those of other steps. Source: precision-weighted prediction errors, Feldman & Friston (2010).
+    One number a stack: level 0's errors measure how far observations lie from their base rate, so pi brings symbols,
+    rolls and real values to the same scale, whatever their number of channels. All levels use it, and one that
+    predicts better sends smaller errors. Errors of a step keep their size relative to those of others, up to a bound.
 
     Args:
-        on: False keeps pi at 1.
+        enabled: False keeps pi at 1.
+        limit: size of pi e, beyond which an error counts as that large.
     """
 
-    def __init__(self, on: bool) -> None:
-        super().__init__(1, rate=0.02 if on else 0.0)
+    clipped: Tensor
+
+    def __init__(self, enabled: bool, half_life: float | None = HALF_LIFE, limit: float = OUTLIER) -> None:
+        super().__init__(1, half_life if enabled else None)
+        self.outlier = limit
+        self.register_buffer("clipped", torch.zeros(()), persistent=False)  # share of the last chunk's errors
 
     @property
     def value(self) -> Tensor:
         """pi, [1]."""
-        return self.variance.clamp_min(1e-8).rsqrt()
+        return self.believed.rsqrt()
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""
+        self.clipped.copy_((self.value.to(error.dtype) * error).abs().gt(self.outlier).to(self.clipped).mean())
         self.update(error.unsqueeze(-1), None if counted is None else counted.expand_as(error).unsqueeze(-1))

@@ -7,17 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn.nn.observations import Gaussian, Observation
-from pcrnn.nn.running_variance import ErrorNorm
+from pcrnn.nn.running_variance import HALF_LIFE, ErrorNorm
 
 
 class BaseRate(nn.Module):
     """Level 0: expects every observation at its learned base rate eta[0], a bias."""
 
-    def __init__(self, observation: Observation, normalize_errors: bool = False) -> None:
+    def __init__(
+        self, observation: Observation, normalize_errors: bool = False, half_life: float | None = HALF_LIFE
+    ) -> None:
         super().__init__()
         self.observation = observation
         self.eta = nn.Parameter(torch.zeros(observation.size))
-        self.error_norm = ErrorNorm(normalize_errors)
+        self.error_norm = ErrorNorm(normalize_errors, half_life, observation.message_limit)
 
     def reset_parameters(self) -> None:
         """Base rate 0; running statistics as at the start."""
@@ -29,9 +31,15 @@ class BaseRate(nn.Module):
         """Error [B, T, D] and surprise [B, T] of observations x."""
         return self.observation.prediction_error(self.eta.expand(*x.shape[:2], -1), x)
 
-    def message(self, error: Tensor) -> Tensor:
-        """Errors as they are sent up: pi e, [B, T, D]."""
-        return self.observation.scale_error(self.error_norm.value).to(error.dtype) * error
+    @property
+    def unit(self) -> Tensor:
+        """pi, what errors are multiplied with on their way up at every level, [1]."""
+        return self.error_norm.value
+
+    def message(self, x: Tensor, error: Tensor) -> Tensor:
+        """What is sent up of observations x and their errors [B, T, D]: pi (T(x) - mu(eta[0])), bounded."""
+        limit, eta = self.observation.message_limit, self.eta.expand_as(error)
+        return (self.unit.to(error.dtype) * self.observation.residual(eta, x, error)).clamp(-limit, limit)
 
 
 class PassThrough(nn.Module):
@@ -49,6 +57,10 @@ class PassThrough(nn.Module):
         """The message itself, and no surprise."""
         return x, x.new_zeros(x.shape[:2])
 
-    def message(self, error: Tensor) -> Tensor:
+    @property
+    def unit(self) -> None:
+        """The errors of a single layer are sent nowhere."""
+
+    def message(self, x: Tensor, error: Tensor) -> Tensor:
         """The input itself."""
         return error

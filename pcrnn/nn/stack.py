@@ -4,18 +4,18 @@ Shapes: B batch, T time, L layers, D natural parameters. Level 0 is the sensory 
 base rate; level l = 1..L is layer l. By default the stack predicts the next observation; given a `target` family it
 learns a label or a regression target at every step instead.
 
-    e[0]_t   = T(x_t) - mu(eta[0]),    u[1]_t = pi[0] e[0]_t
+    e[0]_t   = T(x_t) - mu(eta[0]),    u[1]_t = pi e[0]_t
     eta[l]_t = eta[l-1]_t + P[l] r[l]_t
     e[l]_t   = T(x_t) - mu(eta[l]_{t-1})
-    u[l+1]_t = concat(pi[l] e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
+    u[l+1]_t = concat(pi e[l]_t, eps[l]_t)    with a target: eps[l]_t alone, a target is not seen at test time
 
 With top-down expectations eps[l]_t is what r[l+1]_{t-1} does not explain either, see `pcrnn.nn.top_down`.
 With skip connections u[l+1]_t is made of the errors of several levels, see `pcrnn.nn.connections`.
-With covariates what is known of the next step beforehand stands in u[1]_t beside pi[0] e[0]_t; it is never expected.
+With covariates what is known of the next step beforehand stands in u[1]_t beside pi e[0]_t; it is never expected.
 With inference steps x_t refines r[l]_{t-1} before the next state is predicted from it, see `pcrnn.nn.state_inference`.
 
-pi[l] is 1 / running root mean square of the level's errors, see `pcrnn.nn.running_variance`; or 1 where errors are not
-normalised.
+pi is the unit of all messages, 1 / running root mean square of level 0's errors, see `ErrorNorm`; or 1 where errors are
+not normalised. pi e is cut off far out, at `Observation.message_limit`, so that nothing that happens throws the stack.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +40,7 @@ from pcrnn.nn.connections import Block, Skip, blocks, lowest_sources, width
 from pcrnn.nn.inputs import check_observations
 from pcrnn.nn.layer import LayerActivity, LayerState, Message, PredictiveLayer
 from pcrnn.nn.observations import Observation
+from pcrnn.nn.running_variance import HALF_LIFE
 from pcrnn.nn.sensory import BaseRate, PassThrough
 from pcrnn.nn.state_inference import StateInference
 from pcrnn.nn.top_down import TopDownInput
@@ -68,7 +69,8 @@ class PredictiveStack(nn.Module):
         max_time_constant: longest initial time constant, in steps.
         dropout: probability with which a number of a message is zeroed, in training mode.
         mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
-        normalize_errors: send every level's errors up in units of their running root mean square; pi is 1 if False.
+        normalize_errors: send errors up in units of the running root mean square of level 0's; pi is 1 if False.
+        half_life: of that, and of what the state surprises are measured by, in steps; see `RunningVariance`.
         skip: what a layer receives besides the errors of the level right below it; see `pcrnn.nn.connections`.
         top_down: send up only what the layer above did not expect; see `pcrnn.nn.top_down`.
         inference_steps: how often x_t refines every r_{t-1} before the next state is predicted from it; see
@@ -101,6 +103,7 @@ class PredictiveStack(nn.Module):
         dropout: float = 0.0,
         mixing: bool = False,
         normalize_errors: bool = True,
+        half_life: float | None = HALF_LIFE,
         skip: Skip = "none",
         top_down: bool = False,
         inference_steps: int = 0,
@@ -120,7 +123,7 @@ class PredictiveStack(nn.Module):
         self.inference = StateInference(inference_steps) if inference_steps else None
         self.covariates = covariates
         # Every level has a copy, because a family has running statistics: shared, they would be those of no level.
-        self.sensory = BaseRate(deepcopy(observation), normalize_errors)
+        self.sensory = BaseRate(deepcopy(observation), normalize_errors, half_life)
         self.prior = None if target is None else BaseRate(deepcopy(target))
         sizes = [self.directions * size for size in hidden_sizes]  # of the state errors
         self.connections = blocks(skip, observation.size, sizes, errors_rise=target is None, covariates=covariates)
@@ -138,7 +141,7 @@ class PredictiveStack(nn.Module):
                     max_time_constant=max_time_constant,
                     dropout=dropout,
                     mixing=mixing,
-                    normalize_errors=normalize_errors,
+                    half_life=half_life,
                     top_down_size=hidden_sizes[level] if top_down and level < len(hidden_sizes) else None,
                 )
                 for _ in range(self.directions)
@@ -228,7 +231,7 @@ class PredictiveStack(nn.Module):
             scores = error[:, 1:], surprise[:, 1:]
             error, surprise = error[:, :steps], surprise[:, :steps]
         expectation = self.base.eta.expand(x.shape[0], steps, -1)
-        message = Message(self.sensory.message(error), None, covariates)
+        message = Message(self.sensory.message(observed[:, :steps], error), None, covariates)
         return BaseActivity(observed, expectation, error, surprise, message, scores)
 
     def observe_base_of(self, chunk: Chunk) -> BaseActivity:
@@ -245,7 +248,7 @@ class PredictiveStack(nn.Module):
         or two.
         """
         yield from self.observe_layers(
-            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation
+            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation, self.sensory.unit
         )
 
     def observe_layers(
@@ -255,6 +258,7 @@ class PredictiveStack(nn.Module):
         states: Sequence[LayerState],
         messages: dict[int, Message],
         expectation: Tensor,
+        unit: Tensor | None,
     ) -> Iterator[LevelActivity]:
         """Run some neighbouring layers (0 = bottom) over one chunk, as `observe_levels` does.
 
@@ -262,6 +266,7 @@ class PredictiveStack(nn.Module):
             states: of every layer of the stack.
             messages: of the levels below that these layers read; those of the layers are added.
             expectation: eta of the level below the lowest, [B, T, D].
+            unit: pi, of all messages, [1]; level 0 has it.
         """
         waiting: LevelActivity | None = None  # with top-down prediction, for what the layer above predicts of it
         for index in indices:
@@ -276,6 +281,7 @@ class PredictiveStack(nn.Module):
                 below=expectation,
                 top_down=top_down,
                 inference=self.inference,
+                unit=unit,
             )
             if waiting is not None:
                 revised = self.layers[index - 1].with_top_down(waiting.layers[0], activity.saved.previous_output)
@@ -369,10 +375,10 @@ class PredictiveStack(nn.Module):
 
     @torch.no_grad()
     def adapt_level(self, level: BaseRate | PredictiveLayer, expectation: Tensor, error: Tensor, chunk: Chunk) -> None:
-        """The running variances of one level's errors and family; `chunk` is without covariates."""
-        if self.prior is None:
+        """The running variances of one level's family, and at level 0 of its errors; `chunk` is without covariates."""
+        if level is self.sensory:
             counted = level.observation.counted(chunk.targets, chunk.mask)
-            level.error_norm.adapt(level.observation.scale_error(error), counted)
+            self.sensory.error_norm.adapt(level.observation.residual(expectation, chunk.targets, error), counted)
         level.observation.adapt(expectation, chunk.targets, chunk.mask)
 
     @torch.no_grad()
@@ -383,8 +389,9 @@ class PredictiveStack(nn.Module):
         """
         if self.prior is None or not isinstance(self.sensory, BaseRate):
             return
-        known = self.observation.known(chunk.observations)
-        self.sensory.error_norm.adapt(self.observation.scale_error(error), known)
+        x, observation = chunk.observations, self.observation
+        residual = observation.residual(self.sensory.eta.expand_as(error), x, error)
+        self.sensory.error_norm.adapt(residual, observation.known(x))
 
     def check(self, x: Tensor, state: StackState | None) -> StackState | None:
         """Raise ValueError or TypeError for observations or a state of a wrong shape, dtype or range.

@@ -102,7 +102,7 @@ class StateInference:
         Args: observation, the family of `belief.expectation`; observed, x_t.
         """
         output = belief.output
-        deviation = belief.variance.clamp_min(1e-8).sqrt().to(output.dtype)  # V, diagonal
+        deviation = belief.variance.sqrt().to(output.dtype)  # V, diagonal
         readout = belief.readout * deviation
 
         def pull(error: Tensor) -> Tensor:

@@ -12,12 +12,13 @@ from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Source, open_beside, open_source
 from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.memory import require_memory
-from pcrnn.nn.observations import Observation
+from pcrnn.nn.observations import Observation, RealObservation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.sizes import check_claims, count_weights
+from pcrnn.tables import FAMILIES
 
 
 class TrainedRun(NamedTuple):
@@ -58,7 +59,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     Raises UsageError, before anything is allocated, for one that the machine's memory cannot hold.
     """
     target = source.target()
-    observation = weighted(config, source.observation(), target, source.name)
+    observation = observation_of(config, source)
     if target is not None and config.inference_steps:
         raise UsageError(
             f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
@@ -70,22 +71,29 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     return PredictiveStack(observation, config.hidden, target=target, covariates=source.covariates, **options)
 
 
-def weighted(config: TrainConfig, observation: Observation, target: Observation | None, name: str) -> Observation:
-    """The observation with its errors weighted by its precisions, or not, as the settings have it.
+def observation_of(config: TrainConfig, source: Source) -> Observation:
+    """A new observation model of a data set, as the settings have it.
 
-    Raises UsageError where the setting would change nothing: for observations without precisions, and where a target is
-    expected in their place, so that theirs are never learned. `name` is that of the data.
+    Raises UsageError for another family where the data is not real values.
     """
-    if config.precision_weighting:
-        return observation
-    options = observation.options()
-    if "weighted" not in options or target is not None:
-        why = "observations have no precisions" if target is None else "inputs are not what it learns to expect"
-        raise UsageError(
-            f"precision_weighting: expected true for {name}, whose {type(observation).__name__} {why}, got false; "
-            "leave it out"
-        )
-    return type(observation)(observation.size, **options | {"weighted": False})
+    return as_configured(config, source.observation(), source.name)
+
+
+def as_configured(config: TrainConfig, observation: Observation, name: str) -> Observation:
+    """The observation model of the settings in place of the one that fits the data, whose name is `name`."""
+    kind: type[Observation] = type(observation)
+    if config.family != "auto":
+        if not isinstance(observation, RealObservation):
+            raise UsageError(
+                f"family: expected auto for {name}, whose {kind.__name__} observations are no real values, got "
+                f"{config.family}; leave it out"
+            )
+        kind = FAMILIES[config.family]
+        if kind.symbolic:
+            raise UsageError(f"family: expected one of real values for {name}, got {config.family}; leave it out")
+    if issubclass(kind, RealObservation):
+        return kind(observation.size, half_life=config.half_life)
+    return observation if kind is type(observation) else kind(observation.size)
 
 
 def load_run(

@@ -18,12 +18,13 @@ Row = dict[str, float]
 
 
 def measured(layers: int) -> list[str]:
-    """Names of what is measured at every update, in nats but for the norms; a row has their means."""
+    """Names of what is measured at every update, in nats but for norms and shares; a row has their means."""
     return [
         "loss",  # surprise of the top level
         *(f"surprise_{level}" for level in range(layers + 1)),
         *(f"state_surprise_{layer}" for layer in range(1, layers + 1)),
         *(f"gradient_norm_{layer}" for layer in range(1, layers + 1)),  # before clipping
+        "clipped",  # share of the observed numbers beyond the bound of what is sent up, see `ErrorNorm`
     ]
 
 

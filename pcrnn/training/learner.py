@@ -24,6 +24,7 @@ from pcrnn.errors import CheckpointError, DivergedError
 from pcrnn.nn.activity import Chunk
 from pcrnn.nn.layer import PredictiveLayer
 from pcrnn.nn.running_variance import PooledVariances
+from pcrnn.nn.sensory import BaseRate
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs.checkpoint import check_fits
 from pcrnn.runs.metrics import measured
@@ -220,9 +221,11 @@ class Learner:
         weight = None if chunk.mask is None else chunk.weights(result.surprise.dtype)
         surprise = result.surprise.mean((1, 2)) if weight is None else (result.surprise * weight).sum((1, 2))
         state_surprise = result.state_surprise.mean((1, 2))
-        seen = torch.cat([result.loss.view(1), surprise, state_surprise])
+        sensory = getattr(self.model, "sensory", None)
+        clipped = sensory.error_norm.clipped if isinstance(sensory, BaseRate) else torch.zeros_like(result.loss)
+        seen = torch.cat([result.loss.view(1), surprise, state_surprise, clipped.to(surprise).view(1)])
         reduced = self.team.all_reduce(seen, self.variances.pool)
-        return torch.cat([reduced, torch.stack([_norm(layer.parameters()) for layer in self.layers])])
+        return torch.cat([reduced[:-1], torch.stack([_norm(layer.parameters()) for layer in self.layers]), reduced[-1:]])
 
     def _clip(self) -> Tensor:
         """Clip each group's gradient; the norms before."""

@@ -39,8 +39,12 @@ class Driven(Observation):
     def curvature(self) -> Tensor:
         return self.of.curvature
 
-    def scale_error(self, error: Tensor) -> Tensor:
-        return self.of.scale_error(error)
+    def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
+        return self.of.residual(eta, x, error)
+
+    @property
+    def message_limit(self) -> float:
+        return self.of.message_limit
 
     def statistic(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         return x.to(dtype)
@@ -49,7 +53,7 @@ class Driven(Observation):
         return self.of.mean(eta)
 
     def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        error = x - self.mean(eta)
+        error = self.of.statistic_error(eta, x)
         return error.masked_fill(x.isnan(), 0.0), x.new_zeros(x.shape[:-1])
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:

@@ -25,7 +25,8 @@ class GatedCell(Cell):
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros])
+        half_open = torch.ones(self.hidden_size)  # silu(1) = 0.73; at silu(0) = 0 no unit would be heard or taught
+        return torch.cat([zeros, decay_bias(self.hidden_size, self.max_time_constant), half_open])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         decay, candidate, states, output = ops.gated_cell(preactivation, state)

@@ -37,7 +37,8 @@ class RotatingCell(Cell):
 
     def initial_bias(self) -> Tensor:
         zeros = torch.zeros(self.hidden_size)
-        return torch.cat([zeros, zeros, decay_bias(self.hidden_size, self.max_time_constant), zeros])
+        half_open = torch.ones(self.hidden_size)  # as of the gated cell
+        return torch.cat([zeros, zeros, decay_bias(self.hidden_size, self.max_time_constant), half_open])
 
     def forward(self, preactivation: Tensor, state: Tensor) -> CellActivity:
         x, y, f, output_gate = preactivation.chunk(4, -1)

@@ -209,12 +209,14 @@ class LayerShare:
             model.check(chunk.observations, state)
             base = model.observe_base_of(chunk)
             chunk = model.without_covariates(chunk)
-            observed, message, expectation = base.observed, base.message, base.expectation
+            observed, message, expectation, unit = base.observed, base.message, base.expectation, model.sensory.unit
             below = base_update(model, base, chunk, weight.unsqueeze(-1))
         else:
             chunk = model.without_covariates(chunk)
             units, like = model.layers[own.start - 1].hidden_size, model.layers[own.start].weight
-            error, state_error, expectation = team.receives((*lanes, size), (*lanes, units), (*lanes, size), like=like)
+            error, state_error, expectation, unit = team.receives(
+                (*lanes, size), (*lanes, units), (*lanes, size), (1,), like=like
+            )
             observed = torch.cat([chunk.observations[:, :1], chunk.targets], 1)
             message = Message(error, state_error)
             # Zero, or not finite where the input is not: the finite check then blames no layer of this rank.
@@ -227,14 +229,14 @@ class LayerShare:
             self.rule.learn_layer(model, index, activity, grad, carry, on_grad_ready)
 
         output = expectation
-        levels = model.observe_layers(own, observed, state.layers, {own.start: message}, expectation)
+        levels = model.observe_layers(own, observed, state.layers, {own.start: message}, expectation, unit)
         for index, level in zip(own, levels, strict=True):
             surprise[index + 1] = level_update(model, index + 1, level, chunk, weight.unsqueeze(-1), learn)
             (state_surprise[index],), (states[index],) = level.state_surprises, level.state
             message, expectation, output = level.layers[0].message, level.expectation, level.output
         if not team.top:
             assert message.error is not None and message.state_error is not None
-            team.sends(message.error, message.state_error, expectation)
+            team.sends(message.error, message.state_error, expectation, unit)
         loss = (surprise[-1] * weight).sum()
         result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output)
         return result, StackState(tuple(states)), carry
