@@ -66,15 +66,15 @@ class ModelConfig:
     """Units of each layer, bottom first."""
     cell: Annotated[str, OneOf(CELLS)] = "gated"
     """Of every layer; the local rule is exact in time for `gated` and `rotating`, e-prop for the others."""
-    num_taps: Annotated[int, AT_LEAST_1] = 2
-    """How many of the last messages a layer's gates read."""
-    mixing: bool = False
-    """Let the units of a layer interact within a step, through a gated linear unit."""
-    max_time_constant: Annotated[float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")] = 64.0
+    num_taps: Annotated[int | None, AT_LEAST_1] = None
+    """How many of the last messages a layer's gates read; by default 2, of real values 1."""
+    mixing: bool | None = None
+    """Let the units of a layer interact within a step, through a gated linear unit; by default of real values only."""
+    max_time_constant: Annotated[float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")] = 8.0
     """Longest time constant of a new layer's units, in steps; they are spread between 1 and this."""
     normalize_errors: bool = True
     """Send prediction errors up in units of the spread of the data: the running deviation from its base rate."""
-    half_life: Annotated[float, POSITIVE] = 512.0
+    half_life: Annotated[float, POSITIVE] = 64.0
     """Steps after which an error counts half in running statistics: precisions, the unit of errors."""
     family: Annotated[str, OneOf(_Families())] = "auto"
     """Likelihood of real values: `auto` for the one that fits the data, `gaussian`, `student-t` (heavy tails)."""
@@ -197,6 +197,11 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
             return cls(**settings, rule_options=of_rule)
         except UsageError as error:
             raise UsageError(f"{prefix}{error}") from None
+
+    def settled(self, num_taps: int, mixing: bool) -> "TrainConfig":
+        """With what is left to the family of what is observed."""
+        taps = num_taps if self.num_taps is None else self.num_taps
+        return dataclasses.replace(self, num_taps=taps, mixing=mixing if self.mixing is None else self.mixing)
 
     def as_mapping(self) -> dict[str, Any]:
         """JSON-able values by name, rule options among them; `from_mapping` reads them back."""

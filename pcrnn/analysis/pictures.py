@@ -144,7 +144,7 @@ def draw_training(run: TrainedRun) -> list[Path]:
         folder.plots / "surprise_over_training",
         train,
         valid if np.isfinite(valid[1]).any() else None,
-        baselines=source.baselines(),
+        baselines=source.baselines_under(run.stack.observation),
         info=noted,
     )
     files += plots.gradient_norms(

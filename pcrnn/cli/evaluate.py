@@ -48,9 +48,10 @@ def _scored(source: "Source", steps: int) -> str:
 def print_levels(config: TrainConfig, source: "Source", nats: Sequence[float], title: str) -> None:
     """Print the mean surprise of every level, beside what simple predictors reach, in the data's unit."""
     from pcrnn.cli.progress import level_table
+    from pcrnn.runs.load import observation_of
 
     levels = [value / source.nats_per_unit for value in nats]
-    predictors = source.baselines() if source.has_training else {}
+    predictors = source.baselines_under(observation_of(config, source)) if source.has_training else {}
     for line in level_table(f"{title}, {source.unit}", levels, predictors, config.calibrated):
         print(line)
     if predictors and source.trained_on is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import lzma
 import math
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,8 +23,10 @@ COMPRESSOR_WINDOW = 8 << 20
 _BLOCK, _LARGEST_TABLE = 1 << 20, 1 << 22
 """Symbols counted at a time, and runs that a table may have: memory does not grow with the data."""
 
-VARIANCE_FLOOR = 1e-6
-"""Least residual variance of a standardised channel: no baseline may become infinitely sure."""
+VARIANCE_FLOOR = 1e-4
+"""Least residual variance of a standardised channel, as that of the stacks: none may become infinitely sure."""
+
+EM_STEPS = 100
 
 
 def unigram(train: np.ndarray, valid: np.ndarray, size: int) -> float:
@@ -79,17 +82,21 @@ def compressors(context: bytes, valid: bytes, symbols: int) -> dict[str, float]:
     return {name: 8 * (size(context + valid) - size(context)) / symbols for name, size in sizes.items()}
 
 
-def gaussian_copy_last(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per step of x_t ~ Normal(x_s, v), s < t the last step known, v the mean square difference in training."""
+def real_copy_last(train: np.ndarray, valid: np.ndarray, degrees: float = math.inf) -> float:
+    """Nats per step of x_t around x_s, s < t the last step known, by the scale of such differences in training.
+
+    Args:
+        degrees: of freedom of Student's t; infinitely many are a Gaussian.
+    """
     last = last_known(np.concatenate([train, valid]))[:-1]
     fitted, residual = train[1:] - last[: len(train) - 1], valid[1:] - last[len(train) :]
-    return _gaussian_nats(fitted, residual)
+    return _real_nats(residual, _fitted(fitted, degrees, centred=True).squared_scale, degrees)
 
 
-def gaussian_mean(train: np.ndarray, valid: np.ndarray) -> float:
-    """Nats per step of x_t ~ Normal(mean, variance) of the training part, per channel."""
-    mean = _known_mean(train, 0.0)
-    return _gaussian_nats(train - mean, valid[1:] - mean)
+def real_base_rate(train: np.ndarray, valid: np.ndarray, degrees: float = math.inf) -> float:
+    """Nats per step of x_t around the location of the training part, by its scale there, per channel."""
+    fit = _fitted(train, degrees)
+    return _real_nats(valid[1:] - fit.location, fit.squared_scale, degrees)
 
 
 def last_known(values: np.ndarray) -> np.ndarray:
@@ -128,10 +135,35 @@ def _bernoulli_nats(rate: np.ndarray, lit: np.ndarray) -> float:
     return float(-(lit * np.log(rate) + (1.0 - lit) * np.log(1 - rate)).sum(-1).mean())
 
 
-def _gaussian_nats(fitted: np.ndarray, residual: np.ndarray) -> float:
-    """Mean over T of the sum over D of 1/2 (residual^2 / v + log 2 pi v), v [D] = mean square of `fitted`."""
-    v = np.maximum(_known_mean(np.square(fitted, dtype=np.float64), 1.0), VARIANCE_FLOOR)
-    nats = 0.5 * (np.square(residual, dtype=np.float64) / v + np.log(2 * math.pi * v))
+class _Fit(NamedTuple):
+    location: np.ndarray  # [D]
+    squared_scale: np.ndarray  # [D]
+
+
+def _fitted(values: np.ndarray, degrees: float, centred: bool = False) -> _Fit:
+    """Likeliest location (0 where `centred`) and squared scale of every channel of [T, D], by expectation-maximisation.
+
+    Of a Gaussian one step is exact: mean and variance.
+    """
+    values = values.astype(np.float64)
+    location = np.zeros(values.shape[1]) if centred else _known_mean(values, 0.0)
+    scale = np.maximum(_known_mean(np.square(values - location), 1.0), VARIANCE_FLOOR)
+    for _ in range(0 if math.isinf(degrees) else EM_STEPS):
+        weights = (degrees + 1) / (degrees + np.square(values - location) / scale)
+        if not centred:
+            location = _known_mean(weights * values, 0.0) / _known_mean(np.where(np.isnan(values), np.nan, weights), 1.0)
+        scale = np.maximum(_known_mean(weights * np.square(values - location), 1.0), VARIANCE_FLOOR)
+    return _Fit(location, scale)
+
+
+def _real_nats(residual: np.ndarray, squared_scale: np.ndarray, degrees: float) -> float:
+    """Mean over T of the sum over D of -log p of residuals [T, D], NaN where a value is missing."""
+    ratio = np.square(residual, dtype=np.float64) / squared_scale
+    if math.isinf(degrees):
+        nats = 0.5 * (ratio + np.log(2 * math.pi * squared_scale))
+    else:
+        constant = math.lgamma(degrees / 2) - math.lgamma((degrees + 1) / 2) + 0.5 * math.log(degrees * math.pi)
+        nats = 0.5 * (degrees + 1) * np.log1p(ratio / degrees) + 0.5 * np.log(squared_scale) + constant
     return float(np.nansum(nats, axis=1).mean())
 
 

@@ -12,6 +12,7 @@ Shapes: T steps, D channels, C covariates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -101,9 +102,9 @@ class SeriesSource(Source):
         super().__init__(torch.from_numpy(self._steps), name=name)
 
     def observation(self) -> Observation:
-        from pcrnn.nn.observations import Gaussian
+        from pcrnn.nn.observations import StudentT
 
-        return Gaussian(self.channels)
+        return StudentT(self.channels)
 
     def covariates_at(self, first: int, steps: int) -> Tensor:
         """Covariates [steps, C] float32 of the rows from `first` on (from 0), also beyond the data; see `times_at`."""
@@ -138,11 +139,15 @@ class SeriesSource(Source):
         return super().track(steps)._replace(names=self.channel_names)
 
     def baselines(self) -> dict[str, float]:
-        """Nats per step, summed over standardised channels, of copy-last and mean with Gaussian residuals."""
+        return self.baselines_under(self.observation())
+
+    def baselines_under(self, observation: Observation) -> dict[str, float]:
+        """Nats per step, summed over standardised channels, of copy-last and base rate."""
         train, valid = (self.raw(split)[:, : self.channels].numpy() for split in ("train", "valid"))
+        degrees = getattr(observation, "degrees", math.inf)
         return {
-            "copy-last": baselines.gaussian_copy_last(train, valid),
-            "mean": baselines.gaussian_mean(train, valid),
+            "copy-last": baselines.real_copy_last(train, valid, degrees),
+            "base rate": baselines.real_base_rate(train, valid, degrees),
         }
 
     def describe(self) -> str:

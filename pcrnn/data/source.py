@@ -215,6 +215,10 @@ class Source(ABC):
         """
         return {}
 
+    def baselines_under(self, observation: Observation) -> dict[str, float]:
+        """The same under a likelihood that a run has in place of the data's own, where several fit."""
+        return self.baselines()
+
     @property
     def has_training(self) -> bool:
         """Whether the steps that trained are at hand, so that simple predictors can be fitted."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pcrnn.ops.reference import accumulation_dtype
 
-HALF_LIFE = 512.0  # steps; that of training chunks of 64 or 128 steps is a few updates
+HALF_LIFE = 64.0  # steps; a few updates of a training chunk, and what a stream of one lane can be measured in
 PRIOR = 4.0  # errors that the initial variance counts as: the first few say little
 FLOOR = 1e-8  # least variance that is believed
 OUTLIER = 16.0  # running deviations as which a larger error counts

@@ -65,10 +65,10 @@ class PredictiveStack(nn.Module):
         target: family of a supervised target, given at every step or where a mask says, copied likewise; None predicts
             the next observation.
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
-        num_taps: length of every layer's delay line.
+        num_taps: length of every layer's delay line; None is the number that suits the family of what is observed.
         max_time_constant: longest initial time constant, in steps.
         dropout: probability with which a number of a message is zeroed, in training mode.
-        mixing: let the units of a layer meet within a step; see `PredictiveLayer`.
+        mixing: let the units of a layer meet within a step, see `PredictiveLayer`; None as suits that family.
         normalize_errors: send errors up in units of the running root mean square of level 0's; pi is 1 if False.
         half_life: of that, and of what the state surprises are measured by, in steps; see `RunningVariance`.
         skip: what a layer receives besides the errors of the level right below it; see `pcrnn.nn.connections`.
@@ -98,10 +98,10 @@ class PredictiveStack(nn.Module):
         *,
         target: Observation | None = None,
         cell: str | Callable[[int], Cell] = "gated",
-        num_taps: int = 2,
-        max_time_constant: float = 64.0,
+        num_taps: int | None = None,
+        max_time_constant: float = 8.0,
         dropout: float = 0.0,
-        mixing: bool = False,
+        mixing: bool | None = None,
         normalize_errors: bool = True,
         half_life: float | None = HALF_LIFE,
         skip: Skip = "none",
@@ -120,6 +120,8 @@ class PredictiveStack(nn.Module):
         if covariates < 0 or (covariates and observation.symbolic):
             wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
+        num_taps = observation.num_taps if num_taps is None else num_taps
+        mixing = observation.mixing if mixing is None else mixing
         self.inference = StateInference(inference_steps) if inference_steps else None
         self.covariates = covariates
         # Every level has a copy, because a family has running statistics: shared, they would be those of no level.

@@ -60,6 +60,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     """
     target = source.target()
     observation = observation_of(config, source)
+    config = config.settled(observation.num_taps, observation.mixing)
     if target is not None and config.inference_steps:
         raise UsageError(
             f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
@@ -143,7 +144,9 @@ def check_loaded(loaded: checkpoints.Loaded, config: TrainConfig, source: Source
     shapes = {name: tensor.shape for name, tensor in loaded.checkpoint.weights.items()}
     target = source.target()
     sizes = {"target": None if target is None else target.size, "covariates": source.covariates}
-    check_claims(config, source.observation().size, shapes, f"{loaded.folder}/config.json", **sizes)
+    observation = observation_of(config, source)
+    config = config.settled(observation.num_taps, observation.mixing)
+    check_claims(config, observation.size, shapes, f"{loaded.folder}/config.json", **sizes)
 
 
 def validation_of(loaded: checkpoints.Loaded, layers: int) -> tuple[float, ...] | None:

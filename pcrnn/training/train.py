@@ -30,7 +30,7 @@ from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
-from pcrnn.runs.load import build_stack, check_loaded, read_documents, validation_of
+from pcrnn.runs.load import build_stack, check_loaded, observation_of, read_documents, validation_of
 from pcrnn.runs.metrics import MetricsWriter, NoMetrics, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
@@ -89,6 +89,8 @@ def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, ca
         for warning in unsaved if loaded is None else loaded.warnings:
             callback.warn(warning)
         saved, state = (runs.read_settings(folder), None) if loaded is None else read_documents(loaded)
+        if saved.num_taps is not None and saved.mixing is not None:
+            config = config.settled(saved.num_taps, saved.mixing)
         check_resumable(saved, config)
         source = source or open_source(config.data, tokens=config.tokens, state=state)
         if loaded is not None:
@@ -107,7 +109,7 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
     team.assert_same("settings and data", trainer.identity())
     for note in source.notes:
         callback.warn(note)
-    valid = None
+    valid, told = None, False
     with closing(_described(trainer, folder)) as metrics:
         callback.on_start(TrainInfo(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))
         trainer.resume_clock()
@@ -123,6 +125,13 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
                 callback.on_row(row)
+                if row["clipped"] and not told:
+                    told = True
+                    callback.warn(
+                        f"update {trainer.step}: {row['clipped']:.2%} of the observed numbers so far lie beyond "
+                        f"{trainer.stack.observation.message_limit:.3g} running deviations and are sent up as that "
+                        "large; later ones are counted in the column clipped of the metrics"
+                    )
             if evaluates:
                 metrics.sync()
                 trainer.save_if_best(folder)
@@ -159,6 +168,8 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, source: Source, callback: Callback | None = None, team: Team | None = None
     ) -> None:
+        observation = observation_of(config, source)
+        config = config.settled(observation.num_taps, observation.mixing)
         self.config, self.source, self.team = config, source, team or Team()
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
@@ -168,7 +179,7 @@ class Trainer:
         target = source.target()
         if target is not None and config.parallel != "none":
             raise UsageError(f"parallel: expected none for labelled sequences, got {config.parallel}; leave it out")
-        sizes = source.observation().size, None if target is None else target.size, source.covariates
+        sizes = observation.size, None if target is None else target.size, source.covariates
         needed = count_numbers(config, *sizes) // self.team.size  # at the least
         require_memory(needed, self.device, "hidden, batch, chunk")
         torch.manual_seed(config.seed)
