@@ -98,9 +98,12 @@ class RunningVariance(nn.Module):
         """
         if self.half_life is None or steps == 0:
             return
-        # a long gap must not leave the next error as the only one that is known
-        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), self.weight.clamp_max(PRIOR / 2))
-        weight = kept + count.to(kept)
+        count = count.to(self.weight)
+        # A long gap must not leave the next error as the only one that is known. Where a chunk has errors enough of its
+        # own, the past decays as the equation says, however long the chunk.
+        least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)
+        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), least)
+        weight = kept + count
         variance = (kept * self.variance + total.to(kept)) / weight
         moves = variance.isfinite() if unless is None else variance.isfinite() & (unless == 0)
         self.variance.copy_(torch.where(moves, variance, self.variance))

@@ -9,7 +9,7 @@ from pcrnn import Bernoulli, Categorical, Gaussian, Poisson
 
 def gaussian() -> Gaussian:
     family = Gaussian(4)
-    family.variance.copy_(torch.tensor([0.5, 1.0, 2.0, 7.0]))
+    family.running.variance.copy_(torch.tensor([0.5, 1.0, 2.0, 7.0]))
     return family
 
 
@@ -103,7 +103,7 @@ def test_low_temperature_samples_the_mode():
 
 def test_gaussian_precision_follows_the_error_variance():
     torch.manual_seed(0)
-    family = Gaussian(2, rate=0.1)
+    family = Gaussian(2, half_life=256.0)
     for _ in range(300):
         x = torch.randn(8, 16, 2) * torch.tensor([0.5, 3.0])
         family.adapt(torch.zeros_like(x), x)

@@ -102,7 +102,7 @@ def test_an_input_that_is_no_tensor_is_named_with_its_remedy(make, x, message):
 
 def _makes():
     for cell in CELLS:
-        yield lambda cell=cell: PredictiveLayer(3, 8, cell=cell, mixing=True, normalize_errors=True, top_down_size=4)
+        yield lambda cell=cell: PredictiveLayer(3, 8, cell=cell, mixing=True, top_down_size=4)
     yield lambda: PredictiveStack(Gaussian(3), (8, 8), top_down=True)
     yield lambda: PredictiveStack(Categorical(5), (8,), target=Gaussian(2))
     yield lambda: BidirectionalStack(Gaussian(3), (8,), target=Bernoulli(2))
