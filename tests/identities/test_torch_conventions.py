@@ -146,7 +146,7 @@ def test_half_precision_learns_what_float32_does(half, cell, rule):
 @pytest.mark.parametrize("half", HALVES)
 def test_a_variance_stays_float32_and_a_small_one_finite(half):
     model = layer().to(half)
-    model.state_variance.fill_(1e-8)
+    model.running.variance.fill_(1e-8)
     assert model.state_variance.dtype == torch.float32 and model.weight.dtype == half
     surprise = model.state_surprise(torch.zeros(1, 1, 8, dtype=half))
     wanted = -torch.distributions.Normal(0.0, 1e-4).log_prob(torch.zeros(1, 1, 8)).sum(-1)
