@@ -348,6 +348,8 @@ class StudentT(RealObservation):
         """q = z / sqrt(nu), 0 where x is NaN, and sqrt(1 + q^2), which no finite x brings to overflow."""
         difference = (x - eta).masked_fill(x.isnan(), 0)
         q = difference / (self.variance * self.degrees).sqrt()
+        largest = torch.finfo(q.dtype).max
+        q = q.clamp(-largest, largest)  # infinite over infinite is no number
         return q, torch.hypot(torch.ones_like(q), q)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
@@ -365,6 +367,7 @@ class StudentT(RealObservation):
 
     def extra_repr(self) -> str:
         return f"{self.size}, degrees={self.degrees:g}"
+
 
 class Poisson(Observation):
     """A vector of D counts; eta are log-rates. Surprise sums exp(eta) - x eta + log x!."""

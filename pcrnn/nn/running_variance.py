@@ -23,7 +23,8 @@ class RunningVariance(nn.Module):
     begun at a variance of 1 with a weight of `PRIOR`. However a sequence is cut into chunks, the result is the same; as
     long as it is short against the half-life it is the mean over all of it. An error beyond `OUTLIER` deviations, those
     at the beginning of the chunk, counts as large as that: no single one can move the variance far, and a scale that
-    has changed is reached within a few chunks.
+    has changed is reached within a few chunks. What is left of the past's weight counts at least as much as a channel's
+    errors of a chunk lack of `PRIOR` / 2, so that the first error after a long gap does not stand alone.
 
     Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass.
 

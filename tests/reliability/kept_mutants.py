@@ -204,13 +204,18 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
+        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent)",
     ),
     (
         "learning_rules/credit.py",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
+        "sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)",
+        "sent = saved.unit * gradient[:, 1:] * unbounded",
+    ),
+    (
+        "learning_rules/credit.py",
+        "sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)",
+        "sent = saved.unit * gradient[:, 1:] * (1 if known is None else known)",
     ),
     (
         "learning_rules/credit.py",
@@ -229,13 +234,13 @@ _LINES = [
     ),
     (
         "pcrnn/nn/layer.py",
-        "return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)",
-        "return Message(None if self.error is None else self.saved.error_scale / self.error, self.state_error)",
+        "return Message(None if residual is None else (unit * residual).clamp(-limit, limit), self.state_error)",
+        "return Message(None if residual is None else (unit / residual).clamp(-limit, limit), self.state_error)",
     ),
     (
         "pcrnn/nn/stack.py",
-        "message = Message(self.sensory.message(error), None, covariates)",
-        "message = Message(self.sensory.message(-error), None, covariates)",
+        "message = Message(self.sensory.message(observed[:, :steps], error), None, covariates)",
+        "message = Message(self.sensory.message(observed[:, :steps], -error), None, covariates)",
     ),
     (
         "learning_rules/credit.py",
