@@ -361,9 +361,9 @@ class StudentT(RealObservation):
 
     @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
-        _, root = self._standardised(eta, x)
-        weighted = (x - eta) * math.sqrt((self.degrees + 1) / self.degrees) / root
-        self.running.update(weighted, self.counted(x, mask))
+        q, root = self._standardised(eta, x)
+        downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)
+        self.running.update(downweighted, self.counted(x, mask))
 
     def extra_repr(self) -> str:
         return f"{self.size}, degrees={self.degrees:g}"
