@@ -36,7 +36,11 @@ def test_what_is_loaded_expects_what_the_run_expects(exported, run):
 
 @pytest.mark.parametrize(
     "flags",
-    [("--cell", "rotating"), ("--cell", "gru"), ("--family", "student-t", "--half-life", 64, "--no-normalize-errors", "--top-down")],
+    [
+        ("--cell", "rotating"),
+        ("--cell", "gru"),
+        ("--family", "student-t", "--half-life", 64, "--no-normalize-errors", "--top-down"),
+    ],
 )
 def test_a_series_and_other_stacks_come_back_too(program, tmp_path, flags):
     series = tmp_path / "waves.csv"

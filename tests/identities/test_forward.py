@@ -62,7 +62,7 @@ def test_only_errors_go_up(make_stack, stream):
 
 @pytest.mark.parametrize("options", [{"rule": "local", "credit": "layer"}, {"rule": "local"}, {"rule": "bptt"}])
 def test_errors_go_up_in_units_of_their_size(options, stream):
-    """After one chunk pi is 1 / root mean square of level 0's errors that counted, and of the prior; off, it stays 1."""
+    """After one chunk pi is 1 / root mean square of level 0's errors that counted, with the prior; off, it is 1."""
     mask = torch.rand(stream[:, 1:].shape) < 0.6
     chunk = Chunk.of_stream(stream)._replace(mask=mask)
     rule = learning_rules.make(options["rule"], **{k: v for k, v in options.items() if k != "rule"})

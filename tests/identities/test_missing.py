@@ -72,8 +72,9 @@ def test_learning_layer_by_layer_equals_learning_from_the_whole_stack(gappy):
 
 @pytest.mark.parametrize("credit", ["layer", "neighbour"])
 def test_precisions_and_error_weights_are_those_of_the_known_errors(gappy, credit):
-    rule, stack = learning_rules.make("local", credit=credit), PredictiveStack(
-        Gaussian(2, half_life=math.inf), (4, 3), half_life=math.inf
+    rule, stack = (
+        learning_rules.make("local", credit=credit),
+        PredictiveStack(Gaussian(2, half_life=math.inf), (4, 3), half_life=math.inf),
     )
     chunk = Chunk.of_stream(gappy)
     activity, _ = stack.observe(chunk.observations)

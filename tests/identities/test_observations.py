@@ -163,7 +163,7 @@ def test_samples_of_student_t_are_those_of_their_generator():
 
 @pytest.mark.parametrize("degrees", [2.0, 4.0, 20.0])
 def test_the_scale_of_student_t_comes_to_that_of_the_data(degrees):
-    """Its fixed point on data drawn from it, whose variance need not exist, is sigma^2; of the prior nothing is left."""
+    """Its fixed point on data drawn from it, whose variance need not exist, is sigma^2; the prior is forgotten."""
     sigma, family = torch.tensor([0.3, 5.0]), StudentT(2, degrees=degrees)
     torch.manual_seed(0)
     for _ in range(150):

@@ -101,9 +101,7 @@ def test_lanes_that_are_alike_count_each(seed, batch, steps, half_life, mask):
     if counted is not None:
         half_life = max(half_life, steps)
     one = taken_in(error, counted, half_life)
-    many = taken_in(
-        error.expand(batch, -1, -1), None if counted is None else counted.expand(batch, -1, -1), half_life
-    )
+    many = taken_in(error.expand(batch, -1, -1), None if counted is None else counted.expand(batch, -1, -1), half_life)
     of_prior = PRIOR * 2 ** (-steps / half_life)
     torch.testing.assert_close(many.weight - of_prior, batch * (one.weight - of_prior), rtol=1e-12, atol=1e-12)
     sums = [part.weight * part.variance - of_prior for part in (one, many)]

@@ -1,4 +1,4 @@
-"""What rises is T(x) - mu(eta) in one unit, pi, bounded; what is learned from is the score; credit goes through both."""
+"""What rises is T(x) - mu(eta) in one unit, pi, bounded; what is learned from is the score; credit passes through."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_what_is_learned_from_is_the_score_however_large(family):
 def test_all_hops_are_bptt_through_the_bound(family, depth, pi):
     """Of every family and every weight of the layers, also where part of the messages is cut off.
 
-    The base rate alone differs, by design: under the local rule it learns from its own error, under BPTT from the top's.
+    The base rate alone differs, by design: it learns from its own error under the local rule, from the top's under BPTT.
     """
     chunk = Chunk.of_stream(FAMILIES[family][1](2, 10))
     gradients, bases = [], []
