@@ -164,6 +164,11 @@ class ErrorNorm(RunningVariance):
         self.outlier = limit
         self.register_buffer("clipped", torch.zeros(()), persistent=False)  # share of the last chunk's errors
 
+    def reset_parameters(self) -> None:
+        """Back to a unit of 1."""
+        super().reset_parameters()
+        self.clipped.zero_()
+
     @property
     def value(self) -> Tensor:
         """pi, [1]."""
@@ -171,5 +176,9 @@ class ErrorNorm(RunningVariance):
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""
-        self.clipped.copy_((self.value.to(error.dtype) * error).abs().gt(self.outlier).to(self.clipped).mean())
-        self.update(error.unsqueeze(-1), None if counted is None else counted.expand_as(error).unsqueeze(-1))
+        counted = None if counted is None else counted.expand_as(error)
+        beyond = (self.value.to(error.dtype) * error).abs().gt(self.outlier)
+        known = error.numel() if counted is None else counted.sum().clamp_min(1)
+        beyond = beyond if counted is None else beyond & counted
+        self.clipped.copy_(beyond.sum() / known)
+        self.update(error.unsqueeze(-1), None if counted is None else counted.unsqueeze(-1))

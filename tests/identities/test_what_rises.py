@@ -74,7 +74,7 @@ def test_what_is_learned_from_is_the_score_however_large(family):
 def test_all_hops_are_bptt_through_the_bound(family, depth, pi):
     """Of every family and every weight of the layers, also where part of the messages is cut off.
 
-    The base rate alone differs, by design: it learns from its own error under the local rule, from the top's under BPTT.
+    The base rate alone differs, by design. It learns from its own error under the local rule, from the top's by BPTT.
     """
     chunk = Chunk.of_stream(FAMILIES[family][1](2, 10))
     gradients, bases = [], []
@@ -140,15 +140,18 @@ def test_the_messages_of_a_chunk_have_one_unit_and_the_next_chunk_the_next(credi
     assert heard == units and len(set(units)) == 2
 
 
-def test_the_share_beyond_the_bound_is_counted():
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_share_of_what_was_observed_beyond_the_bound_is_counted(missing):
     stack = make_stack("gaussian")
     stack.sensory.eta.data.zero_()
     stack.sensory.error_norm.variance.fill_(1)
     x = torch.ones(2, 9, SIZE)
     x[0, 3, 1], x[1, 4, 0], x[1, 0] = 17.0, -1e9, 1e9  # x_1 is no target
+    if missing:
+        x[0, 5:] = math.nan
     rule = learning_rules.make("local", credit="layer")
     rule.accumulate(stack, Chunk.of_stream(x), None, rule.init(stack, 2))
-    assert stack.sensory.error_norm.clipped.item() == pytest.approx(2 / (2 * 8 * SIZE))
+    assert stack.sensory.error_norm.clipped.item() == pytest.approx(2 / ((12 if missing else 16) * SIZE))
 
 
 def test_off_the_unit_stays_1():
