@@ -154,6 +154,16 @@ def test_the_share_of_what_was_observed_beyond_the_bound_is_counted(missing):
     assert stack.sensory.error_norm.clipped.item() == pytest.approx(2 / ((12 if missing else 16) * SIZE))
 
 
+@pytest.mark.parametrize(("pi", "beyond"), [(20.0, False), (40.0, True)])
+def test_an_error_of_a_symbol_may_be_larger_since_it_stands_in_one_channel(pi, beyond):
+    stack = make_stack("categorical", pi)
+    stack.sensory.eta.data.copy_(torch.tensor([9.0, 0.0, 0.0]))
+    x = torch.ones(2, 9, dtype=torch.long)  # an error of almost 1, and 16 sqrt(3) is 27.7
+    rule = learning_rules.make("local", credit="layer")
+    rule.accumulate(stack, Chunk.of_stream(x), None, rule.init(stack, 2))
+    assert (stack.sensory.error_norm.clipped > 0) == beyond
+
+
 def test_off_the_unit_stays_1():
     stack, x = PredictiveStack(Gaussian(SIZE), (4, 5), normalize_errors=False), FAMILIES["gaussian"][1](2, 9)
     rule = learning_rules.make("local")

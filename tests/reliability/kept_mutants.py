@@ -243,6 +243,36 @@ _LINES = [
         "message = Message(self.sensory.message(observed[:, :steps], -error), None, covariates)",
     ),
     (
+        "pcrnn/nn/running_variance.py",
+        "least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)",
+        "least = self.weight.clamp_max(PRIOR / 2)",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "ages = torch.arange(steps - 1, -1, -1, device=error.device)",
+        "ages = torch.arange(steps, device=error.device)",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "limit = self.outlier * self.believed.sqrt()",
+        "limit = self.outlier * self.believed",
+    ),
+    (
+        "pcrnn/nn/observations.py",
+        "downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)",
+        "downweighted = (self.variance * (self.degrees - 1)).sqrt() * (q / root)",
+    ),
+    (
+        "pcrnn/nn/observations.py",
+        "return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)",
+        "return error",
+    ),
+    (
+        "pcrnn/nn/sensory.py",
+        "self.error_norm = ErrorNorm(normalize_errors, half_life, observation.message_limit)",
+        "self.error_norm = ErrorNorm(normalize_errors, half_life)",
+    ),
+    (
         "learning_rules/credit.py",
         "for level in filter(None, block.levels):  # level 0 has no layer",
         "for level in block.levels:",
