@@ -70,7 +70,9 @@ class ModelConfig:
     """How many of the last messages a layer's gates read; by default 2, of real values 1."""
     mixing: bool | None = None
     """Let the units of a layer interact within a step, through a gated linear unit; by default of real values only."""
-    max_time_constant: Annotated[float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")] = 8.0
+    max_time_constant: Annotated[
+        float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")
+    ] = 8.0
     """Longest time constant of a new layer's units, in steps; they are spread between 1 and this."""
     normalize_errors: bool = True
     """Send prediction errors up in units of the spread of the data: the running deviation from its base rate."""

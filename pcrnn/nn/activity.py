@@ -74,6 +74,7 @@ class BaseActivity(NamedTuple):
     error: Tensor  # e[0]_t of the observations
     surprise: Tensor  # nats, [B, T]
     message: Message
+    unit: Tensor | None  # pi of the chunk's messages, [1]; None where an input is passed through
     scores: tuple[Tensor, Tensor] | None  # error and surprise of x_2 .. x_{T+1}, where that was given
 
 

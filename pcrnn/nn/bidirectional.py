@@ -99,8 +99,12 @@ class BidirectionalStack(PredictiveStack):
         states: Sequence[LayerState],
         messages: dict[int, Message],
         expectation: Tensor,
+        unit: Tensor | None,
     ) -> Iterator[LevelActivity]:
-        """As a PredictiveStack, whole levels at a time; states are ignored: a sequence starts at both its ends."""
+        """As a PredictiveStack, whole levels at a time; states are ignored: a sequence starts at both its ends.
+
+        The unit of errors is ignored, too: no layer sees what is observed, so none has errors to send up.
+        """
         for level in range(indices.start // 2, indices.stop // 2):
             message, activities, states_after, errors = assemble_message(self.connections[level], messages), [], [], []
             for direction, layer in enumerate(self.streams[level]):

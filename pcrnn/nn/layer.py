@@ -9,7 +9,8 @@ Shapes: B batch, T time, M message width, K delay-line length, N hidden units, D
                                                    D r_{t-1} of the layer above with top-down prediction, and of
                                                    r*_{t-1} where states are inferred, see pcrnn.nn.state_inference
     eta_t = eta_below_t + P r_t                    corrected expectation of the NEXT observation
-    e_t   = T(x_t) - mu(eta_{t-1})                 error of the expectation formed one step before
+    e_t   = d/d eta log p(x_t given eta_{t-1})     error of the expectation formed one step before; what is sent up is
+                                                   pi (T(x_t) - mu(eta_{t-1})), bounded, and eps_t
 """
 
 import math
@@ -275,8 +276,8 @@ class PredictiveLayer(nn.Module):
             below: expectation of the levels below, eta_below [B, T, D] or broadcastable; zero when None.
             top_down: what the message lacks until this layer has predicted the one below.
             inference: refines r_{t-1} by x_t before Q reads it; needs `observed`.
-            unit: what the layer's own errors are multiplied with on their way up, [1]; 1 when None. A stack's layers all
-                have that of level 0, see `ErrorNorm`.
+            unit: what the layer's own errors are multiplied with on their way up, [1]; 1 when None. All layers of a
+                stack have that of level 0, see `ErrorNorm`.
         """
         return self(message, state, Surroundings(observed, below, top_down, inference, unit))
 

@@ -4,10 +4,12 @@
     surprise = -log p(x given eta), in nats, summed over the D channels
 
 For an exponential family with sufficient statistic T(x) and mean mu(eta) = grad A(eta) that is e = T(x) - mu(eta).
+Families of real values have a scale beside it, and e is not T(x) - mu(eta) = x - eta, which is what is sent up, their
+`residual`.
 
 Shapes: eta, errors and means are [..., D]; x is [...] of int64 symbols for `Categorical` and [..., D] of floats for
-the others; surprise is [...]. Time is the second dimension where statistics are learned, [B, T, ...]. Source: Wainwright
-& Jordan, "Graphical models, exponential families" (2008).
+the others; surprise is [...]. Time is the second dimension where statistics are learned, [B, T, ...]. Source:
+Wainwright & Jordan, "Graphical models, exponential families" (2008).
 """
 
 import math
@@ -314,8 +316,8 @@ class StudentT(RealObservation):
 
     The error is bounded: it grows up to z = sqrt(nu) and falls beyond, so one outlier teaches little. scale^2 is the
     running mean of (nu + 1) / (nu + z^2) (x - eta)^2, whose fixed point is the likeliest scale (Lange, Little & Taylor
-    1989). For large nu it is `Gaussian`. Where x is NaN, the channel was not observed. What is sent up is x - eta: a value
-    that teaches little is seen all the same.
+    1989). For large nu it is `Gaussian`. Where x is NaN, the channel was not observed. What is sent up is x - eta: a
+    value that teaches little is seen all the same.
 
     Args:
         size: D.
@@ -331,7 +333,9 @@ class StudentT(RealObservation):
     ) -> None:
         super().__init__(size, half_life=half_life, floor=floor)
         if not 0 < degrees < math.inf:
-            raise ValueError(f"StudentT: expected degrees of freedom above 0, got {degrees}; Gaussian has infinitely many")
+            raise ValueError(
+                f"StudentT: expected degrees of freedom above 0, got {degrees}; Gaussian has infinitely many"
+            )
         self.degrees = degrees
 
     def options(self) -> dict[str, Any]:
@@ -353,23 +357,27 @@ class StudentT(RealObservation):
         """q = z / sqrt(nu), 0 where x is NaN, and sqrt(1 + q^2), which no finite x brings to overflow."""
         difference = (x - eta).masked_fill(x.isnan(), 0)
         q = difference / (self.variance * self.degrees).sqrt()
+        largest = torch.finfo(q.dtype).max
+        q = q.clamp(-largest, largest)  # infinite over infinite is no number
         return q, torch.hypot(torch.ones_like(q), q)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         """Draw x: a normal value over the root of a chi-square over nu, which is a Gamma(nu / 2) value over nu / 2."""
         noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
         half = torch.full_like(eta, self.degrees / 2)
-        gamma = torch._standard_gamma(half, generator=generator) / half
+        gamma = torch._standard_gamma(half, generator=generator) / half  # type: ignore[attr-defined] - with a generator
+        gamma = gamma.clamp_min(torch.finfo(eta.dtype).tiny)  # of few degrees it may round to 0
         return eta + temperature * noise * (self.variance / gamma).sqrt()
 
     @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
-        _, root = self._standardised(eta, x)
-        weighted = (x - eta) * math.sqrt((self.degrees + 1) / self.degrees) / root
-        self.running.update(weighted, self.counted(x, mask))
+        q, root = self._standardised(eta, x)
+        downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)
+        self.running.update(downweighted, self.counted(x, mask))
 
     def extra_repr(self) -> str:
         return f"{self.size}, degrees={self.degrees:g}"
+
 
 class Poisson(Observation):
     """A vector of D counts; eta are log-rates. Surprise sums exp(eta) - x eta + log x!."""

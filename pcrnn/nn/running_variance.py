@@ -23,7 +23,8 @@ class RunningVariance(nn.Module):
     begun at a variance of 1 with a weight of `PRIOR`. However a sequence is cut into chunks, the result is the same; as
     long as it is short against the half-life it is the mean over all of it. An error beyond `OUTLIER` deviations, those
     at the beginning of the chunk, counts as large as that: no single one can move the variance far, and a scale that
-    has changed is reached within a few chunks.
+    has changed is reached within a few chunks. What is left of the past's weight counts at least as much as a channel's
+    errors of a chunk lack of `PRIOR` / 2, so that the first error after a long gap does not stand alone.
 
     Not a parameter and not learned by gradient; `update` is called by the learning rules, never by a forward pass.
 
@@ -98,9 +99,12 @@ class RunningVariance(nn.Module):
         """
         if self.half_life is None or steps == 0:
             return
-        # a long gap must not leave the next error as the only one that is known
-        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), self.weight.clamp_max(PRIOR / 2))
-        weight = kept + count.to(kept)
+        count = count.to(self.weight)
+        # A long gap must not leave the next error as the only one that is known. Where a chunk has errors enough of its
+        # own, the past decays as the equation says, however long the chunk.
+        least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)
+        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), least)
+        weight = kept + count
         variance = (kept * self.variance + total.to(kept)) / weight
         moves = variance.isfinite() if unless is None else variance.isfinite() & (unless == 0)
         self.variance.copy_(torch.where(moves, variance, self.variance))
@@ -160,6 +164,11 @@ class ErrorNorm(RunningVariance):
         self.outlier = limit
         self.register_buffer("clipped", torch.zeros(()), persistent=False)  # share of the last chunk's errors
 
+    def reset_parameters(self) -> None:
+        """Back to a unit of 1."""
+        super().reset_parameters()
+        self.clipped.zero_()
+
     @property
     def value(self) -> Tensor:
         """pi, [1]."""
@@ -167,5 +176,9 @@ class ErrorNorm(RunningVariance):
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""
-        self.clipped.copy_((self.value.to(error.dtype) * error).abs().gt(self.outlier).to(self.clipped).mean())
-        self.update(error.unsqueeze(-1), None if counted is None else counted.expand_as(error).unsqueeze(-1))
+        counted = None if counted is None else counted.expand_as(error)
+        beyond = (self.value.to(error.dtype) * error).abs().gt(self.outlier)
+        known = error.numel() if counted is None else counted.sum().clamp_min(1)
+        beyond = beyond if counted is None else beyond & counted
+        self.clipped.copy_(beyond.sum() / known)
+        self.update(error.unsqueeze(-1), None if counted is None else counted.unsqueeze(-1))

@@ -234,7 +234,7 @@ class PredictiveStack(nn.Module):
             error, surprise = error[:, :steps], surprise[:, :steps]
         expectation = self.base.eta.expand(x.shape[0], steps, -1)
         message = Message(self.sensory.message(observed[:, :steps], error), None, covariates)
-        return BaseActivity(observed, expectation, error, surprise, message, scores)
+        return BaseActivity(observed, expectation, error, surprise, message, self.sensory.unit, scores)
 
     def observe_base_of(self, chunk: Chunk) -> BaseActivity:
         """Level 0 over a chunk that is learned from; ValueError where its next-step targets are none."""
@@ -250,7 +250,7 @@ class PredictiveStack(nn.Module):
         or two.
         """
         yield from self.observe_layers(
-            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation, self.sensory.unit
+            range(len(self.layers)), base.observed, state.layers, {0: base.message}, base.expectation, base.unit
         )
 
     def observe_layers(

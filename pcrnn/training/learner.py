@@ -225,7 +225,9 @@ class Learner:
         clipped = sensory.error_norm.clipped if isinstance(sensory, BaseRate) else torch.zeros_like(result.loss)
         seen = torch.cat([result.loss.view(1), surprise, state_surprise, clipped.to(surprise).view(1)])
         reduced = self.team.all_reduce(seen, self.variances.pool)
-        return torch.cat([reduced[:-1], torch.stack([_norm(layer.parameters()) for layer in self.layers]), reduced[-1:]])
+        return torch.cat(
+            [reduced[:-1], torch.stack([_norm(layer.parameters()) for layer in self.layers]), reduced[-1:]]
+        )
 
     def _clip(self) -> Tensor:
         """Clip each group's gradient; the norms before."""

@@ -105,7 +105,7 @@ def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypat
     reach = BEYOND * (train.max(0) - train.min(0))
     with torch.no_grad():
         for layer in run.stack.layers:
-            layer.readout.mul_(50)
+            layer.readout.mul_(5)
     (away,) = forecasts(run, [SEEN - 24], calibrated=False, interval=0.998)
     assert away.clipped > 0.05
     assert (away.upper <= train.max(0) + reach + 1e-3).all() and (away.lower >= train.min(0) - reach - 1e-3).all()

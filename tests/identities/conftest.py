@@ -39,7 +39,7 @@ def make_stack():
             parameter.data += 0.1 * torch.randn_like(parameter)
         for part in stack.modules():  # identities hold for weights that stand still, and pi is one of them
             if isinstance(part, ErrorNorm):
-                part.rate = 0.0
+                part.half_life = None
                 part.variance.uniform_(0.2, 2.0)
         return stack
 

@@ -25,13 +25,13 @@ def x():
     return steps
 
 
-def make(covariates=C, rate=0.0, **options):
+def make(covariates=C, half_life=None, **options):
     torch.manual_seed(1)
     stack = PredictiveStack(Gaussian(D), (4,) * LAYERS, covariates=covariates, **options)
     for part in stack.modules():
         if isinstance(part, RunningVariance):
             part.variance.uniform_(0.3, 2.0)
-            part.rate = rate
+            part.half_life = half_life
     return stack
 
 
@@ -77,7 +77,7 @@ def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(x, credit, option
 
 
 def test_learning_layer_by_layer_equals_learning_from_the_whole_stack_running_variances_too(x):
-    rule, stack, other = learning_rules.make("local", credit="layer"), make(rate=0.3), make(rate=0.3)
+    rule, stack, other = learning_rules.make("local", credit="layer"), make(half_life=8.0), make(half_life=8.0)
     layerwise = in_chunks(stack, rule, x, chunk=4)
     with whole_stack_at_once():
         assert_same(layerwise, in_chunks(other, rule, x, chunk=4))

@@ -1,5 +1,6 @@
 """Identities of the forward pass: chunking, batching, one symbol at a time, and the size of dropped credit."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
+from pcrnn.nn.running_variance import PRIOR
 
 
 @pytest.mark.parametrize("num_taps", [1, 3])
@@ -52,7 +54,7 @@ def test_only_errors_go_up(make_stack, stream):
     """Layer l + 1 hears concat(pi e, eps) of layer l; its message never holds a state or an observation."""
     activity, _ = make_stack(num_taps=1).observe(stream)
     for lower, upper in zip(activity.layers, activity.layers[1:], strict=False):
-        weighed = lower.error * lower.saved.error_scale
+        weighed = lower.error * lower.saved.unit
         torch.testing.assert_close(upper.saved.window, torch.cat([weighed, lower.state_error], -1))
     size = activity.layers[0].state_error.square().mean(-1)
     assert ((size > 0.5) & (size < 1.0)).all()  # unit root mean square, but for the epsilon under the root
@@ -60,18 +62,19 @@ def test_only_errors_go_up(make_stack, stream):
 
 @pytest.mark.parametrize("options", [{"rule": "local", "credit": "layer"}, {"rule": "local"}, {"rule": "bptt"}])
 def test_errors_go_up_in_units_of_their_size(options, stream):
-    """After one chunk every level's pi is 1 / root mean square of the errors that counted; off, it stays 1."""
+    """After one chunk pi is 1 / root mean square of level 0's errors that counted, with the prior; off, it is 1."""
     mask = torch.rand(stream[:, 1:].shape) < 0.6
     chunk = Chunk.of_stream(stream)._replace(mask=mask)
     rule = learning_rules.make(options["rule"], **{k: v for k, v in options.items() if k != "rule"})
     for on in (False, True):
-        stack = PredictiveStack(Categorical(5), (4, 3), normalize_errors=on)
+        stack = PredictiveStack(Categorical(5), (4, 3), normalize_errors=on, half_life=math.inf)
         activity, _ = stack.observe(chunk.observations)
-        errors = stack.score_targets(activity, chunk).error
+        error = stack.score_targets(activity, chunk).error[0][mask]
         rule.accumulate(stack, chunk, None, rule.init(stack, len(stream)))
-        for level, error in zip([stack.sensory, *stack.layers], errors, strict=True):
-            size = error[mask].square().mean().sqrt() if on else torch.ones(())
-            torch.testing.assert_close(level.error_norm.value, 1 / size.view(1))
+        variance = (PRIOR + error.square().sum()) / (PRIOR + error.numel()) if on else torch.ones(())
+        torch.testing.assert_close(stack.sensory.unit, variance.rsqrt().view(1))
+        after, _ = stack.observe(chunk.observations)
+        assert all(torch.equal(layer.saved.unit, stack.sensory.unit) for layer in after.layers)
 
 
 def test_dropping_the_carried_trace_costs_gradient(make_stack, stream):
@@ -183,7 +186,7 @@ def test_the_base_rate_of_what_is_observed_learns_beside_a_target():
 
 def test_a_rule_works_on_one_layer_alone():
     """A single layer learns to predict its next input; the gradient is autograd's of that Gaussian surprise."""
-    layer = PredictiveLayer(3, 4, observation=Gaussian(3, rate=0.0))
+    layer = PredictiveLayer(3, 4, observation=Gaussian(3, half_life=None))
     x = torch.randn(2, 8, 3)
     rule = learning_rules.make("local", credit="layer")
     result, state, _ = rule.accumulate(layer, Chunk.of_stream(x), None, rule.init(layer, 2))

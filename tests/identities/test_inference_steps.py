@@ -22,7 +22,7 @@ def inferring(make_stack):
     """A stack whose states are inferred, with variances that stand still."""
     stack = make_stack(inference_steps=STEPS)
     for layer in stack.layers:
-        layer.running.rate = 0.0
+        layer.running.half_life = None
         layer.running.variance.uniform_(0.2, 2.0)
     return stack
 
@@ -69,7 +69,7 @@ def written_out(stack, x, keep=lambda level: True, hold=False):
             errors.append(state_residual / (state_residual.square().mean(-1, keepdim=True) + 1e-6).sqrt())
             raws.append(r.detach() - predictor_input.detach() @ layer.predictor.T)
             etas.append(etas[-1] + r @ layer.readout.T)
-            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_norm.variance.sqrt()
+            error = (one_hot - expected[level + 1].softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
             message = torch.cat([error, errors[-1]], -1)
             message = message if keep(level) else message.detach()
             outputs.append(r)
@@ -121,7 +121,7 @@ def test_no_step_raises_the_energy_and_its_gradient_vanishes_in_the_end(family):
     observation, x = (make() for make in FAMILIES[family])
     layer = PredictiveLayer(5, 4, observation=observation)
     layer.readout.data.normal_()
-    layer.state_variance.uniform_(0.2, 2.0)
+    layer.running.variance.uniform_(0.2, 2.0)
     output, eta = torch.randn(2, 7, 4), torch.randn(2, 7, 5)
 
     def energy(r):
@@ -138,8 +138,8 @@ def test_no_step_raises_the_energy_and_its_gradient_vanishes_in_the_end(family):
 def test_of_real_values_it_is_the_filters_correction():
     """The same states as `relax` gives a linear layer of diagonal covariances: the Kalman filter's, in the end."""
     layer = PredictiveLayer(5, 4, observation=Gaussian(5))
-    layer.state_variance.uniform_(0.2, 2.0)
-    layer.observation.variance.uniform_(0.2, 2.0)
+    layer.running.variance.uniform_(0.2, 2.0)
+    layer.observation.running.variance.uniform_(0.2, 2.0)
     r, x = torch.randn(3, 6, 4), torch.randn(3, 6, 5)
     covariances = Covariances(layer.state_variance.diag(), layer.observation.variance.diag())
     found = refined(layer, r, r @ layer.readout.T, x, STEPS)

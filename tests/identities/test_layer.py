@@ -83,7 +83,7 @@ def test_stack_compiles_without_a_graph_break():
 
 def test_state_surprise_equals_the_normal_distribution():
     layer, x = PredictiveLayer(3, 4), torch.randn(2, 5, 3)
-    layer.state_variance.copy_(torch.tensor([0.1, 1.0, 2.0, 5.0]))
+    layer.running.variance.copy_(torch.tensor([0.1, 1.0, 2.0, 5.0]))
     activity, _ = layer.observe(x)
     sigma = layer.state_variance.sqrt()
     wanted = -torch.distributions.Normal(0.0, sigma).log_prob(activity.saved.state_residual).sum(-1)

@@ -79,7 +79,7 @@ def objective(stack, x, learner, hops, memory=True, own=False, skip="none"):
         predictors = predictors + 0.5 * raw.square().mean()
         if index == learner:
             own_loss = loss_of(eta, targets)
-        error = prediction_error(stack, eta, seen) / layer.error_norm.variance.sqrt()
+        error = prediction_error(stack, eta, seen) / stack.sensory.error_norm.variance.sqrt()
         keep = index >= learner and (hops > 1 or (hops == 1 and index == learner))
         sent.append((error, eps) if keep else (error.detach(), eps.detach()))
     return (own_loss if own else loss_of(eta, targets)) + predictors
@@ -225,7 +225,7 @@ def cascade_objective(stack, x, learner, skip="none"):
         _, read, _, raw = own_forward(layer, message, read)
         _, heard, eps, _ = own_forward(layer, message, heard, attach_memory=index == learner)
         predictors = predictors + 0.5 * raw.square().mean()
-        error = prediction_error(stack, heard, seen) / layer.error_norm.variance.sqrt()
+        error = prediction_error(stack, heard, seen) / stack.sensory.error_norm.variance.sqrt()
         sent.append((error, eps) if index >= learner else (error.detach(), eps.detach()))
     return loss_of(read, targets) + predictors
 

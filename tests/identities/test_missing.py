@@ -7,7 +7,7 @@ import torch
 
 import learning_rules
 from pcrnn import Chunk, Gaussian, PredictiveStack
-from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.nn.running_variance import PRIOR, RunningVariance
 from tests.identities.conftest import assert_same, in_chunks, whole_stack_at_once
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
@@ -28,7 +28,7 @@ def learned(rule, x, chunk=99, **options):
     for part in stack.modules():
         if isinstance(part, RunningVariance):
             part.variance.uniform_(0.3, 2.0)
-            part.rate = 0.0
+            part.half_life = None
     return in_chunks(stack, rule, x, chunk)
 
 
@@ -72,20 +72,26 @@ def test_learning_layer_by_layer_equals_learning_from_the_whole_stack(gappy):
 
 @pytest.mark.parametrize("credit", ["layer", "neighbour"])
 def test_precisions_and_error_weights_are_those_of_the_known_errors(gappy, credit):
-    rule, stack = learning_rules.make("local", credit=credit), PredictiveStack(Gaussian(2), (4, 3))
+    rule, stack = (
+        learning_rules.make("local", credit=credit),
+        PredictiveStack(Gaussian(2, half_life=math.inf), (4, 3), half_life=math.inf),
+    )
     chunk = Chunk.of_stream(gappy)
     activity, _ = stack.observe(chunk.observations)
-    expected, known = activity.expectations[-1].detach(), ~chunk.targets.isnan()
-    squares = (chunk.targets.nan_to_num() - expected).square() * known
+    known = ~chunk.targets.isnan()
+    base, top = (
+        (chunk.targets.nan_to_num() - activity.expectations[level].detach()).square() * known for level in (0, -1)
+    )
     rule.accumulate(stack, chunk, None, rule.init(stack, len(gappy)))
-    top = stack.layers[-1]
-    torch.testing.assert_close(top.observation.running.variance, squares.sum((0, 1)) / known.sum((0, 1)))
-    torch.testing.assert_close(top.error_norm.variance, (squares.sum() / known.sum()).view(1))
+    wanted = (PRIOR + top.sum((0, 1))) / (PRIOR + known.sum((0, 1)))
+    torch.testing.assert_close(stack.layers[-1].observation.running.variance, wanted)
+    wanted = (PRIOR + base.sum()) / (PRIOR + known.sum())
+    torch.testing.assert_close(stack.sensory.error_norm.variance, wanted.view(1))
 
 
 def test_what_is_missing_throughout_leaves_the_statistics_alone():
-    family = Gaussian(2)
+    family = Gaussian(2, half_life=math.inf)
     family.adapt(torch.zeros(1, 4, 2), torch.tensor([math.nan, 3.0]).expand(1, 4, 2))
-    assert family.variance.tolist() == [1.0, 9.0]
+    assert family.variance.tolist() == [1.0, (PRIOR + 4 * 9) / (PRIOR + 4)]
     family.adapt(torch.zeros(1, 4, 2), torch.full((1, 4, 2), math.nan))
-    assert family.variance.tolist() == [1.0, 9.0] and family.running.chunks == 1
+    assert family.variance.tolist() == [1.0, 5.0] and family.running.weight.tolist() == [PRIOR, PRIOR + 4]

@@ -1,15 +1,25 @@
 """Observation models against closed forms: torch.distributions, and autograd of the log-likelihood."""
 
+import json
+import math
+
 import pytest
 import torch
 from torch import distributions as D
 
-from pcrnn import Bernoulli, Categorical, Gaussian, Poisson
+from pcrnn import Bernoulli, Categorical, Gaussian, Poisson, StudentT
+from pcrnn.runs.export import _as_document, _recipe
 
 
 def gaussian() -> Gaussian:
     family = Gaussian(4)
-    family.variance.copy_(torch.tensor([0.5, 1.0, 2.0, 7.0]))
+    family.running.variance.copy_(torch.tensor([0.5, 1.0, 2.0, 7.0]))
+    return family
+
+
+def student() -> StudentT:
+    family = StudentT(4, degrees=3.0)
+    family.running.variance.copy_(torch.tensor([0.5, 1.0, 2.0, 7.0]))
     return family
 
 
@@ -24,6 +34,11 @@ CASES = {
         gaussian,
         lambda: torch.randn(3, 5, 4),
         lambda f, eta: D.Independent(D.Normal(eta, f.variance.sqrt()), 1),
+    ),
+    "student-t": (
+        student,
+        lambda: 3 * torch.randn(3, 5, 4),
+        lambda f, eta: D.Independent(D.StudentT(f.degrees, eta, f.variance.sqrt()), 1),
     ),
     "poisson": (
         Poisson(4),
@@ -81,6 +96,7 @@ def test_at_temperatures_next_to_0_the_likeliest_value_is_drawn(temperature):
     assert Categorical(3).sample(eta, temperature=temperature).tolist() == [1, 0]
     assert Bernoulli(3).sample(eta, temperature=temperature).tolist() == [[1, 1, 1], [1, 0, 1]]
     torch.testing.assert_close(Gaussian(3).sample(eta, temperature=temperature), eta, rtol=0, atol=1e-4)
+    torch.testing.assert_close(StudentT(3).sample(eta, temperature=temperature), eta, rtol=0, atol=1e-3)
     rates = torch.tensor([[0.5, 7.5, 20.3]])
     assert Poisson(3).sample(rates.log(), temperature=temperature).tolist() == [[0, 7, 20]]
 
@@ -103,7 +119,7 @@ def test_low_temperature_samples_the_mode():
 
 def test_gaussian_precision_follows_the_error_variance():
     torch.manual_seed(0)
-    family = Gaussian(2, rate=0.1)
+    family = Gaussian(2, half_life=256.0)
     for _ in range(300):
         x = torch.randn(8, 16, 2) * torch.tensor([0.5, 3.0])
         family.adapt(torch.zeros_like(x), x)
@@ -111,6 +127,130 @@ def test_gaussian_precision_follows_the_error_variance():
     before = family.variance.clone()
     family.adapt(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), mask=torch.zeros(1, 2, dtype=torch.bool))
     assert torch.equal(before, family.variance)
+
+
+@pytest.mark.parametrize("degrees", [0.5, 1.0, 4.0, 30.0])
+def test_the_density_of_student_t_integrates_to_1(degrees):
+    """Over x = eta + tan(u), whose range is bounded: to the tails' last digit, of the Cauchy distribution, too."""
+    family = StudentT(1, degrees=degrees)
+    family.running.variance.fill_(2.5)
+    u = torch.linspace(-math.pi / 2, math.pi / 2, 2_000_001)[1:-1].unsqueeze(1)
+    density = (-family.surprise(torch.full_like(u, 0.3), 0.3 + u.tan())).exp() / u.squeeze(1).cos().square()
+    ends = 0.02 if degrees < 1 else 1e-5  # there the integrand grows without bound
+    assert torch.trapezoid(density, u.squeeze(1)).item() == pytest.approx(1, abs=ends)
+
+
+@pytest.mark.parametrize("degrees", [1.0, 4.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_quantiles_of_student_t_samples_are_those_of_torch_distributions(degrees, temperature):
+    """In both directions: by the share of our samples below its quantiles, which its own samples give."""
+    family = StudentT(1, degrees=degrees)
+    family.running.variance.fill_(4.0)
+    eta = torch.full((200_000, 1), 1.5)
+    drawn = family.sample(eta, torch.Generator().manual_seed(0), temperature).squeeze(1)
+    torch.manual_seed(1)
+    theirs = D.StudentT(degrees, 1.5, temperature * 2.0).sample((200_000,))
+    shares = torch.tensor([0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99])
+    below = torch.stack([(drawn <= quantile).double().mean() for quantile in theirs.quantile(shares)])
+    assert ((below - shares).abs() < 5 * (2 * shares * (1 - shares) / 200_000).sqrt()).all()
+
+
+def test_samples_of_student_t_are_those_of_their_generator():
+    family, eta = student(), torch.randn(5, 4)
+    one, other = (family.sample(eta, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("degrees", [2.0, 4.0, 20.0])
+def test_the_scale_of_student_t_comes_to_that_of_the_data(degrees):
+    """Its fixed point on data drawn from it, whose variance need not exist, is sigma^2; the prior is forgotten."""
+    sigma, family = torch.tensor([0.3, 5.0]), StudentT(2, degrees=degrees)
+    torch.manual_seed(0)
+    for _ in range(150):
+        x = D.StudentT(degrees, torch.zeros(2), sigma).sample((8, 64))
+        family.adapt(torch.zeros_like(x), x)
+    torch.testing.assert_close(family.variance.sqrt(), sigma, rtol=0.04, atol=0)
+
+
+def test_one_outlier_moves_the_scale_of_student_t_by_little():
+    found = []
+    for family in (Gaussian(1), StudentT(1)):
+        torch.manual_seed(0)
+        x = torch.randn(4, 64, 1)
+        x[0, 3] = 1e4
+        family.adapt(torch.zeros_like(x), x)
+        found.append(family.variance.item())
+    assert found[0] > 1.5 and found[1] < 1
+
+
+def test_student_t_of_many_degrees_is_gaussian():
+    many, gaussian_ = StudentT(4, degrees=1e7), gaussian()
+    many.running.variance.copy_(gaussian_.running.variance)
+    eta, x = torch.randn(3, 5, 4), 3 * torch.randn(3, 5, 4)
+    for mine, theirs in zip(many.prediction_error(eta, x), gaussian_.prediction_error(eta, x), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    many.adapt(eta, x)
+    gaussian_.adapt(eta, x)
+    torch.testing.assert_close(many.variance, gaussian_.variance, rtol=1e-5, atol=0)
+
+
+def test_the_error_of_student_t_is_largest_at_sqrt_nu_deviations():
+    family = student()
+    z = torch.linspace(0.01, 30, 3000).unsqueeze(1)
+    error = family.error(torch.zeros(3000, 4), z * family.variance.sqrt())
+    torch.testing.assert_close(z[error.argmax(0), 0], torch.full((4,), math.sqrt(3.0)), rtol=0, atol=0.02)
+    slope = error.diff(dim=0).abs().amax(0) / (0.01 * family.variance.sqrt())
+    assert (slope <= family.curvature * 1.01).all()
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, 3e38, -3e38])
+def test_an_enormous_value_leaves_student_t_finite_in_float32(value):
+    family = StudentT(2).float()
+    family.running.variance.fill_(1e-4)
+    eta = torch.zeros(2, 3, 2, dtype=torch.float32, requires_grad=True)
+    x = torch.tensor([value, 0.01], dtype=torch.float32).expand(2, 3, 2)
+    error, surprise = family.prediction_error(eta, x)
+    assert error.isfinite().all() and surprise.isfinite().all() and (error[..., 0].abs() < 1e-20).all()
+    (gradient,) = torch.autograd.grad(surprise.sum(), eta)
+    assert gradient.isfinite().all()
+    family.adapt(eta.detach(), x)
+    assert family.variance.isfinite().all() and family.variance[0] < 1e-3
+
+
+def test_where_a_channel_of_student_t_is_missing_it_has_no_part():
+    family, eta = student(), torch.randn(3, 5, 4, requires_grad=True)
+    x = torch.randn(3, 5, 4).masked_fill(torch.rand(3, 5, 4) < 0.4, math.nan)
+    known = ~x.isnan()
+    density = D.StudentT(3.0, eta, family.variance.sqrt()).log_prob(x.nan_to_num()) * known
+    error, surprise = family.prediction_error(eta, x)
+    torch.testing.assert_close(surprise, -density.sum(-1))
+    torch.testing.assert_close(error, torch.autograd.grad(density.sum(), eta)[0])
+    torch.testing.assert_close(family.residual(eta, x, error), (x - eta).nan_to_num())
+    before, weight = family.variance.clone(), family.running.weight.clone()
+    family.adapt(torch.zeros(1, 4, 4), torch.full((1, 4, 4), math.nan))
+    torch.testing.assert_close(family.variance, before)
+    assert (family.running.weight < weight).all()
+
+
+@pytest.mark.parametrize("degrees", [0.0, -1.0, math.inf, math.nan])
+def test_degrees_of_freedom_that_are_none_are_refused(degrees):
+    with pytest.raises(ValueError, match=f"StudentT: expected degrees of freedom above 0, got {degrees}"):
+        StudentT(2, degrees=degrees)
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        StudentT(3, degrees=2.5, half_life=64.0, floor=1e-3),
+        StudentT(3, half_life=None),
+        Gaussian(3, half_life=100.0, floor=1e-6),
+        Gaussian(3, half_life=math.inf),
+    ],
+)
+def test_options_come_back_from_an_export(family):
+    made = _recipe(json.loads(json.dumps(_as_document(family))))()
+    assert type(made) is type(family) and made.size == 3 and made.options() == family.options()
+    assert (made.running.half_life, made.running.floor) == (family.running.half_life, family.running.floor)
 
 
 @pytest.mark.parametrize(

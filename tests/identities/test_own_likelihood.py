@@ -52,7 +52,7 @@ def test_the_precision_of_a_single_layer_is_that_of_its_own_error(float64, name)
     """Not that of the base rate's, which is 50 times as large here."""
     t = torch.arange(2001.0)
     x = torch.sin(t / 9).expand(4, -1).unsqueeze(-1) + 0.05 * torch.randn(4, 2001, 1)
-    layer, rule = PredictiveLayer(1, 16), learning_rules.make(name)
+    layer, rule = PredictiveLayer(1, 16, observation=Gaussian(1, half_life=100.0)), learning_rules.make(name)
     optimiser, state, carry = torch.optim.Adam(layer.parameters(), lr=1e-2), None, rule.init(layer, 4)
     for start in range(0, 2000, 20):
         optimiser.zero_grad()

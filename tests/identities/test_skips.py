@@ -13,8 +13,9 @@ from pcrnn.nn.connections import Skip, source_levels
 def observed(skip, target=None):
     torch.manual_seed(0)
     stack = PredictiveStack(Categorical(5), (4, 4, 4), skip=skip, target=target, num_taps=1)
-    activity, _ = stack.observe(torch.arange(14).remainder(5).view(2, 7))
-    sensory = stack.sensory.message(activity.base_error)
+    x = torch.arange(14).remainder(5).view(2, 7)
+    activity, _ = stack.observe(x)
+    sensory = stack.sensory.message(x, activity.base_error)
     return stack, activity, [sensory, *(layer.message for layer in activity.layers)]
 
 

@@ -39,7 +39,7 @@ def written_out(stack, x, keep=lambda level: True, hold_above=False):
                 r_hat, held = r_hat + above @ layer.top_down_weight.T, held + above.detach() @ layer.top_down_weight.T
             eps = (r - r_hat) / ((r - r_hat).square().mean(-1, keepdim=True) + 1e-6).sqrt()
             etas.append(etas[-1] + r @ layer.readout.T)
-            error = (one_hot - expected[level + 1].softmax(-1)) / layer.error_norm.variance.sqrt()
+            error = (one_hot - expected[level + 1].softmax(-1)) / stack.sensory.error_norm.variance.sqrt()
             message = torch.cat([error, eps], -1)
             message = message if keep(level) else message.detach()
             outputs.append(r)

@@ -102,7 +102,7 @@ def test_an_input_that_is_no_tensor_is_named_with_its_remedy(make, x, message):
 
 def _makes():
     for cell in CELLS:
-        yield lambda cell=cell: PredictiveLayer(3, 8, cell=cell, mixing=True, normalize_errors=True, top_down_size=4)
+        yield lambda cell=cell: PredictiveLayer(3, 8, cell=cell, mixing=True, top_down_size=4)
     yield lambda: PredictiveStack(Gaussian(3), (8, 8), top_down=True)
     yield lambda: PredictiveStack(Categorical(5), (8,), target=Gaussian(2))
     yield lambda: BidirectionalStack(Gaussian(3), (8,), target=Bernoulli(2))
@@ -146,7 +146,7 @@ def test_half_precision_learns_what_float32_does(half, cell, rule):
 @pytest.mark.parametrize("half", HALVES)
 def test_a_variance_stays_float32_and_a_small_one_finite(half):
     model = layer().to(half)
-    model.state_variance.fill_(1e-8)
+    model.running.variance.fill_(1e-8)
     assert model.state_variance.dtype == torch.float32 and model.weight.dtype == half
     surprise = model.state_surprise(torch.zeros(1, 1, 8, dtype=half))
     wanted = -torch.distributions.Normal(0.0, 1e-4).log_prob(torch.zeros(1, 1, 8)).sum(-1)

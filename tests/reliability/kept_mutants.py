@@ -204,13 +204,18 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent if known is None else sent * known)",
+        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
+        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent)",
     ),
     (
         "learning_rules/credit.py",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent if known is None else sent * known)",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
+        "sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)",
+        "sent = saved.unit * gradient[:, 1:] * unbounded",
+    ),
+    (
+        "learning_rules/credit.py",
+        "sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)",
+        "sent = saved.unit * gradient[:, 1:] * (1 if known is None else known)",
     ),
     (
         "learning_rules/credit.py",
@@ -229,13 +234,43 @@ _LINES = [
     ),
     (
         "pcrnn/nn/layer.py",
-        "return Message(None if self.error is None else self.saved.error_scale * self.error, self.state_error)",
-        "return Message(None if self.error is None else self.saved.error_scale / self.error, self.state_error)",
+        "return Message(None if residual is None else (unit * residual).clamp(-limit, limit), self.state_error)",
+        "return Message(None if residual is None else (unit / residual).clamp(-limit, limit), self.state_error)",
     ),
     (
         "pcrnn/nn/stack.py",
-        "message = Message(self.sensory.message(error), None, covariates)",
-        "message = Message(self.sensory.message(-error), None, covariates)",
+        "message = Message(self.sensory.message(observed[:, :steps], error), None, covariates)",
+        "message = Message(self.sensory.message(observed[:, :steps], -error), None, covariates)",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)",
+        "least = self.weight.clamp_max(PRIOR / 2)",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "ages = torch.arange(steps - 1, -1, -1, device=error.device)",
+        "ages = torch.arange(steps, device=error.device)",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "limit = self.outlier * self.believed.sqrt()",
+        "limit = self.outlier * self.believed",
+    ),
+    (
+        "pcrnn/nn/observations.py",
+        "downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)",
+        "downweighted = (self.variance * (self.degrees - 1)).sqrt() * (q / root)",
+    ),
+    (
+        "pcrnn/nn/observations.py",
+        "return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)",
+        "return error",
+    ),
+    (
+        "pcrnn/nn/sensory.py",
+        "self.error_norm = ErrorNorm(normalize_errors, half_life, observation.message_limit)",
+        "self.error_norm = ErrorNorm(normalize_errors, half_life)",
     ),
     (
         "learning_rules/credit.py",

@@ -32,7 +32,7 @@ TESTS = {
     "learning_rules/local.py": _RULES,
     "learning_rules/credit.py": [
         *_RULES,
-        *(f"tests/identities/test_{name}.py" for name in ("inference_steps", "missing", "covariates")),
+        *(f"tests/identities/test_{name}.py" for name in ("inference_steps", "missing", "covariates", "what_rises")),
     ],
     "learning_rules/layerwise.py": [*_RULES, "tests/identities/test_covariates.py"],
     "learning_rules/bptt.py": _RULES,
@@ -40,6 +40,9 @@ TESTS = {
     "pcrnn/ops/reference.py": _OPS,
     "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
     "pcrnn/nn/layer.py": _RULES,
+    "pcrnn/nn/observations.py": ["tests/identities/test_observations.py", "tests/identities/test_what_rises.py"],
+    "pcrnn/nn/running_variance.py": ["tests/identities/test_what_rises.py", "tests/identities/test_running_variance.py"],
+    "pcrnn/nn/sensory.py": ["tests/identities/test_what_rises.py"],
     "pcrnn/nn/stack.py": [*_RULES, "tests/identities/test_covariates.py"],
     "pcrnn/runs/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
     "pcrnn/training/finite_check.py": ["tests/reliability/test_numbers.py"],

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import learning_rules
-from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack
+from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveLayer, PredictiveStack, StudentT
 from pcrnn.config import TrainConfig
 from pcrnn.errors import DataError, InputError
 from pcrnn.nn.activity import StackState
@@ -65,7 +65,13 @@ def test_states_of_every_wrong_kind_raise_what_an_rnn_raises_and_name_the_fix(in
     injected(cases)
 
 
-FAMILIES = {"categorical": Categorical(3), "bernoulli": Bernoulli(3), "gaussian": Gaussian(3), "poisson": Poisson(3)}
+FAMILIES = {
+    "categorical": Categorical(3),
+    "bernoulli": Bernoulli(3),
+    "gaussian": Gaussian(3),
+    "student-t": StudentT(3),
+    "poisson": Poisson(3),
+}
 
 
 @pytest.mark.row(11)

@@ -54,7 +54,7 @@ def stacks(draw: st.DrawFn) -> PredictiveStack:
     stack = PredictiveStack(Categorical(SYMBOLS), sizes, num_taps=num_taps, mixing=mixing, cell=cell, **wiring).double()
     for part in stack.modules():
         if isinstance(part, RunningVariance):
-            part.rate = 0.0
+            part.half_life = None
             part.variance.uniform_(0.2, 2.0)
     return stack
 

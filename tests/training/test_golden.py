@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Bernoulli, BidirectionalStack, Categorical, Chunk, Gaussian, Poisson, PredictiveStack
+from pcrnn import Bernoulli, BidirectionalStack, Categorical, Chunk, Gaussian, Poisson, PredictiveStack, StudentT
 from pcrnn.config import OptimiserConfig
 from pcrnn.training.learner import Learner
 
@@ -25,7 +25,7 @@ STACKS: dict[str, dict[str, Any]] = {
     "symbols": {},
     "reals": {"observation": "gaussian"},
     "reals, missing values": {"observation": "gaussian", "gaps": True},
-    "reals in data units": {"observation": "gaussian", "weighted": False},
+    "reals, heavy tails": {"observation": "student-t"},
     "bits": {"observation": "bernoulli"},
     "counts": {"observation": "poisson"},
     "labels": {"target": True},
@@ -77,7 +77,6 @@ def chunks(kind: str, gaps: bool, covariates: int, target: bool) -> list[Chunk]:
 
 def build(
     observation: str = "categorical",
-    weighted: bool = True,
     gaps: bool = False,
     covariates: int = 0,
     target: bool = False,
@@ -87,7 +86,8 @@ def build(
     torch.manual_seed(3)
     families = {
         "categorical": lambda: Categorical(5),
-        "gaussian": lambda: Gaussian(2, weighted=weighted),
+        "gaussian": lambda: Gaussian(2),
+        "student-t": lambda: StudentT(2),
         "bernoulli": lambda: Bernoulli(2),
         "poisson": lambda: Poisson(2),
     }

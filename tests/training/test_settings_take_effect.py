@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pcrnn.config import TrainConfig
-from pcrnn.data import SeriesSource, TextSource, open_source
+from pcrnn.data import SeriesSource, TextSource
 from pcrnn.errors import UsageError
 from pcrnn.training.train import Trainer
 
@@ -20,6 +20,8 @@ CHANGES: dict[str, list[dict[str, Any]]] = {  # another value of every setting, 
     "cell": [{"cell": cell} for cell in ("rotating", "leaky", "rnn", "lstm", "gru")],
     "num_taps": [{"num_taps": 1}, {"num_taps": 3}],
     "mixing": [{"mixing": True}],
+    "max_time_constant": [{"max_time_constant": 8.0}],
+    "half_life": [{"half_life": 16.0}],
     "normalize_errors": [{"normalize_errors": False}],
     "skip": [{"skip": skip} for skip in ("residual", "dense", "every-other")],
     "top_down": [{"top_down": True}],
@@ -43,7 +45,7 @@ CHANGES: dict[str, list[dict[str, Any]]] = {  # another value of every setting, 
 }
 ELSEWHERE = {  # settings that a change of `CHANGES` cannot show
     "data",  # the source is given
-    "precision_weighting",  # of real values: below
+    "family",  # of real values: below
     "auxiliary",  # of rule bptt: below
     "gate_coordination",  # of cell lstm: below
     "parallel",  # needs torchrun, and is refused without: tests/training/test_parallel.py
@@ -107,9 +109,9 @@ def test_a_setting_of_some_runs_changes_what_those_learn(base, change):
     assert learned(**base) != learned(**base | change)
 
 
-def test_precision_weighting_changes_what_is_learned_of_real_values():
+def test_the_family_changes_what_is_learned_of_real_values():
     values = np.random.default_rng(0).standard_normal((300, 2)).cumsum(0)
-    one, other = (learned(SeriesSource(values), precision_weighting=on) for on in (True, False))
+    one, other = (learned(SeriesSource(values), family=family) for family in ("gaussian", "student-t"))
     assert one != other
 
 
@@ -122,7 +124,10 @@ def test_precision_weighting_changes_what_is_learned_of_real_values():
         ),
         ({"skip": "dense", "hidden": (5,)}, "skip: expected 2 layers or more for dense, which .*, got 1; leave it out"),
         ({"skip": "every-other", "hidden": (5,)}, "skip: expected 2 layers or more for every-other, .*, got 1; leave"),
-        ({"precision_weighting": False}, "precision_weighting: expected true for .*, whose Categorical observations"),
+        (
+            {"family": "student-t"},
+            "family: expected auto for .*, whose Categorical observations are no real values, got",
+        ),
         ({"cuda_graph": True}, "cuda_graph: expected a CUDA device, got cpu; leave it out"),
         *(
             (
@@ -139,12 +144,11 @@ def test_a_setting_without_effect_is_refused(settings, message):
         learned(**settings)
 
 
-def test_precision_weighting_is_refused_where_labels_are_expected(tmp_path):
-    """Only what a stack learns to expect has precisions that are learned."""
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "l.npz", x=rng.standard_normal((40, 6, 2)).astype("f"), y=rng.integers(0, 3, 40))
-    with pytest.raises(UsageError, match=r"precision_weighting: expected true for .*inputs are not what it learns to"):
-        learned(open_source(str(tmp_path / "l.npz")), precision_weighting=False)
+@pytest.mark.parametrize("family", ["categorical"])
+def test_a_family_of_symbols_is_refused_for_real_values(family):
+    values = np.random.default_rng(0).standard_normal((300, 2)).cumsum(0)
+    with pytest.raises(UsageError, match=f"family: expected one of real values for .*, got {family}; leave it out"):
+        learned(SeriesSource(values), family=family)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """What the probes share: a stack that can be driven by hand, directions to drive it in, and where a curve has fallen.
 
 A symbol cannot be modulated by a small sine, but its sufficient statistic can: a probe replaces the one-hot vector
-T(x_t) by T(x_t) + A sin(omega t) d. For a series that is an input x_t + A sin(omega t) d scaled by the precisions; for
-every family it adds A sin(omega t) d to the prediction errors that enter the stack, and nothing else about the stack
-changes. Responses are differences between a run with the drive and one without it over the same background, a passage
-of the stack's usual data, so a stack is measured where it operates and not at rest.
+T(x_t) by T(x_t) + A sin(omega t) d. For a series that is an input x_t + A sin(omega t) d; for every family it adds
+pi A sin(omega t) d to what enters the stack, up to the bound of `ErrorNorm`, and nothing else about the stack changes.
+Responses are differences between a run with the drive and one without it over the same background, a passage of the
+stack's usual data, so a stack is measured where it operates and not at rest.
 
 Shapes: B lanes, T time, D natural parameters, N units of a layer.
 """

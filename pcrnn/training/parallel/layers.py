@@ -209,7 +209,7 @@ class LayerShare:
             model.check(chunk.observations, state)
             base = model.observe_base_of(chunk)
             chunk = model.without_covariates(chunk)
-            observed, message, expectation, unit = base.observed, base.message, base.expectation, model.sensory.unit
+            observed, message, expectation, unit = base.observed, base.message, base.expectation, base.unit
             below = base_update(model, base, chunk, weight.unsqueeze(-1))
         else:
             chunk = model.without_covariates(chunk)
@@ -235,8 +235,8 @@ class LayerShare:
             (state_surprise[index],), (states[index],) = level.state_surprises, level.state
             message, expectation, output = level.layers[0].message, level.expectation, level.output
         if not team.top:
-            assert message.error is not None and message.state_error is not None
-            team.sends(message.error, message.state_error, expectation, unit)
+            assert message.error is not None and message.state_error is not None and unit is not None
+            team.sends(message.error, message.state_error, expectation, unit.to(expectation.dtype))
         loss = (surprise[-1] * weight).sum()
         result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output)
         return result, StackState(tuple(states)), carry
