@@ -41,7 +41,10 @@ TESTS = {
     "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
     "pcrnn/nn/layer.py": _RULES,
     "pcrnn/nn/observations.py": ["tests/identities/test_observations.py", "tests/identities/test_what_rises.py"],
-    "pcrnn/nn/running_variance.py": ["tests/identities/test_what_rises.py", "tests/identities/test_running_variance.py"],
+    "pcrnn/nn/running_variance.py": [
+        "tests/identities/test_what_rises.py",
+        "tests/identities/test_running_variance.py",
+    ],
     "pcrnn/nn/sensory.py": ["tests/identities/test_what_rises.py"],
     "pcrnn/nn/stack.py": [*_RULES, "tests/identities/test_covariates.py"],
     "pcrnn/runs/checkpoint.py": ["tests/reliability/test_checkpoint.py", _HOSTILE],
