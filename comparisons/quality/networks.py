@@ -130,10 +130,10 @@ class Transformer(Network):
     Normalisation before each block, GELU, learned positions, weights from N(0, 0.02), those that write into the
     residual stream from N(0, 0.02 / sqrt(2 layers)), biases 0. Symbols and real vectors enter through a linear map.
 
-    Its state is the last C - 1 inputs, C being the `context`. A chunk is read in pieces of at most C steps, each together
-    with those inputs, so that every step of every chunk, in training and in scoring, has between C - 1 and 2 C - 2
-    steps behind it, or all that there were since the sequence began. Nothing that it computed before is kept: the
-    inputs carried over are read anew, and the gradient goes through them.
+    Its state is the last C - 1 inputs, C being the `context`. A chunk is read in pieces of at most C steps, each
+    together with those inputs, so that every step of every chunk, in training and in scoring, has between C - 1 and
+    2 C - 2 steps behind it, or all that there were since the sequence began. Nothing that it computed before is kept:
+    the inputs carried over are read anew, and the gradient goes through them.
 
     Args:
         width: of the model, a multiple of `heads`.
