@@ -12,7 +12,7 @@ from pcrnn.data import SeriesSource
 from pcrnn.errors import DataError, UsageError
 
 from ..cells import Cells
-from ..claims import NO_CLAIM, no_claim, shown_rate
+from ..claims import NO_CLAIM, edge, no_claim, shown_rate
 from ..record import Row
 from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, rates_of, search_by_rate, search_rate
 from ..suite import Request
@@ -256,6 +256,9 @@ def verdict(row: Row) -> tuple[str, str]:
     return ("Loses", f"{size} behind") if row["gap"] > 0 else ("Wins", f"{size} ahead of")
 
 
+LEAST_LEAD = 0.5e-3  # in the unit of a score: below, it rounds to nothing
+
+
 def called(contender: str) -> str:
     """A contender's name in a sentence."""
     return f"nn.{contender}" if contender in NETWORKS else contender
@@ -270,14 +273,7 @@ def beside_the_outside(rows: list[Row], where: str) -> list[str]:
         rows: of one data set and place.
         where: what the sentence calls that.
     """
-    local, outside = (
-        min(
-            (row for row in rows if of_kind(row["rule"]) and row["metric"] is not None),
-            key=lambda row: row["metric"],
-            default=None,
-        )
-        for of_kind in (is_local, is_outside)
-    )
+    local, outside = _best(rows, is_local), _best(rows, is_outside)
     if local is None or outside is None:
         return []
     name, unit = called(outside["rule"]), local["unit"]
@@ -287,8 +283,8 @@ def beside_the_outside(rows: list[Row], where: str) -> list[str]:
     lead = mean_and_spread("mean", "spread", [None if None in pair else pair[0] - pair[1] for pair in pairs])
     if lead["mean"] is None:
         return []
-    ours = f"the best local rule ({local['rule']}, {local['metric']:.4g} {unit})"
-    if is_level(lead["mean"], lead["spread"], len(local["metrics"]), 0.5e-3):
+    ours = _best_local(local)
+    if is_level(lead["mean"], lead["spread"], len(local["metrics"]), LEAST_LEAD):
         spread = "" if lead["spread"] is None else f" ± {lead['spread']:.3f}"
         theirs = f"the best outside network ({name}, {outside['metric']:.4g} {unit})"
         return [f"Level: {where}: {ours} is level ({-lead['mean']:+.3f} {unit}{spread}) with {theirs}."]
@@ -296,6 +292,34 @@ def beside_the_outside(rows: list[Row], where: str) -> list[str]:
     if lead["mean"] < 0:
         return [f"Loses: {where}: {name} ({outside['metric']:.4g} {unit}) {ahead} {ours}."]
     return [f"Wins: {where}: {ours} {ahead} the best outside network ({name}, {outside['metric']:.4g} {unit})."]
+
+
+def behind_a_baseline(rows: list[Row], where: str, baselines: Mapping[str, float]) -> list[str]:
+    """A sentence where a score that was not learned here, counted or published, is ahead of the best local rule.
+
+    None where the search of that rule ended at its edge.
+    """
+    local = _best(rows, is_local)
+    if local is None or not baselines or edge(local):
+        return []
+    who = min(baselines, key=lambda name: baselines[name])
+    lead = local["metric"] - baselines[who]
+    if lead < 0 or is_level(lead, local["spread"], len(local["metrics"]), LEAST_LEAD):
+        return []
+    unit = local["unit"]
+    return [
+        f"Loses: {where}: {who} ({baselines[who]:.4g} {unit}) is ahead by {lead:.3f} {unit} of {_best_local(local)}."
+    ]
+
+
+def _best(rows: list[Row], of_kind: Callable[[str], bool]) -> Row | None:
+    """The row of least score whose contender is of a kind; None where there is none with a score."""
+    scored = [row for row in rows if of_kind(row["rule"]) and row["metric"] is not None]
+    return min(scored, key=lambda row: row["metric"], default=None)
+
+
+def _best_local(row: Row) -> str:
+    return f"the best local rule ({row['rule']}, {row['metric']:.4g} {row['unit']})"
 
 
 def grouped(rows: list[Row]) -> dict[str, list[Row]]:
