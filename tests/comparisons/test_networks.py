@@ -71,6 +71,14 @@ def test_the_state_carries_what_a_chunk_saw_to_the_next(network):
     torch.testing.assert_close(expected(network, x, 2 * CONTEXT), expected(network, x))
 
 
+def test_learning_sees_what_scoring_sees(network):
+    """torch has a fast path of its own for a transformer's layers where no gradient is wanted."""
+    x = torch.randn(2, CONTEXT, 3)
+    activity, _ = network.observe(x)
+    assert activity.expectations[-1].requires_grad
+    torch.testing.assert_close(activity.expectations[-1].detach(), expected(network, x), rtol=1e-4, atol=1e-5)
+
+
 def test_a_step_sees_those_before_its_chunk(network):
     x = torch.randn(2, 2 * CONTEXT, 3)
     whole, alone = expected(network, x, CONTEXT)[:, CONTEXT:], expected(network, x[:, CONTEXT:])
