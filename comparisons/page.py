@@ -1,7 +1,7 @@
 """The page of all results: verdicts first, then every suite with its picture and tables, in one self-contained file.
 
 The verdicts are made of the sentences that suites write into their records, `summary`, from their own numbers. A
-sentence that begins with `Wins: `, `Level: `, `Mixed: `, `Loses: ` or `No claim: ` goes where it says; of the others,
+sentence that begins with `Loses: `, `Mixed: `, `Level: `, `Wins: ` or `No claim: ` goes where it says; of the others,
 those of the suites in JUDGES go where the record's numbers say, and the rest stay in their suite's section.
 """
 
@@ -28,18 +28,13 @@ def command(name: str, record: Row) -> str:
 
 
 VERDICTS = {
-    "Wins": "Local learning wins",
-    "Level": "Level",
-    "Mixed": "Wins here, loses there",
     "Loses": "Local learning loses",
+    "Mixed": "Loses here, wins there",
+    "Level": "Level",
+    "Wins": "Local learning wins",
     "Costs": "What it costs",
     NO_CLAIM: "No claim: a search for a learning rate ended at its edge, or there was none",
 }
-
-
-def quality_verdict(record: Row, sentence: str) -> str:
-    """By the words of the suite's own verdict."""
-    return "Level" if "is level" in sentence else "Wins" if "% ahead of BPTT" in sentence else "Loses"
 
 
 def memory_verdict(record: Row, sentence: str) -> str:
@@ -67,7 +62,6 @@ def long_lags_verdict(record: Row, sentence: str) -> str:
 
 JUDGES: dict[str, Callable[[Row, str], str]] = {
     "long_lags": long_lags_verdict,
-    "quality": quality_verdict,
     "memory": memory_verdict,
     "speed": speed_verdict,
 }
@@ -193,7 +187,7 @@ pre {{ overflow-x: auto }}
 li a {{ font-weight: 600; color: inherit }}
 </style>
 <h1>Local learning against BPTT, on the same stacks</h1>
-<p>In one minute: where local learning wins, where it loses, and by how much.</p>
+<p>In one minute: where local learning loses, where it wins, and by how much.</p>
 <div class="verdict">
 {verdict}
 </div>

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[len((__package__ or "").split("."))]  # of imports
 MIN_ROUNDS = 3
 RESULT_MARK = "result: "  # before what a fresh process returns, on its standard output
 
+VERDICT_ORDER = ("Loses", "Mixed", "Level", "Wins", "", "No claim")  # in which a summary says things; "": any other
+
 Run = Callable[[], object]
 Row = dict[str, Any]
 
@@ -147,10 +149,22 @@ def publish(
     return paths
 
 
+def losses_first(sentences: Sequence[str]) -> list[str]:
+    """A summary's sentences by the verdict they begin with, what local learning loses first; else in their order."""
+
+    def rank(sentence: str) -> int:
+        verdict, colon, _ = sentence.partition(": ")
+        return VERDICT_ORDER.index(verdict if colon and verdict in VERDICT_ORDER else "")
+
+    return sorted(sentences, key=rank)
+
+
 def write(suite: str, config: Row, rows: list[Row], out: Path = RESULTS, **sections: Any) -> Path:
     """Write one suite's record, `out`/suite.json, and return its path; `sections` are further tables by name."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{suite}.json"
+    if "summary" in sections:
+        sections["summary"] = losses_first(sections["summary"])
     record = {"suite": suite, "environment": environment(), "config": config, "rows": rows, **sections}
     write_file(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
     return path

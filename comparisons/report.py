@@ -2,7 +2,7 @@
 
     pcrnn compare report [--out DIR]
 
-The page begins with verdicts: where local learning wins, where it is level, where it loses, and what it costs; see
+The page begins with verdicts: where local learning loses, where it is level, where it wins, and what it costs; see
 `page`. Tables of the README are made by the parts below, from the records alone.
 """
 
@@ -17,17 +17,16 @@ from . import record
 from .claims import edge, edge_note, marked
 from .mechanisms import alignment, foretold, long_lags, online
 from .page import command, html_page
-from .quality import applications, axes, curves, quality, tagging
-from .quality.contenders import BPTT
-from .quality.study import gap
-from .record import ROOT, Row
+from .quality import applications, axes, curves, quality, study, tagging
+from .quality.contenders import BPTT, OUTSIDE
+from .record import ROOT, Row, losses_first
 from .suite import SUITES
 
 README = ROOT / "README.md"
 RESULTS_PAGE = ROOT / "docs" / "results.md"
 START, END = "<!-- results -->", "<!-- /results -->"
 
-OF_A_DENSITY = "in nats/step that of the geometric mean variance"  # nats of a density have no zero to take percent of
+OF_A_DENSITY = "of a density in nats, which have no zero to take percent of"
 SHOWN_LENGTHS = (128, 2048, 8192, 65536)
 SHOWN_RULES = ("bptt, truncated", "hierarchy", "neighbour", "top", "layer")
 SHOWN_WAYS = ("iterations: 5", "iterations: 20", "iterations: 100", "neighbour, 1 layer")
@@ -55,7 +54,11 @@ def read(results: Path) -> dict[str, Row]:
     """
     paths = {name: results / f"{name}.json" for name in SUITES}
     found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
-    return {name: RESTATED.get(name, lambda same: same)(each) for name, each in found.items()}
+    again = {name: RESTATED.get(name, lambda same: same)(each) for name, each in found.items()}
+    return {
+        name: each | {"summary": losses_first(each["summary"])} if "summary" in each else each
+        for name, each in again.items()
+    }
 
 
 RESTATED: dict[str, Callable[[Row], Row]] = {
@@ -96,9 +99,9 @@ def readme_section(records: dict[str, Row]) -> str:
 
 
 def quality_part(result: Row) -> list[str]:
-    """The rules at exact traces beside BPTT, LSTM and GRU, a column for every data set."""
+    """The rules at exact traces beside BPTT and networks that are no stacks, a column for every data set."""
     shown = ("bptt", "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact")
-    cells: dict[str, dict[str, str]] = {rule: {"rule": rule} for rule in (*shown, "LSTM", "GRU")}
+    cells: dict[str, dict[str, str]] = {rule: {"rule": rule} for rule in (*shown, *OUTSIDE)}
     columns = {"rule": "learner"}
     for row in result["rows"]:
         if row["data"] == quality.ABLATED:  # the page has it
@@ -112,19 +115,20 @@ def quality_part(result: Row) -> list[str]:
 
 
 def applications_part(result: Row) -> list[str]:
-    """BPTT, the local rule that does best, nn.LSTM, and what stands beside them, a line for every measure."""
+    """BPTT, the local rule that does best, nn.LSTM, nn.GRU, and what stands beside them, a line for every measure."""
     lines = []
     for (application, measure), group in applications.grouped(result["rows"]).items():
         line = {"metric": f"{application}, {measure}"}
         local = applications.local_rule(result["rows"], application)
         for row in group:
-            if row["who"] in (BPTT, applications.NETWORK):
+            if row["who"] in (BPTT, *applications.NETWORKS):
                 line[row["who"]] = marked(applications.plus_minus(row), row)
             elif local is not None and row["who"] == local["who"]:
                 line["local"] = marked(f"{applications.plus_minus(row)} ({row['who'].partition(',')[0]})", row)
         lines.append(line | {"beside": beside([row for row in group if not row["learns"]])})
-    columns = {"metric": "application", "bptt": "bptt", "local": "local", "LSTM": "nn.LSTM", "beside": "beside"}
-    caption = "Applications: mean ± spread over seeds, nn.LSTM with as many parameters"
+    columns = {"metric": "application", "bptt": "bptt", "local": "local"}
+    columns |= {network: study.called(network) for network in applications.NETWORKS} | {"beside": "beside"}
+    caption = "Applications: mean ± spread over seeds, nn.LSTM and nn.GRU with as many parameters"
     learned = [row for row in result["rows"] if row["learns"]]
     return _parts([record.table(lines, columns)], caption, "applications", result, learned)
 
@@ -299,4 +303,4 @@ def _with_gap(row: Row) -> str:
     score = f"{row['metric']:#.4g}"
     if edge(row) or row["rule"] in ("bptt", alignment.BPTT):
         return marked(score, row)
-    return f"{score} ({gap(row)})"
+    return f"{score} ({study.gap(row)})"

@@ -26,7 +26,7 @@ SUITES: dict[str, Entry] = {
     "quality": Entry(
         "quality.quality",
         _ALL,
-        "held-out score of every rule on the same stacks, beside LSTM, GRU and counting baselines",
+        "held-out score of every rule on the same stacks, beside LSTM, GRU, a transformer and counting baselines",
     ),
     "applications": Entry(
         "quality.applications",
@@ -42,7 +42,7 @@ SUITES: dict[str, Entry] = {
     "curves": Entry(
         "quality.curves",
         _SEEDS,
-        "held-out score of every rule along training, against updates and time, and in the time of BPTT",
+        "held-out score of every rule along training; beside LSTM, GRU and a transformer in the time of BPTT",
     ),
     "cost": Entry("cost.cost", (), "multiply-adds and numbers between layers, a step of every rule"),
     "memory": Entry("cost.memory", (), "peak memory and tokens a second against the length of the sequence"),

@@ -40,7 +40,7 @@ from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..gradients import leave_gradient, split_chunk
 from ..pictures import counted
 from ..quality.contenders import CONTENDERS, Training, make_rule
-from ..quality.study import gap
+from ..quality.study import distance, gap
 from ..quality.tasks import Stream
 from ..record import Row
 from ..search import mean_and_spread, search_by_rate, search_rate
@@ -161,8 +161,9 @@ def beside_the_score(rows: list[Row], scores: list[Row]) -> list[Row]:
         pairs = [(one["bits"], other["bits"]) for one, other in zip(of_rule, bptt, strict=True)]
         row: Row = {"rule": label, "lr": of_rule[0]["lr"], "search": of_rule[0].get("search")}
         row["no_claim"] = no_claim({BPTT: bptt[0], label: of_rule[0]})
-        gaps = [None if row["no_claim"] or None in pair else 100 * (pair[0] / pair[1] - 1) for pair in pairs]
-        row |= mean_and_spread("gap_percent", "gap_spread", gaps)
+        row["gap_unit"] = "percent"
+        gaps = [None if row["no_claim"] or None in pair else distance(*pair, row["gap_unit"]) for pair in pairs]
+        row |= mean_and_spread("gap", "gap_spread", gaps)
         row["cosine"] = statistics.fmean(row["gates_cosine"] for row in measured)
         row["lowest_cosine"] = statistics.fmean(row["gates_cosine"] for row in measured if row["layer"] == 1)
         compared.append(row | mean_and_spread("bits", "bits_spread", [one["bits"] for one in of_rule]))
@@ -172,7 +173,7 @@ def beside_the_score(rows: list[Row], scores: list[Row]) -> list[Row]:
 def summary(rows: list[Row], lags: list[Row], scores: list[Row], setup: AlignmentSetup) -> list[str]:
     """Cosines of the lowest layer by depth, credit beyond the chunk, and what the cosine fails to rank."""
     moment, beside = max(setup.moments), beside_the_score(rows, scores)
-    stated = [row for row in beside if row["gap_percent"] is not None]
+    stated = [row for row in beside if row["gap"] is not None]
     shallow, deep = min(setup.depths), max(setup.depths)
     beyond = min(lag for lag in setup.lags if lag > setup.lag_chunk)
 
@@ -218,7 +219,7 @@ def restated(found: Row) -> Row:
 
 
 def _scored(row: Row) -> str:
-    return f"{row['rule']} (cosine {row['cosine']:.2f}, {row['bits']:.3f} bits/char, {row['gap_percent']:+.1f} %)"
+    return f"{row['rule']} (cosine {row['cosine']:.2f}, {row['bits']:.3f} bits/char, {row['gap']:+.1f} %)"
 
 
 def held_out(setup: AlignmentSetup, steps: int) -> Tensor:
@@ -340,7 +341,7 @@ def tables(rows: list[Row], scores: list[Row], sentences: list[str], setup: Alig
     columns |= {"cosine": "cosine with BPTT, layer 1 first", "norm": "norm over BPTT's, layer 1 first"}
     compared = [row | {"gap": gap(row), "lr": shown_rate(row)} for row in beside_the_score(rows, scores)]
     headings = {"rule": "rule", "cosine": "cosine, mean over layers", "lowest_cosine": "cosine of layer 1"}
-    headings |= {"bits": "bits/char", "gap": "against bptt, truncated", "lr": "rate"}
+    headings |= {"bits": "bits/char", "gap": "against bptt, truncated, %", "lr": "rate"}
     about = f"{setup.scored_depth} layers of {setup.units}, {max(setup.moments)} updates of {setup.batch} x "
     about += f"{setup.train_chunk} characters, each rule at its own best rate; best score first."
     first = [*sentences, READING, record.table(shown, columns)]

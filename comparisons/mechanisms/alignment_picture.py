@@ -90,11 +90,11 @@ def _draw_lags(axes: Any, lags: list[Row], setup: AlignmentSetup, colours: dict[
 
 def _draw_scores(axes: Any, compared: list[Row], colours: dict[str, Any]) -> list[EndLabel]:
     """Score over cosine, a dot a rule; their labels."""
-    compared = [row for row in compared if row["gap_percent"] is not None]
+    compared = [row for row in compared if row["gap"] is not None]
     for row in compared:
         style = {"color": colours[row["rule"]], "fmt": "o", "markersize": 6}
-        axes.errorbar(row["cosine"], row["gap_percent"], row["gap_spread"] or 0.0, **style)
+        axes.errorbar(row["cosine"], row["gap"], row["gap_spread"] or 0.0, **style)
     axes.axhline(0, color=FAINT, linewidth=0.8, linestyle=DASHED)
     axes.set(xlabel="cosine, mean over layers", ylabel="bits/char over truncated BPTT, %")
     axes.set_title("The score beside it: lower is better", size=10.5)
-    return [EndLabel(row["gap_percent"], row["rule"], colours[row["rule"]]) for row in compared]
+    return [EndLabel(row["gap"], row["rule"], colours[row["rule"]]) for row in compared]

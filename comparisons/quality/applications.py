@@ -23,7 +23,7 @@ from pcrnn.config import TrainConfig
 from .. import record
 from ..claims import NO_CLAIM, edge_note, no_claim, shown_rate
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
-from ..record import Row
+from ..record import Row, losses_first
 from ..search import mean_and_spread
 from ..suite import Request
 from . import study, tasks
@@ -32,7 +32,7 @@ from .forecasts import HELD, HORIZON, Forecasts
 from .study import Opened, Study, Trainer
 from .tasks import Absent, Task
 
-LOCAL, NETWORK = "cascade, exact", "LSTM"
+LOCAL, NETWORKS = "cascade, exact", ("LSTM", "GRU")
 PUBLISHED = ", published"
 SURPRISE = "surprise"  # in the unit of the task
 
@@ -68,20 +68,21 @@ STUDIES: dict[str, Study] = {
     GENOME: Study(
         open=tasks.open_genome,
         base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=64, steps=600, evaluate_every=0),
-        contenders=(BPTT, LOCAL, NETWORK),
+        contenders=(BPTT, LOCAL, *NETWORKS),
         endings=(".fa", ".fasta", ".fna", ".gz"),
     ),
     DIGITS: Study(
         open=tasks.open_digits,
         base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
-        contenders=(BPTT, LOCAL, NETWORK),
+        contenders=(BPTT, LOCAL, *NETWORKS),
         rates=(3e-3, 1e-3, 1e-2),
     ),
     WEATHER: Study(
         open=open_forecasts,
         base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=48, steps=400, dropout=0.1, evaluate_every=0),
-        contenders=(BPTT, LOCAL),
+        contenders=(BPTT, LOCAL, *NETWORKS),
         rates=(1e-3, 3e-4, 3e-3),
+        network_rates=dict.fromkeys(NETWORKS, (6e-3, 1.2e-2, 3e-3)),
         endings=(".csv", ".npy"),
     ),
 }
@@ -179,6 +180,11 @@ def best(rows: list[Row]) -> Row | None:
     return min(scored, key=lambda row: sign * row["metric"], default=None)
 
 
+def is_outside(row: Row) -> bool:
+    """Whether it is the score of a network that is no stack."""
+    return row["learns"] and study.is_outside(row["who"])
+
+
 def local_rule(rows: list[Row], application: str) -> Row | None:
     """The local rule that does best in an application's first measure."""
     local = [row for row in rows if row["application"] == application and is_local(row)]
@@ -186,10 +192,12 @@ def local_rule(rows: list[Row], application: str) -> Row | None:
 
 
 def summary(rows: list[Row]) -> list[str]:
-    """A sentence for every measure with a verdict: local learning beside BPTT, then beside what needs no learning.
+    """Two sentences for every measure with a verdict, what is lost first: local learning beside the best network that
+    is no stack; then beside BPTT, and what needs no learning.
 
     Where the search of either ended at its edge, it says that in place of a verdict.
     """
+    outside = [said for at, group in grouped(rows).items() for said in beside_the_outside(group, ", ".join(at))]
     sentences = []
     for (application, measure), group in grouped(rows).items():
         local, (bptt,) = best([row for row in group if is_local(row)]), [row for row in group if row["who"] == BPTT]
@@ -201,7 +209,27 @@ def summary(rows: list[Row]) -> list[str]:
             continue
         scores = f"{local['who']} {plus_minus(local)}, BPTT {plus_minus(bptt)}"
         sentences.append(f"{verdict(local, bptt)}: {application}, {measure}: {scores}; {beside(local, baseline)}.")
-    return sentences
+    return losses_first([*outside, *sentences])
+
+
+def beside_the_outside(rows: list[Row], where: str) -> list[str]:
+    """A sentence: the best local rule beside the best network that is no stack in one measure, if both have a score."""
+    local, outside = (best([row for row in rows if of_kind(row)]) for of_kind in (is_local, is_outside))
+    if local is None or outside is None or local["better"] is None:
+        return []
+    name = study.called(outside["who"])
+    if reason := no_claim({local["who"]: local, name: outside}):
+        return [f"{NO_CLAIM}: {where}, the best local rule beside {name}: {reason}."]
+    ours = f"the best local rule ({local['who']}, {plus_minus(local)})"
+    theirs = f"{name} ({plus_minus(outside)})"
+    by = f"by {abs(local['metric'] - outside['metric']):.3g}"
+    words = {
+        "Loses": f"{theirs} is ahead {by} of {ours}",
+        "Level": f"{ours} is level with {theirs}",
+        "Wins": f"{ours} is ahead {by} of {theirs}",
+    }
+    found = verdict(local, outside)
+    return [f"{found}: {where}: {words[found]}."]
 
 
 def restated(found: Row) -> Row:
@@ -209,13 +237,13 @@ def restated(found: Row) -> Row:
     return found | {"summary": summary(found["rows"])}
 
 
-def verdict(local: Row, bptt: Row) -> str:
-    """Local learning beside BPTT, seed by seed; level where the difference is within twice its standard error."""
-    pairs = zip(local["metrics"], bptt["metrics"], strict=True)
+def verdict(local: Row, other: Row) -> str:
+    """Local learning beside another, seed by seed; level where the difference is within twice its standard error."""
+    pairs = zip(local["metrics"], other["metrics"], strict=True)
     lead = [b - a for a, b in pairs if a is not None and b is not None]
     mean = statistics.fmean(lead) if local["better"] == "lower" else -statistics.fmean(lead)
-    error = statistics.stdev(lead) / math.sqrt(len(lead)) if len(lead) > 1 else 0.0
-    return "Level" if abs(mean) <= 2 * error else "Wins" if mean > 0 else "Loses"
+    level = study.is_level(mean, statistics.stdev(lead) if len(lead) > 1 else None, len(lead), 0.0)
+    return "Level" if level else "Wins" if mean > 0 else "Loses"
 
 
 def beside(local: Row, baseline: Row) -> str:

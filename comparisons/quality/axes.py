@@ -29,7 +29,7 @@ from ..suite import Request
 from . import tasks
 from .contenders import BPTT, stack_for
 from .networks import equal_width, planned_size
-from .study import Opened, Study, Trainer, chosen, gap, search_columns, shown, withhold
+from .study import SIGNS, Opened, Study, Trainer, chosen, compare_to_bptt, gap, search_columns, shown
 from .tasks import Task
 
 DEPTH_RULES = ("all hops, exact", "cascade, exact", "neighbour, exact", "top, exact", "layer, exact")
@@ -177,7 +177,7 @@ class AxisSuite:
         """A record with its distances and sentences made anew, from its rows."""
         for group in self.panels(found["rows"]).values():
             for place in {row[self.axis] for row in group}:
-                withhold([row for row in group if row[self.axis] == place])
+                compare_to_bptt([row for row in group if row[self.axis] == place])
         return found | {"summary": self.summary(found["rows"])}
 
     def tables(self, rows: list[Row]) -> list[str]:
@@ -196,14 +196,13 @@ class AxisSuite:
             panels = figure.subplots(1, len(groups), squeeze=False)[0]
             for axes, (name, group) in zip(panels, groups.items(), strict=True):
                 for rule in self.rules:
-                    line = [row for row in group if row["rule"] == rule and row["gap_percent"] is not None]
-                    gaps, spread = [row["gap_percent"] for row in line], [row["gap_spread"] or 0.0 for row in line]
+                    line = [row for row in group if row["rule"] == rule and row["gap"] is not None]
+                    gaps, spread = [row["gap"] for row in line], [row["gap_spread"] or 0.0 for row in line]
                     style = {"fmt": "o-", "color": colour[rule], "markersize": 4, "capsize": 3}
                     axes.errorbar([row[self.axis] for row in line], gaps, spread, label=rule, **style)
                 axes.axhline(0, color=FAINT, linewidth=0.8)
                 log2_axis(axes, [row[self.axis] for row in group])
-                axes.set(title=name, xlabel=self.axis)
-            panels[0].set_ylabel("against BPTT, %")
+                axes.set(title=name, xlabel=self.axis, ylabel=f"against BPTT, {SIGNS[group[0]['gap_unit']]}")
 
 
 _LONG = Budget(

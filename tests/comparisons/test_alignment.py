@@ -139,7 +139,7 @@ def test_the_summary_says_where_local_wins_and_loses_and_what_the_cosine_fails_t
     *_, ranks = alignment.summary(rows, lags, scores, TINY)
     assert "it puts 21 of 21 pairs in the order of their scores; no claim of top, whose search" in ranks
     best, *_ = alignment.beside_the_score(rows, scores)
-    assert (best["gap_percent"], best["no_claim"]) == (None, "the search ended at its edge for top (rate 0.003)")
+    assert (best["gap"], best["no_claim"]) == (None, "the search ended at its edge for top (rate 0.003)")
 
 
 def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pcrnn.comparisons import record, report
 from pcrnn.comparisons.__main__ import main
 from pcrnn.comparisons.quality import applications, forecasts
 from pcrnn.comparisons.quality.forecasts import HORIZON, SEASON, Expected, Forecasts
+from pcrnn.comparisons.quality.networks import LinearAutoregression, Recurrent
 from pcrnn.comparisons.suite import Request
 
 from pcrnn import PredictiveStack
@@ -83,6 +85,32 @@ def test_a_sentence_says_how_local_learning_stands_beside_bptt_and_counting(loca
     rows = [row("bptt", [2.0, 2.0], better), row("top, exact", local, better)]
     rows += [row("o", [2.0], better, learns=False), published]
     assert applications.summary(rows) == [f"{verdict}: genome, bits/base: top, exact {beside}"]
+
+
+@pytest.mark.parametrize(("lstm", "said"), [
+    ([1.5, 1.6], "Loses: genome, bits/base: nn.LSTM (1.550 ± 0.1) is ahead by 0.2 of the best local rule (top"),
+    ([1.9, 1.7], "Level: genome, bits/base: the best local rule (top, exact, 1.750 ± 0.1) is level with nn.LSTM ("),
+    ([2.0, 2.1], "Wins: genome, bits/base: the best local rule (top, exact, 1.750 ± 0.1) is ahead by 0.3 of nn."),
+])  # fmt: skip
+def test_local_learning_stands_beside_the_best_outside_network_what_is_lost_first(lstm, said):
+    rows = [row("bptt", [2.0, 2.1]), row("top, exact", [1.7, 1.8]), row("GRU", [3.0, 3.1]), row("LSTM", lstm)]
+    sentences = applications.summary([*rows, row("o", [2.0], learns=False)])
+    assert len(sentences) == 2 and any(sentence.startswith(said) for sentence in sentences)
+    assert sentences[0].startswith(said) or not said.startswith("Loses")
+
+
+def test_a_recurrent_network_forecasts_as_a_stack_does():
+    """Its state has the lanes first and is carried on; networks that only have a window are not asked."""
+    task = series(np.sin(HOURS / 5.0))
+    network = Recurrent("GRU", task.observation(), task.observation(), 4, 1)
+    found = task.measure(network)
+    assert found.keys() == {"error", "coverage", "interval score"} and all(map(np.isfinite, found.values()))
+    stack, x = forecasts.AsStack(network), torch.randn(3, 7, 1)
+    whole, _ = stack(x)
+    first, state = stack(x[:, :4])
+    rest, _ = stack(x[:, 4:], state)
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+    assert task.measure(LinearAutoregression(task.observation(), task.observation(), 8)) == {}
 
 
 def test_nothing_is_claimed_where_a_search_ended_at_its_edge():
@@ -171,6 +199,6 @@ def test_the_documentation_has_a_line_for_every_measure():
     found = {"environment": record.environment(), "config": {"seeds": 1}, "rows": rows}
     table, origin = report.applications_part(found)
     assert table.splitlines()[2:] == [
-        "| genome, bits/base | 2.000 ± 0.1 | 1.900 ± 0.1 (top) |  | o 2.1; published: x 1.5 |"
+        "| genome, bits/base | 2.000 ± 0.1 | 1.900 ± 0.1 (top) |  |  | o 2.1; published: x 1.5 |"
     ]
     assert "`pcrnn compare applications`; 1 seed;" in origin

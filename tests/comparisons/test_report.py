@@ -29,7 +29,7 @@ INSIDE = {"lr": 3e-3, "search": {"0.001": 3.0, "0.003": 2.0, "0.01": None}}  # a
 
 def quality_row(rule: str, figure: float, gap: float) -> dict:
     about = {"data": "pydoc", "rule": rule, "unit": "bits/char", "metric": figure}
-    return about | INSIDE | {"metrics": [figure], "gap_percent": gap, "gap_spread": 0.2, "no_claim": ""}
+    return about | INSIDE | {"metrics": [figure], "gap": gap, "gap_unit": "percent", "gap_spread": 0.2, "no_claim": ""}
 
 
 SPEED = {"hidden": [4], "batch": 2, "chunk": 3}
@@ -73,7 +73,7 @@ def test_only_what_is_between_the_markers_changes(results):
 
 def test_a_table_has_the_figures_the_gap_and_where_they_came_from(results):
     section = report.readme_section(report.read(results))
-    assert "| top, exact | 2.100 (+5.0 % ± 0.2) |" in section
+    assert "| top, exact | 2.100 (+5.0 %) |" in section
     assert "| bptt | 2.000 |" in section
     assert "layer, none" not in section  # all rows are on the page; the README has the rules with exact traces
     assert re.search(r"`pcrnn compare quality`; 3 seeds; .*, \d{4}-\d\d-\d\d\.", section)
@@ -117,7 +117,9 @@ def test_a_record_claims_nothing_of_a_learner_whose_search_ended_at_its_edge(tmp
     """Whatever its sentences say: they are made anew."""
     edge = {"lr": 1e-2, "search": {"0.001": 4.0, "0.003": 3.0, "0.01": 2.0}}
     rows = [quality_row("bptt", 2.0, 0.0), quality_row("top, exact", 1.5, -25.0), quality_row("LSTM", 2.5, 25.0)]
-    said = "pydoc: the best local rule (top, exact, 1.5 bits/char) is 25.0 % ahead of BPTT."
+    ours, beside = "the best local rule (top, exact, 1.5 bits/char)", "pydoc, the best local rule beside nn.LSTM"
+    leads = f"Wins: pydoc: {ours} is ahead by 1.000 bits/char of the best outside network (nn.LSTM, 2.5 bits/char)."
+    said = f"Wins: pydoc: {ours} is 25.0 % ahead of BPTT."
 
     def shown(*at_edge: str) -> tuple[list[str], str]:
         made = [row | (edge if row["rule"] in at_edge else {}) for row in rows]
@@ -126,16 +128,18 @@ def test_a_record_claims_nothing_of_a_learner_whose_search_ended_at_its_edge(tmp
         return found["quality"]["summary"], report.readme_section(found)
 
     sentences, section = shown()
-    assert sentences == [said]
-    assert "| top, exact | 1.500 (-25.0 % ± 0.2) |" in section and "(edge)" not in section
+    assert sentences == [leads, said]
+    assert "| top, exact | 1.500 (-25.0 %) |" in section and "(edge)" not in section
     sentences, section = shown("LSTM")
+    edge_of = "the search ended at its edge for"
+    assert sentences == [said, f"No claim: {beside}: {edge_of} nn.LSTM (rate 0.01)."]
     assert "| LSTM | 2.500 (edge) |" in section and "+25.0 %" not in section
     assert "A mark (edge) says that a learner's search for its rate ended at an edge" in section
     sentences, section = shown("top, exact")
-    assert sentences == ["No claim: pydoc: the search ended at its edge for top, exact (rate 0.01)."]
+    assert sentences == [f"No claim: {at}: {edge_of} top, exact (rate 0.01)." for at in (beside, "pydoc")]
     assert "| top, exact | 1.500 (edge) |" in section
     sentences, section = shown("bptt")
-    assert sentences == ["No claim: pydoc: the search ended at its edge for bptt (rate 0.01)."]
+    assert sentences == [leads, f"No claim: pydoc: {edge_of} bptt (rate 0.01)."]
     assert "| bptt | 2.000 (edge) |" in section and "| top, exact | 1.500 (no claim) |" in section
 
 
@@ -246,9 +250,9 @@ def memory_record(local: float, bptt: float) -> dict:
         ("speed", {"summary": ["With exact traces, neighbour learns 1.10 times as fast as BPTT."]}, "Wins"),
         ("speed", {"summary": ["top runs at 0.9 to 1.6 times BPTT, median 1.24; faster in 9 of 10."]}, "Wins"),
         ("speed", {"summary": ["top runs at 0.9 to 1.6 times BPTT, median 0.94; faster in 1 of 10."]}, "Costs"),
-        ("quality", {"summary": ["a: the best local rule (top) is 2 % behind BPTT (layer: +3 %)."]}, "Loses"),
-        ("quality", {"summary": ["a: the best local rule (top) is 2.1 % ahead of BPTT (layer: +3 %)."]}, "Wins"),
-        ("quality", {"summary": ["a: the best local rule (top) is level (+0.1 %) with BPTT."]}, "Level"),
+        ("quality", {"summary": ["Loses: a: the best local rule (top) is 2 % behind BPTT (layer: +3 %)."]}, "Loses"),
+        ("quality", {"summary": ["Wins: a: the best local rule (top) is 2.1 % ahead of BPTT (layer: +3 %)."]}, "Wins"),
+        ("quality", {"summary": ["Level: a: the best local rule (top) is level (+0.1 %) with BPTT."]}, "Level"),
         ("quality", {"summary": ["No claim: a: the search ended at its edge for bptt."]}, "No claim"),
         ("long_lags", {"summary": ["No claim: a: the search ended at its edge for bptt."]}, "No claim"),
     ],
@@ -259,8 +263,10 @@ def test_a_sentence_stands_under_the_verdict_that_its_figures_give(name, found, 
 
 
 def test_the_verdict_leaves_out_the_other_rules_in_brackets_at_the_end():
-    found = {"quality": {"summary": ["a: the best local rule (top, 2 nats) is 2.0 % behind BPTT (layer: +3.0 %)."]}}
-    assert "a: the best local rule (top, 2 nats) is 2.0 % behind BPTT.</li>" in page.verdict(found)
+    found = {
+        "quality": {"summary": ["Loses: a: the best local rule (top, 2 nats) is 2.0 % behind BPTT (layer: +3.0 %)."]}
+    }
+    assert "A: the best local rule (top, 2 nats) is 2.0 % behind BPTT.</li>" in page.verdict(found)
     shown = page.verdict({"online": {"summary": ["Wins: it is -0.150 ± 0.032 / -0.01 ± 0.3 (level) of it."]}})
     assert "It is -0.150 / -0.01 (level) of it.</li>" in shown
     assert "B (1 layer, cosine 1.000).</li>" in page.verdict({"ops": {"summary": ["Wins: b (1 layer, cosine 1.000)."]}})
@@ -270,12 +276,20 @@ def test_a_verdict_is_not_said_twice():
     assert page.sorted_by_verdict({"online": {"summary": ["Wins: it does."]}})["Wins"] == [("online", "It does.")]
 
 
-def test_quality_sentences_are_judged_by_the_words_the_suite_uses():
-    """`quality_verdict` reads what `study.verdict` writes."""
+def test_quality_sentences_begin_with_their_verdict():
     for gap, verdict in ((-3.0, "Wins"), (3.0, "Loses"), (0.01, "Level")):
         row = quality_row("top, exact", 2.0, gap) | {"gap_spread": None}
-        (sentence,) = quality.summary([row])
-        assert page.quality_verdict({}, sentence) == verdict
+        assert [said for said in page.sorted_by_verdict({"quality": {"summary": quality.summary([row], {})}})[verdict]]
+
+
+def test_what_is_lost_comes_first(tmp_path):
+    """In every record, in what the report reads and in the boxes of the page."""
+    said = ["No claim: a.", "Plain: b.", "Wins: c.", "Level: d.", "Loses: e.", "Loses: f."]
+    wanted = ["Loses: e.", "Loses: f.", "Level: d.", "Wins: c.", "Plain: b.", "No claim: a."]
+    assert record.losses_first(said) == wanted
+    record.write("speed", SPEED, [], tmp_path, summary=said)
+    assert report.read(tmp_path)["speed"]["summary"] == wanted
+    assert next(iter(page.VERDICTS)) == "Loses"
 
 
 def test_a_page_of_nothing_says_so(tmp_path):
