@@ -151,7 +151,7 @@ def _fitted(values: np.ndarray, degrees: float, centred: bool = False) -> _Fit:
     for _ in range(0 if math.isinf(degrees) else EM_STEPS):
         weights = (degrees + 1) / (degrees + np.square(values - location) / scale)
         if not centred:
-            location = _known_mean(weights * values, 0.0) / _known_mean(np.where(np.isnan(values), np.nan, weights), 1.0)
+            location = _known_mean(weights * values, 0.0) / _known_mean(weights, 1.0)  # both NaN where a value is
         scale = np.maximum(_known_mean(weights * np.square(values - location), 1.0), VARIANCE_FLOOR)
     return _Fit(location, scale)
 

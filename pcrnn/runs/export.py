@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import safetensors.torch
 import torch
@@ -123,7 +123,8 @@ def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Seq
         of_target = None if document.get("target") is None else _recipe(document["target"])
         covariates = _size(document.get("covariates", 0), at_least=0)
         config = TrainConfig.from_mapping(document["stack"], str(path))
-        config = config.settled(recipe.func.num_taps, recipe.func.mixing)
+        family = cast(type[Observation], recipe.func)
+        config = config.settled(family.num_taps, family.mixing)
         target_size = None if of_target is None else of_target.args[0]
         check_claims(config, recipe.args[0], shapes, str(path), target=target_size, covariates=covariates)
         observation, target = recipe(), None if of_target is None else of_target()

@@ -22,8 +22,10 @@ def layer_sizes(
     config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0
 ) -> list[tuple[int, int]]:
     """N and K M of every layer of a stack that observes D = `parameters`, bottom first; see `count_weights`."""
+    taps = config.num_taps
+    assert taps is not None  # the settings are `settled`
     messages = blocks(config.skip, parameters, config.hidden, errors_rise=target is None, covariates=covariates)
-    return [(units, config.num_taps * width(message)) for units, message in zip(config.hidden, messages, strict=True)]
+    return [(units, taps * width(message)) for units, message in zip(config.hidden, messages, strict=True)]
 
 
 def count_weights(config: TrainConfig, parameters: int, target: int | None = None, covariates: int = 0) -> int:
