@@ -71,9 +71,10 @@ class ModelConfig:
     mixing: bool | None = None
     """Let the units of a layer interact within a step, through a gated linear unit; by default of real values only."""
     max_time_constant: Annotated[
-        float, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")
-    ] = 8.0
-    """Longest time constant of a new layer's units, in steps; they are spread between 1 and this."""
+        float | None, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")
+    ] = None
+    """Longest time constant of a new layer's units, in steps; they are spread between 1 and this; by default 64, of
+    real values 8."""
     normalize_errors: bool = True
     """Send prediction errors up in units of the spread of the data: the running deviation from its base rate."""
     half_life: Annotated[float, POSITIVE] = 64.0
@@ -200,10 +201,9 @@ class TrainConfig(DataConfig, ModelConfig, RuleConfig, OptimiserConfig, RunConfi
         except UsageError as error:
             raise UsageError(f"{prefix}{error}") from None
 
-    def settled(self, num_taps: int, mixing: bool) -> "TrainConfig":
-        """With what is left to the family of what is observed."""
-        taps = num_taps if self.num_taps is None else self.num_taps
-        return dataclasses.replace(self, num_taps=taps, mixing=mixing if self.mixing is None else self.mixing)
+    def settled(self, defaults: Mapping[str, Any]) -> "TrainConfig":
+        """With these in place of settings that are None: those that are left to the family of what is expected."""
+        return dataclasses.replace(self, **{n: value for n, value in defaults.items() if getattr(self, n) is None})
 
     def as_mapping(self) -> dict[str, Any]:
         """JSON-able values by name, rule options among them; `from_mapping` reads them back."""

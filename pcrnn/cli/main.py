@@ -17,6 +17,7 @@ import tyro
 from tyro.conf import subcommand
 
 from pcrnn import extensions
+from pcrnn.cli.settings import with_values
 from pcrnn.errors import PcrnnError, UsageError
 from pcrnn.tables import Table
 from pcrnn.validation import check
@@ -110,6 +111,7 @@ def _parse(argv: list[str]) -> Any:
     commands = {name: COMMANDS[name] for name in COMMANDS}
     if argv and (build := getattr(commands.get(argv[0]), "with_flags", None)):
         commands[argv[0]] = build(argv[1:])
+        argv = [argv[0], *with_values(argv[1:])]
     kinds: Any = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
     return tyro.cli(kinds, prog="pcrnn", description=_ABOUT, args=argv)
 

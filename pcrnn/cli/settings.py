@@ -5,7 +5,7 @@ that is not given stays None, so that each rule keeps its own default and an opt
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from tyro.conf import Fixed, OmitArgPrefixes, Suppress, arg
@@ -41,6 +41,30 @@ def with_settings(command: type, base: Base) -> type:
     return _make(command.__name__, command.__doc__, fields, (command,))
 
 
+def with_values(argv: Sequence[str]) -> list[str]:
+    """The arguments with `--name True` for `--name`, and False for `--no-name`, of switches that may be left open.
+
+    >>> with_values(["--no-mixing", "--steps", "5"])
+    ['--mixing', 'False', '--steps', '5']
+    """
+    switches = [f"--{name.replace('_', '-')}" for group in _GROUPS.values() for name in _open_switches(group)]
+    found: list[str] = []
+    for at, argument in enumerate(argv):
+        given = argument.replace("_", "-")
+        if given in switches and (at + 1 == len(argv) or argv[at + 1] not in ("True", "False", "None")):
+            found += [given, "True"]
+        elif given.replace("--no-", "--", 1) in switches and given.startswith("--no-"):
+            found += [given.replace("--no-", "--", 1), "False"]
+        else:
+            found.append(argument)
+    return found
+
+
+def _open_switches(group: type) -> Iterator[str]:
+    """Fields that are True, False or None, for what suits."""
+    return (name for name, hint in field_types(group).items() if set(_kinds(hint)) == {bool} and _bare(hint) != bool)
+
+
 def chosen(command: Any) -> TrainConfig:
     """The settings of a parsed command."""
     base: Base = command.base
@@ -59,13 +83,20 @@ def chosen(command: Any) -> TrainConfig:
 def _group_flags(group: type, base: Base) -> type:
     texts, defaults = field_help(group), base.config
     fields = [
-        (name, Annotated[hint, arg(help=texts.get(name), metavar=_names_metavar(hint))], getattr(defaults, name))
+        (name, Annotated[hint, _about(name, hint, texts, group)], getattr(defaults, name))
         for name, hint in field_types(group).items()
         if name != "rule_options"
     ]
     if group is RuleConfig:
         fields += _option_flags(base)
     return _make(group.__name__, group.__doc__, [(n, h, dataclasses.field(default=d)) for n, h, d in fields], ())
+
+
+def _about(name: str, hint: Any, texts: Mapping[str, str], group: type) -> Any:
+    text, metavar = texts.get(name), _names_metavar(hint)
+    if name in _open_switches(group):
+        text, metavar = f"{text} --no-{name.replace('_', '-')} turns it off.", ""
+    return arg(help=text, metavar=metavar)
 
 
 def _option_flags(base: Base) -> Iterator[tuple[str, Any, Any]]:

@@ -172,7 +172,7 @@ class PredictiveLayer(nn.Module):
         observation: Observation | None = None,
         cell: str | Cell = "gated",
         num_taps: int = 2,
-        max_time_constant: float = 8.0,
+        max_time_constant: float = 64.0,
         dropout: float = 0.0,
         mixing: bool = False,
         top_down_size: int | None = None,

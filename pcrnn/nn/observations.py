@@ -14,7 +14,7 @@ Wainwright & Jordan, "Graphical models, exponential families" (2008).
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,12 +24,25 @@ from pcrnn import ops
 from pcrnn.nn.running_variance import HALF_LIFE, OUTLIER, RunningVariance
 
 
+class StackDefaults(NamedTuple):
+    """Options of a stack that expects a family, where nothing else is asked for; measured at equal parameters.
+
+    Text loses 2 % with one tap, and as much with mixing. A series gains from both, 0.3 nats an hour of ten channels of
+    weather: neighbouring values say the same, so that a second tap serves to memorise the training part, and channels
+    explain each other. Units that remember 64 steps cost it as much, and a label at the end of a sequence needs them.
+    """
+
+    num_taps: int = 2
+    mixing: bool = False
+    max_time_constant: float = 64.0
+
+
 class Observation(nn.Module, ABC):
     """What a layer expects of the next observation: `size` natural parameters D and a likelihood over x."""
 
     family: str  # name of the ops' family
     symbolic = False  # True where x is symbol ids [...], not a vector [..., D]
-    num_taps, mixing = 2, False  # of a stack that observes it, where nothing else is asked for
+    stack_defaults = StackDefaults()
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -240,9 +253,7 @@ class RealObservation(Observation):
         floor: least variance of a channel.
     """
 
-    # Measured at equal numbers of parameters: neighbouring values say the same, a second tap is one more way to learn
-    # the training part by heart, while text loses 2 % without it; what mixing gains in series it costs in text.
-    num_taps, mixing = 1, True
+    stack_defaults = StackDefaults(num_taps=1, mixing=True, max_time_constant=8.0)
 
     def __init__(self, size: int, *, half_life: float | None = HALF_LIFE, floor: float = 1e-4) -> None:
         super().__init__(size)

@@ -65,8 +65,9 @@ class PredictiveStack(nn.Module):
         target: family of a supervised target, given at every step or where a mask says, copied likewise; None predicts
             the next observation.
         cell: name of one of `pcrnn.nn.cells.CELLS`, for every layer; or a function from a number of units to a cell.
-        num_taps: length of every layer's delay line; None is the number that suits the family of what is observed.
-        max_time_constant: longest initial time constant, in steps.
+        num_taps: length of every layer's delay line; None is the number that suits the family of what is expected, see
+            `pcrnn.nn.observations.StackDefaults`.
+        max_time_constant: longest initial time constant, in steps; None as suits that family.
         dropout: probability with which a number of a message is zeroed, in training mode.
         mixing: let the units of a layer meet within a step, see `PredictiveLayer`; None as suits that family.
         normalize_errors: send errors up in units of the running root mean square of level 0's; pi is 1 if False.
@@ -99,7 +100,7 @@ class PredictiveStack(nn.Module):
         target: Observation | None = None,
         cell: str | Callable[[int], Cell] = "gated",
         num_taps: int | None = None,
-        max_time_constant: float = 8.0,
+        max_time_constant: float | None = None,
         dropout: float = 0.0,
         mixing: bool | None = None,
         normalize_errors: bool = True,
@@ -120,8 +121,11 @@ class PredictiveStack(nn.Module):
         if covariates < 0 or (covariates and observation.symbolic):
             wanted = "0 with symbols, beside which no number can stand" if observation.symbolic else "at least 0"
             raise ValueError(f"PredictiveStack: expected covariates of {wanted}, got {covariates}")
-        num_taps = observation.num_taps if num_taps is None else num_taps
-        mixing = observation.mixing if mixing is None else mixing
+        defaults = (observation if target is None else target).stack_defaults
+        num_taps = defaults.num_taps if num_taps is None else num_taps
+        mixing = defaults.mixing if mixing is None else mixing
+        if max_time_constant is None:
+            max_time_constant = defaults.max_time_constant
         self.inference = StateInference(inference_steps) if inference_steps else None
         self.covariates = covariates
         # Every level has a copy, because a family has running statistics: shared, they would be those of no level.

@@ -123,8 +123,8 @@ def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Seq
         of_target = None if document.get("target") is None else _recipe(document["target"])
         covariates = _size(document.get("covariates", 0), at_least=0)
         config = TrainConfig.from_mapping(document["stack"], str(path))
-        family = cast(type[Observation], recipe.func)
-        config = config.settled(family.num_taps, family.mixing)
+        expected = cast(type[Observation], (recipe if of_target is None else of_target).func)
+        config = config.settled(expected.stack_defaults._asdict())
         target_size = None if of_target is None else of_target.args[0]
         check_claims(config, recipe.args[0], shapes, str(path), target=target_size, covariates=covariates)
         observation, target = recipe(), None if of_target is None else of_target()

@@ -60,7 +60,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     """
     target = source.target()
     observation = observation_of(config, source)
-    config = config.settled(observation.num_taps, observation.mixing)
+    config = config.settled((observation if target is None else target).stack_defaults._asdict())
     if target is not None and config.inference_steps:
         raise UsageError(
             f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
@@ -145,7 +145,7 @@ def check_loaded(loaded: checkpoints.Loaded, config: TrainConfig, source: Source
     target = source.target()
     sizes = {"target": None if target is None else target.size, "covariates": source.covariates}
     observation = observation_of(config, source)
-    config = config.settled(observation.num_taps, observation.mixing)
+    config = config.settled((observation if target is None else target).stack_defaults._asdict())
     check_claims(config, observation.size, shapes, f"{loaded.folder}/config.json", **sizes)
 
 

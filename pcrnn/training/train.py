@@ -26,6 +26,7 @@ from pcrnn.data import Source, open_source
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.memory import keep_freed_memory, require_memory
 from pcrnn.nn.activity import Chunk
+from pcrnn.nn.observations import StackDefaults
 from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
@@ -89,8 +90,7 @@ def _go_on(config: TrainConfig, out: Path, source: Source | None, team: Team, ca
         for warning in unsaved if loaded is None else loaded.warnings:
             callback.warn(warning)
         saved, state = (runs.read_settings(folder), None) if loaded is None else read_documents(loaded)
-        if saved.num_taps is not None and saved.mixing is not None:
-            config = config.settled(saved.num_taps, saved.mixing)
+        config = config.settled({name: getattr(saved, name) for name in StackDefaults._fields})
         check_resumable(saved, config)
         source = source or open_source(config.data, tokens=config.tokens, state=state)
         if loaded is not None:
@@ -168,15 +168,14 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, source: Source, callback: Callback | None = None, team: Team | None = None
     ) -> None:
-        observation = observation_of(config, source)
-        config = config.settled(observation.num_taps, observation.mixing)
+        observation, target = observation_of(config, source), source.target()
+        config = config.settled((observation if target is None else target).stack_defaults._asdict())
         self.config, self.source, self.team = config, source, team or Team()
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":
             raise UsageError(f"cuda_graph: expected a CUDA device, got {self.device}; leave it out")
         if config.tensorboard:
             require_tensorboard()
-        target = source.target()
         if target is not None and config.parallel != "none":
             raise UsageError(f"parallel: expected none for labelled sequences, got {config.parallel}; leave it out")
         sizes = observation.size, None if target is None else target.size, source.covariates

@@ -19,6 +19,7 @@ from pcrnn.config import TrainConfig
 from pcrnn.data import LabelledSource, open_source
 from pcrnn.data.sequence_lanes import SequenceLanes
 from pcrnn.errors import CheckpointError, DataError, UsageError
+from pcrnn.nn.observations import StackDefaults
 from pcrnn.runs.load import build_stack, load_run
 from pcrnn.runs.sizes import count_weights
 from pcrnn.training.train import train
@@ -166,7 +167,9 @@ def test_the_size_of_its_stack_is_counted_right(skip):
     source = LabelledSource(**sines())
     config = settings_of("a", skip=skip, hidden=(4, 4, 4))
     stack = build_stack(config, source)
-    assert count_weights(config, 1, 2) == sum(parameter.numel() for parameter in stack.parameters())
+    assert count_weights(config.settled(StackDefaults()._asdict()), 1, 2) == sum(
+        parameter.numel() for parameter in stack.parameters()
+    )
 
 
 def test_another_file_is_read_as_the_run_read_its_own(saved, tmp_path):

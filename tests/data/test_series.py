@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from pcrnn import Gaussian
 from pcrnn.data import SeriesSource, open_source
 from pcrnn.data.formats.csv_file import parse_carefully, parse_fast, read_csv
 from pcrnn.data.formats.csv_layout import Layout
@@ -190,11 +191,11 @@ def test_baselines_are_log_densities_of_torch_distributions():
     step = train.diff(dim=0).square().mean(0).sqrt()
     last = torch.distributions.Normal(valid[:-1], step).log_prob(valid[1:])
     mean = torch.distributions.Normal(train.mean(0), train.std(0, unbiased=False)).log_prob(valid[1:])
-    figures = source.baselines()
-    assert list(figures) == ["copy-last", "mean"]
+    figures = source.baselines_under(Gaussian(3))
+    assert list(figures) == ["copy-last", "base rate"]
     assert figures["copy-last"] == pytest.approx(-last.sum(1).mean().item())
-    assert figures["mean"] == pytest.approx(-mean.sum(1).mean().item())
-    assert figures["copy-last"] < figures["mean"]  # a random walk
+    assert figures["base rate"] == pytest.approx(-mean.sum(1).mean().item())
+    assert figures["copy-last"] < figures["base rate"]  # a random walk
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-40, 1e40, 1e300])

@@ -244,6 +244,6 @@ def test_an_array_becomes_a_run_and_is_resumed(tmp_path):
     assert (tmp_path / "run" / "metrics.csv").is_file() and done.step == 4
     longer = train(replace(config, steps=6), tmp_path / "run", source=source, resume=True)
     assert longer.step == 6
-    run = load_run(tmp_path / "run", source=source, device="cpu")
+    run = load_run(tmp_path / "run", checkpoint="newest", source=source, device="cpu")
     assert run.step == 6 and run.source is source
     assert all(torch.equal(run.stack.state_dict()[k], v.cpu()) for k, v in longer.stack.state_dict().items())

@@ -81,7 +81,7 @@ def untrained_target(settings: Mapping[str, Any], channels: int, seed: int) -> P
 
     Raises UsageError for settings that are none, or too large for this machine.
     """
-    config = TrainConfig(**settings, seed=seed)
+    config = TrainConfig(**settings, seed=seed).settled(Gaussian.stack_defaults._asdict())
     require_memory(count_weights(config, channels), torch.device("cpu"), "hidden")
     torch.manual_seed(seed)
     stack = PredictiveStack(Gaussian(channels), config.hidden, **config.stack_options())

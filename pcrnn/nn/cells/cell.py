@@ -57,7 +57,7 @@ class Cell(nn.Module):
     decay_block: ClassVar[int | None] = None  # which block's sigmoid is the memory's decay; None where no gate sets it
     exact: ClassVar[bool] = False  # whether eligibility traces are exact real-time recurrent learning
 
-    def __init__(self, hidden_size: int, max_time_constant: float = 8.0) -> None:
+    def __init__(self, hidden_size: int, max_time_constant: float = 64.0) -> None:
         super().__init__()
         self.hidden_size, self.max_time_constant = hidden_size, max_time_constant
         rows = self.recurrent_blocks * hidden_size

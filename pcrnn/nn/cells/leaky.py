@@ -20,7 +20,7 @@ class LeakyCell(Cell):
     blocks, traced_blocks, recurrent_blocks = 1, 1, 1
     time_constant: Tensor  # tau, [N]
 
-    def __init__(self, hidden_size: int, max_time_constant: float = 8.0, dt: float = 1.0) -> None:
+    def __init__(self, hidden_size: int, max_time_constant: float = 64.0, dt: float = 1.0) -> None:
         super().__init__(hidden_size, max_time_constant)
         if not 0 < dt <= 1:
             raise ValueError(f"LeakyCell: dt must be above 0 and at most the shortest time constant, 1, got {dt}")
