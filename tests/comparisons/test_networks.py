@@ -94,7 +94,7 @@ def test_a_state_has_the_shapes_of_the_initial_one(network):
     assert [leaf.dtype for leaf in leaves] == [leaf.dtype for leaf in shapes]
 
 
-@pytest.mark.parametrize("hidden", [(24, 24), (48, 48, 48)])
+@pytest.mark.parametrize("hidden", [(40, 40), (48, 48, 48)])
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "transformer"])
 def test_networks_have_as_many_parameters_as_the_stack(name, hidden):
     config = replace(CONFIG, hidden=hidden, chunk=32)
