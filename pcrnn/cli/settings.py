@@ -62,7 +62,9 @@ def with_values(argv: Sequence[str]) -> list[str]:
 
 def _open_switches(group: type) -> Iterator[str]:
     """Fields that are True, False or None, for what suits."""
-    return (name for name, hint in field_types(group).items() if set(_kinds(hint)) == {bool} and _bare(hint) is not bool)
+    return (
+        name for name, hint in field_types(group).items() if set(_kinds(hint)) == {bool} and _bare(hint) is not bool
+    )
 
 
 def chosen(command: Any) -> TrainConfig:

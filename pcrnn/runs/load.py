@@ -12,7 +12,7 @@ from pcrnn.config import TrainConfig, resolve_device
 from pcrnn.data import Source, open_beside, open_source
 from pcrnn.errors import CheckpointError, DataError, UsageError
 from pcrnn.memory import require_memory
-from pcrnn.nn.observations import Observation, RealObservation
+from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, RealObservation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
@@ -90,8 +90,11 @@ def as_configured(config: TrainConfig, observation: Observation, name: str) -> O
                 f"{config.family}; leave it out"
             )
         kind = FAMILIES[config.family]
-        if kind.symbolic:
-            raise UsageError(f"family: expected one of real values for {name}, got {config.family}; leave it out")
+        if kind in (Bernoulli, Categorical, Poisson):
+            raise UsageError(
+                f"family: expected one of real values for {name}, such as gaussian or student-t, got {config.family}; "
+                "leave it out"
+            )
     if issubclass(kind, RealObservation):
         return kind(observation.size, half_life=config.half_life)
     return observation if kind is type(observation) else kind(observation.size)

@@ -144,7 +144,7 @@ def test_a_setting_without_effect_is_refused(settings, message):
         learned(**settings)
 
 
-@pytest.mark.parametrize("family", ["categorical"])
+@pytest.mark.parametrize("family", ["categorical", "bernoulli", "poisson"])
 def test_a_family_of_symbols_is_refused_for_real_values(family):
     values = np.random.default_rng(0).standard_normal((300, 2)).cumsum(0)
     with pytest.raises(UsageError, match=f"family: expected one of real values for .*, got {family}; leave it out"):
