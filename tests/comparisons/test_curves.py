@@ -54,7 +54,10 @@ def test_a_rule_twice_as_fast_as_bptt_gets_twice_the_updates(tmp_path, monkeypat
         return json.loads(path.read_text())["equal_time"]
 
     first = equal_time()
-    for data, timed in curves.TIMED.items():
+    measured = {row["data"] for row in first}  # the weather only where its package is installed
+    assert "pydoc" in measured
+    for data in measured:
+        timed = curves.TIMED[data]
         updates = {row["rule"]: row["updates"] for row in first if row["data"] == data}
         assert updates == {"bptt": 4} | dict.fromkeys(timed, 8)
     assert {"LSTM", "GRU", "transformer"} <= set(curves.TIMED["pydoc"]) & set(curves.TIMED["weather"])
