@@ -93,7 +93,7 @@ def real_copy_last(train: np.ndarray, valid: np.ndarray, degrees: float = math.i
     return _real_nats(residual, _fitted(fitted, degrees, centred=True).squared_scale, degrees)
 
 
-def real_base_rate(train: np.ndarray, valid: np.ndarray, degrees: float = math.inf) -> float:
+def real_constant(train: np.ndarray, valid: np.ndarray, degrees: float = math.inf) -> float:
     """Nats per step of x_t around the location of the training part, by its scale there, per channel."""
     fit = _fitted(train, degrees)
     return _real_nats(valid[1:] - fit.location, fit.squared_scale, degrees)

@@ -142,12 +142,12 @@ class SeriesSource(Source):
         return self.baselines_under(self.observation())
 
     def baselines_under(self, observation: Observation) -> dict[str, float]:
-        """Nats per step, summed over standardised channels, of copy-last and base rate."""
+        """Nats per step, summed over standardised channels, of copy-last and of a constant expectation."""
         train, valid = (self.raw(split)[:, : self.channels].numpy() for split in ("train", "valid"))
         degrees = getattr(observation, "degrees", math.inf)
         return {
             "copy-last": baselines.real_copy_last(train, valid, degrees),
-            "base rate": baselines.real_base_rate(train, valid, degrees),
+            "constant": baselines.real_constant(train, valid, degrees),
         }
 
     def describe(self) -> str:

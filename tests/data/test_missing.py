@@ -79,7 +79,7 @@ def test_standardised_by_what_is_known_of_the_training_part():
 def test_baselines_are_log_densities_of_what_is_known_given_the_last_known():
     source = SeriesSource(gappy(300), missing=True)
     x, first = source.sequence("all").double().numpy(), source.split_point
-    nats = {"copy-last": 0.0, "base rate": 0.0}
+    nats = {"copy-last": 0.0, "constant": 0.0}
     for channel in x.T:
         known = np.flatnonzero(~np.isnan(channel))
         pairs = list(pairwise(known))
@@ -87,7 +87,7 @@ def test_baselines_are_log_densities_of_what_is_known_given_the_last_known():
         fitted = channel[known[known < first]]
         for a, b in pairs:
             if b > first:
-                for name, centre, v in (("copy-last", channel[a], step), ("base rate", fitted.mean(), fitted.var())):
+                for name, centre, v in (("copy-last", channel[a], step), ("constant", fitted.mean(), fitted.var())):
                     density = torch.distributions.Normal(centre, math.sqrt(v)).log_prob(torch.tensor(channel[b]))
                     nats[name] -= density.item() / (len(x) - first - 1)
     assert source.baselines_under(Gaussian(x.shape[1])) == pytest.approx(nats, rel=1e-6)

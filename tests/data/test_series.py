@@ -192,10 +192,10 @@ def test_baselines_are_log_densities_of_torch_distributions():
     last = torch.distributions.Normal(valid[:-1], step).log_prob(valid[1:])
     mean = torch.distributions.Normal(train.mean(0), train.std(0, unbiased=False)).log_prob(valid[1:])
     figures = source.baselines_under(Gaussian(3))
-    assert list(figures) == ["copy-last", "base rate"]
+    assert list(figures) == ["copy-last", "constant"]
     assert figures["copy-last"] == pytest.approx(-last.sum(1).mean().item())
-    assert figures["base rate"] == pytest.approx(-mean.sum(1).mean().item())
-    assert figures["copy-last"] < figures["base rate"]  # a random walk
+    assert figures["constant"] == pytest.approx(-mean.sum(1).mean().item())
+    assert figures["copy-last"] < figures["constant"]  # a random walk
 
 
 @pytest.mark.parametrize("factor", [1e-300, 1e-40, 1e40, 1e300])
