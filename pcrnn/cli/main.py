@@ -17,7 +17,6 @@ import tyro
 from tyro.conf import subcommand
 
 from pcrnn import extensions
-from pcrnn.cli.settings import with_values
 from pcrnn.errors import PcrnnError, UsageError
 from pcrnn.tables import Table
 from pcrnn.validation import check
@@ -110,6 +109,8 @@ def _parse(argv: list[str]) -> Any:
     """The command with its flags. One whose flags depend on tables or on other flags builds them: `with_flags`."""
     commands = {name: COMMANDS[name] for name in COMMANDS}
     if argv and (build := getattr(commands.get(argv[0]), "with_flags", None)):
+        from pcrnn.cli.settings import with_values  # which building has imported; other commands need no settings
+
         commands[argv[0]] = build(argv[1:])
         argv = [argv[0], *with_values(argv[1:])]
     kinds: Any = Union[tuple(Annotated[kind, subcommand(name)] for name, kind in commands.items())]  # noqa: UP007

@@ -47,7 +47,8 @@ def with_values(argv: Sequence[str]) -> list[str]:
     >>> with_values(["--no-mixing", "--steps", "5"])
     ['--mixing', 'False', '--steps', '5']
     """
-    switches = [f"--{name.replace('_', '-')}" for group in _GROUPS.values() for name in _open_switches(group)]
+    fields = [field for group in _GROUPS.values() for field in field_types(group).items()]
+    switches = [f"--{name.replace('_', '-')}" for name, hint in fields if _is_open_switch(hint)]
     found: list[str] = []
     for at, argument in enumerate(argv):
         given = argument.replace("_", "-")
@@ -60,11 +61,9 @@ def with_values(argv: Sequence[str]) -> list[str]:
     return found
 
 
-def _open_switches(group: type) -> Iterator[str]:
-    """Fields that are True, False or None, for what suits."""
-    return (
-        name for name, hint in field_types(group).items() if set(_kinds(hint)) == {bool} and _bare(hint) is not bool
-    )
+def _is_open_switch(hint: Any) -> bool:
+    """Whether a field is True, False or None, for what suits."""
+    return _kinds(hint) == [bool] and _bare(hint) is not bool
 
 
 def chosen(command: Any) -> TrainConfig:
@@ -85,7 +84,7 @@ def chosen(command: Any) -> TrainConfig:
 def _group_flags(group: type, base: Base) -> type:
     texts, defaults = field_help(group), base.config
     fields = [
-        (name, Annotated[hint, _about(name, hint, texts, group)], getattr(defaults, name))
+        (name, Annotated[hint, _about(name, hint, texts.get(name))], getattr(defaults, name))
         for name, hint in field_types(group).items()
         if name != "rule_options"
     ]
@@ -94,11 +93,10 @@ def _group_flags(group: type, base: Base) -> type:
     return _make(group.__name__, group.__doc__, [(n, h, dataclasses.field(default=d)) for n, h, d in fields], ())
 
 
-def _about(name: str, hint: Any, texts: Mapping[str, str], group: type) -> Any:
-    text, metavar = texts.get(name), _names_metavar(hint)
-    if name in _open_switches(group):
-        text, metavar = f"{text} --no-{name.replace('_', '-')} turns it off.", ""
-    return arg(help=text, metavar=metavar)
+def _about(name: str, hint: Any, text: str | None) -> Any:
+    if _is_open_switch(hint):
+        return arg(help=f"{text} --no-{name.replace('_', '-')} turns it off.", metavar="")
+    return arg(help=text, metavar=_names_metavar(hint))
 
 
 def _option_flags(base: Base) -> Iterator[tuple[str, Any, Any]]:

@@ -27,9 +27,9 @@ from pcrnn.nn.running_variance import HALF_LIFE, OUTLIER, RunningVariance
 class StackDefaults(NamedTuple):
     """Options of a stack that expects a family, where nothing else is asked for; measured at equal parameters.
 
-    Text loses 2 % with one tap, and as much with mixing. A series gains from both, 0.3 nats an hour of ten channels of
-    weather: neighbouring values say the same, so that a second tap serves to memorise the training part, and channels
-    explain each other. Units that remember 64 steps cost it as much, and a label at the end of a sequence needs them.
+    Text loses 2 % with one tap and 1 % with mixing. Ten channels of weather gain 0.4 and 0.2 nats an hour by them:
+    neighbouring values say the same, so that a second tap serves to memorise the training part, and channels explain
+    each other. Units that remember 64 steps cost them 0.4 nats; a label at the end of a sequence needs those.
     """
 
     num_taps: int = 2

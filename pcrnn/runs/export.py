@@ -24,7 +24,7 @@ from pcrnn.errors import CheckpointError, PcrnnError, UsageError
 from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
-from pcrnn.runs.load import TrainedRun
+from pcrnn.runs.load import TrainedRun, settled
 from pcrnn.runs.sizes import check_claims
 from pcrnn.tables import FAMILIES
 from pcrnn.writing import write_folder
@@ -123,8 +123,8 @@ def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Seq
         of_target = None if document.get("target") is None else _recipe(document["target"])
         covariates = _size(document.get("covariates", 0), at_least=0)
         config = TrainConfig.from_mapping(document["stack"], str(path))
-        expected = cast(type[Observation], (recipe if of_target is None else of_target).func)
-        config = config.settled(expected.stack_defaults._asdict())
+        target_family = None if of_target is None else cast(type[Observation], of_target.func)
+        config = settled(config, cast(type[Observation], recipe.func), target_family)
         target_size = None if of_target is None else of_target.args[0]
         check_claims(config, recipe.args[0], shapes, str(path), target=target_size, covariates=covariates)
         observation, target = recipe(), None if of_target is None else of_target()

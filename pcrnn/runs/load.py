@@ -60,7 +60,7 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     """
     target = source.target()
     observation = observation_of(config, source)
-    config = config.settled((observation if target is None else target).stack_defaults._asdict())
+    config = settled(config, observation, target)
     if target is not None and config.inference_steps:
         raise UsageError(
             f"inference_steps: expected 0 for {source.name}, whose labels are unknown when they are predicted, got "
@@ -70,6 +70,13 @@ def build_stack(config: TrainConfig, source: Source) -> PredictiveStack:
     require_memory(numbers, torch.device("cpu"), "hidden")
     options = config.stack_options()
     return PredictiveStack(observation, config.hidden, target=target, covariates=source.covariates, **options)
+
+
+def settled(
+    config: TrainConfig, observation: Observation | type[Observation], target: Observation | type[Observation] | None
+) -> TrainConfig:
+    """The settings with the defaults of what a stack expects, the target if it has one, for those that are None."""
+    return config.settled((observation if target is None else target).stack_defaults._asdict())
 
 
 def observation_of(config: TrainConfig, source: Source) -> Observation:
@@ -148,7 +155,7 @@ def check_loaded(loaded: checkpoints.Loaded, config: TrainConfig, source: Source
     target = source.target()
     sizes = {"target": None if target is None else target.size, "covariates": source.covariates}
     observation = observation_of(config, source)
-    config = config.settled((observation if target is None else target).stack_defaults._asdict())
+    config = settled(config, observation, target)
     check_claims(config, observation.size, shapes, f"{loaded.folder}/config.json", **sizes)
 
 

@@ -31,7 +31,7 @@ from pcrnn.runs import best
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import folder as runs
 from pcrnn.runs.checkpoint import Checkpoint
-from pcrnn.runs.load import build_stack, check_loaded, observation_of, read_documents, validation_of
+from pcrnn.runs.load import build_stack, check_loaded, observation_of, read_documents, settled, validation_of
 from pcrnn.runs.metrics import MetricsWriter, NoMetrics, Row, require_tensorboard
 from pcrnn.runs.sizes import count_numbers
 from pcrnn.training import parallel
@@ -109,7 +109,7 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
     team.assert_same("settings and data", trainer.identity())
     for note in source.notes:
         callback.warn(note)
-    valid, told = None, False
+    valid, warned = None, False
     with closing(_described(trainer, folder)) as metrics:
         callback.on_start(TrainInfo(config, folder, source, trainer.stack, trainer.device, trainer.step, team.size))
         trainer.resume_clock()
@@ -125,8 +125,8 @@ def _run(trainer: "Trainer", folder: runs.RunFolder, callback: Callback) -> Trai
                     row |= {f"valid_surprise_{level}": nats for level, nats in enumerate(valid)}
                 metrics.write(row)
                 callback.on_row(row)
-                if row["clipped"] and not told:
-                    told = True
+                if row["clipped"] and not warned:
+                    warned = True
                     callback.warn(
                         f"update {trainer.step}: {row['clipped']:.2%} of the observed numbers so far lie beyond "
                         f"{trainer.stack.observation.message_limit:.3g} running deviations and are sent up as that "
@@ -169,7 +169,7 @@ class Trainer:
         self, config: TrainConfig, source: Source, callback: Callback | None = None, team: Team | None = None
     ) -> None:
         observation, target = observation_of(config, source), source.target()
-        config = config.settled((observation if target is None else target).stack_defaults._asdict())
+        config = settled(config, observation, target)
         self.config, self.source, self.team = config, source, team or Team()
         self.device = self.team.device(config.device)
         if config.cuda_graph and self.device.type != "cuda":

@@ -39,7 +39,7 @@ from pcrnn.memory import require_memory
 from pcrnn.nn.observations import Gaussian
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.plots import RunInfo
-from pcrnn.runs.load import load_run
+from pcrnn.runs.load import load_run, settled
 from pcrnn.runs.sizes import count_weights
 
 
@@ -81,7 +81,7 @@ def untrained_target(settings: Mapping[str, Any], channels: int, seed: int) -> P
 
     Raises UsageError for settings that are none, or too large for this machine.
     """
-    config = TrainConfig(**settings, seed=seed).settled(Gaussian.stack_defaults._asdict())
+    config = settled(TrainConfig(**settings, seed=seed), Gaussian, None)
     require_memory(count_weights(config, channels), torch.device("cpu"), "hidden")
     torch.manual_seed(seed)
     stack = PredictiveStack(Gaussian(channels), config.hidden, **config.stack_options())
