@@ -74,7 +74,7 @@ class ModelConfig:
         float | None, Range(at_least=1, at_most=math.inf, words="a number of steps of at least 1")
     ] = None
     """Longest time constant of a new layer's units, in steps; they are spread between 1 and this; by default 64, of
-    real values 8."""
+    real values 2."""
     normalize_errors: bool = True
     """Send prediction errors up in units of the spread of the data: the running deviation from its base rate."""
     half_life: Annotated[float, POSITIVE] = 64.0

@@ -112,3 +112,9 @@ def run(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "cats"
     assert main([str(part) for part in ("train", *TINY, "--data", text, "--out", folder)]) == 0
     return folder
+
+
+def set_unit(stack, pi: float) -> None:
+    """Give a stack's messages the unit pi."""
+    for mean_square in (stack.sensory.error_norm, stack.sensory.error_norm.recent):
+        mean_square.variance.fill_(pi**-2)

@@ -9,12 +9,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import nn
 
 import learning_rules
-from learning_rules import BPTT as BpttRule
-from learning_rules import Local, Rule
-from learning_rules.rule import Model
+from learning_rules import Rule
 from pcrnn import BidirectionalStack, PredictiveStack
 from pcrnn.analysis.evaluate import evaluating
 from pcrnn.config import TrainConfig, resolve_device
@@ -49,15 +46,11 @@ class Contender:
         options: fields of a TrainConfig.
         network: one of `OUTSIDE` in place of a stack.
         bidirectional: a stack that reads in both directions, narrower, for equal parameters; of tasks with targets.
-        lower_gates_fixed: the gates of all layers but the top stay at their initial weights.
-        clip_by_layer: as local rules do, so that what clipping alone is worth can be seen.
     """
 
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     network: str | None = None
     bidirectional: bool = False
-    lower_gates_fixed: bool = False
-    clip_by_layer: bool = False
 
     def settings(self, base: TrainConfig) -> TrainConfig:
         """The settings of this contender, everything else as in `base`."""
@@ -67,26 +60,12 @@ class Contender:
         """A new rule, with the contender's options; everything else as in `base`."""
         if self.network is not None:
             return cast(Rule, NetworkBptt())
-        if self.clip_by_layer:
-            return BpttClippedByLayer()
         config = self.settings(base or TrainConfig())
         return learning_rules.make(config.rule, **config.rule_arguments())
 
 
-class BpttClippedByLayer(BpttRule):
-    """BPTT whose gradient is clipped layer by layer."""
-
-    def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
-        """Those of the local rule."""
-        return Local().clip_groups(model)
-
-
 def _local(credit: str, trace: str = "exact", **options: Any) -> Contender:
     return Contender(options={"rule": "local", "credit": credit, "trace": trace, **options})
-
-
-def _all_hops(trace: str) -> Contender:
-    return Contender(options={"rule": "local", "hops": 99, "trace": trace})
 
 
 BPTT = "bptt"
@@ -95,19 +74,18 @@ OUTSIDE = (*NETWORKS, TRANSFORMER, LINEAR)
 CONTENDERS: dict[str, Contender] = {
     BPTT: Contender(options={"rule": "bptt"}),
     "bptt + auxiliary": Contender(options={"rule": "bptt", "auxiliary": 0.5}),
-    "bptt, clipped by layer": Contender(options={"rule": "bptt"}, clip_by_layer=True),
-    "bptt, lower gates frozen": Contender(options={"rule": "bptt"}, lower_gates_fixed=True),
     **{
         f"{credit}, {trace}": _local(credit, trace)
-        for credit in ("layer", "top", "neighbour", "hierarchy")
+        for credit in ("layer", "top", "neighbour")
         for trace in ("exact", "chunk", "none")
     },
+    "hierarchy, exact": _local("hierarchy"),
     "cascade, exact": _local("cascade"),
-    "all hops, exact": _all_hops("exact"),  # BPTT inside the chunk, exact traces beyond it
-    "all hops, chunk": _all_hops("chunk"),
+    # BPTT inside the chunk, exact traces beyond it:
+    "all hops, exact": Contender(options={"rule": "local", "hops": 99, "trace": "exact"}),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
     "bptt, errors not weighed": Contender(options={"rule": "bptt", "normalize_errors": False}),
-    "neighbour, errors not weighed": _local("neighbour", normalize_errors=False),
+    "cascade, errors not weighed": _local("cascade", normalize_errors=False),
     **{network: Contender(options={"rule": "bptt"}, network=network) for network in OUTSIDE},
 }
 LOCAL_AND_BPTT = {"local": "neighbour, exact", BPTT: BPTT}  # contenders where a suite has one local rule, by its name
@@ -192,9 +170,6 @@ def new_model(task: Task, contender: Contender, config: TrainConfig) -> Predicti
         model = network_for(task, contender.network, config)
     else:
         model = (bidirectional_for if contender.bidirectional else stack_for)(task, config)
-        for layer in list(model.layers)[:-1] if contender.lower_gates_fixed else ():
-            layer.weight.requires_grad_(False)
-            layer.bias.requires_grad_(False)
     return model.to(resolve_device(config.device))
 
 

@@ -12,6 +12,8 @@ HALF_LIFE = 64.0  # steps; a few updates of a training chunk, and what a stream 
 PRIOR = 4.0  # errors that the initial variance counts as: the first few say little
 FLOOR = 1e-8  # least variance that is believed
 OUTLIER = 16.0  # running deviations as which a larger error counts
+STEADINESS = 64.0  # half-life of the unit of messages, in half-lives of other statistics
+DRIFT = 4.0  # factor between the unit's mean square and the recent one, beyond which the scale has changed
 
 
 class RunningVariance(nn.Module):
@@ -152,27 +154,49 @@ class ErrorNorm(RunningVariance):
     rolls and real values to the same scale, whatever their number of channels. All levels use it, and one that
     predicts better sends smaller errors. Errors of a step keep their size relative to those of others, up to a bound.
 
+    pi is a gain on all that a stack hears: noise in it is noise in every input. Its mean square therefore reaches back
+    `STEADINESS` times as far as other statistics. One of their reach, `recent`, tells when the scale itself has
+    changed, as after a sensor that was stuck at an absurd value: where the two differ by more than a factor `DRIFT`,
+    the past is forgotten and the long mean goes on from the recent one.
+
     Args:
         enabled: False keeps pi at 1.
+        half_life: of other statistics, in steps; None keeps pi at 1, too.
         limit: size of pi e, beyond which an error counts as that large.
     """
 
     clipped: Tensor
 
     def __init__(self, enabled: bool, half_life: float | None = HALF_LIFE, limit: float = OUTLIER) -> None:
-        super().__init__(1, half_life if enabled else None)
-        self.outlier = limit
+        half_life = half_life if enabled else None
+        super().__init__(1, None if half_life is None else STEADINESS * half_life)
+        self.recent = RunningVariance(1, half_life)
+        self.outlier = self.recent.outlier = limit
         self.register_buffer("clipped", torch.zeros(()), persistent=False)  # share of the last chunk's errors
 
     def reset_parameters(self) -> None:
         """Back to a unit of 1."""
         super().reset_parameters()
+        self.recent.reset_parameters()
         self.clipped.zero_()
 
     @property
     def value(self) -> Tensor:
         """pi, [1]."""
         return self.believed.rsqrt()
+
+    @torch.no_grad()
+    def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
+        """As every running variance; then forget the past where `recent`, as it was before, says so."""
+        super().move(total, count, steps, unless)
+        if self.half_life is None or steps == 0:
+            return
+        ratio = self.believed / self.recent.believed
+        changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
+        if unless is not None:
+            changed &= unless == 0
+        self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
+        self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""
@@ -181,4 +205,6 @@ class ErrorNorm(RunningVariance):
         known = error.numel() if counted is None else counted.sum().clamp_min(1)
         beyond = beyond if counted is None else beyond & counted
         self.clipped.copy_(beyond.sum() / known)
-        self.update(error.unsqueeze(-1), None if counted is None else counted.unsqueeze(-1))
+        error, counted = error.unsqueeze(-1), None if counted is None else counted.unsqueeze(-1)
+        self.update(error, counted)
+        self.recent.update(error, counted)

@@ -12,7 +12,7 @@ import torch
 from pcrnn.comparisons.__main__ import main
 from pcrnn.comparisons.cells import Cells
 from pcrnn.comparisons.quality import quality, study, tasks
-from pcrnn.comparisons.quality.contenders import CONTENDERS, Fit, Score, Training, fit_contender, new_model
+from pcrnn.comparisons.quality.contenders import CONTENDERS, Fit, Score, fit_contender, new_model
 from pcrnn.comparisons.quality.networks import size_of
 from pcrnn.comparisons.suite import Request
 
@@ -58,30 +58,11 @@ def test_every_kind_learns(kind, text):
 def test_stacks_of_one_seed_begin_with_the_same_weights(text):
     task = tasks.open_text(TINY, text, None)
     begins = []
-    for name in ("bptt", "neighbour, exact", "neighbour, random feedback", "bptt, lower gates frozen"):
+    for name in ("bptt", "neighbour, exact", "neighbour, random feedback", "bptt + auxiliary"):
         torch.manual_seed(0)
         begins.append(new_model(task, CONTENDERS[name], CONTENDERS[name].settings(TINY)).state_dict())
     for other in begins[1:]:
         torch.testing.assert_close(other, begins[0], rtol=0, atol=0)
-
-
-def test_the_control_keeps_the_lower_gates_it_was_drawn_with(text):
-    task, kind = tasks.open_text(TINY, text, None), CONTENDERS["bptt, lower gates frozen"]
-    training = Training(task, kind, kind.settings(TINY))
-    training.update()
-    bottom, top = training.model.layers
-    assert bottom.weight.grad is None and bottom.bias.grad is None
-    assert bottom.readout.grad.any() and top.weight.grad.any()
-
-
-def test_bptt_clipped_by_layer_has_the_groups_of_a_local_rule(text):
-    task = tasks.open_text(TINY, text, None)
-    bptt, by_layer, local = (
-        list(Training(task, CONTENDERS[name], CONTENDERS[name].settings(TINY)).learner.groups.values())
-        for name in ("bptt", "bptt, clipped by layer", "top, exact")
-    )
-    assert [len(group) for group in by_layer] == [len(group) for group in local] == [4, 4, 1]
-    assert len(bptt) == 1
 
 
 @pytest.mark.parametrize("network", ["LSTM", "GRU", "transformer"])
@@ -387,5 +368,4 @@ def test_only_the_studies_asked_for_run_and_an_unknown_one_is_refused(tmp_path, 
     assert list(study.chosen(Request(only=("digits", "pydoc")), quality.STUDIES)) == ["pydoc", "digits"]
     assert main(["quality", "--only", "pydok", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    known = "pydoc, ablations, tinyshakespeare, JSB chorales, weather, sea temperature, electricity, digits"
-    assert f"--only: expected some of {known}; got pydok" in error
+    assert f"--only: expected some of {', '.join(quality.STUDIES)}; got pydok" in error

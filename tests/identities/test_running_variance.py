@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pcrnn.nn.running_variance import OUTLIER, PRIOR, ErrorNorm, PooledVariances, RunningVariance
+from pcrnn.nn.running_variance import DRIFT, OUTLIER, PRIOR, ErrorNorm, PooledVariances, RunningVariance
 
 SIZE = 3
 TOLERANCE = dict(rtol=1e-12, atol=0)
@@ -241,3 +241,32 @@ def test_errors_of_more_than_three_dimensions_count_each_number():
     norm.adapt(error)
     variance = (PRIOR + error.square().sum()) / (PRIOR + error.numel())
     torch.testing.assert_close(norm.value, variance.rsqrt().view(1), **TOLERANCE)
+
+
+def test_the_unit_hardly_moves_while_the_scale_stays():
+    """A gain that fluctuates is noise in every input: ten times the spread of errors of one lane hardly shows."""
+    norm, generator = ErrorNorm(True, 64.0), torch.Generator().manual_seed(0)
+    sizes = torch.rand(4000, generator=generator)
+    units = []
+    for size in sizes:
+        norm.adapt(size * torch.randn(1, 1, 1, generator=generator))
+        units.append(norm.value)
+    later = torch.cat(units[2000:])
+    assert later.std() < 0.02 * later.mean()
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e6])
+@pytest.mark.parametrize("chunk", [1, 16])
+def test_the_unit_follows_when_the_scale_has_changed(factor, chunk):
+    """It stays within a factor sqrt(DRIFT) of the deviation of the last few half-lives."""
+    norm, generator = ErrorNorm(True, 64.0), torch.Generator().manual_seed(0)
+    for scale, steps in ((1.0, 512), (factor, 2048), (1.0, 4096)):
+        for error in (scale * torch.randn(2, steps, 3, generator=generator)).split(chunk, 1):
+            norm.adapt(error)
+        assert 1 / math.sqrt(DRIFT) < 1.1 * norm.value * scale < 1.21 * math.sqrt(DRIFT)
+
+
+def test_a_unit_that_is_off_is_1():
+    norm = ErrorNorm(False)
+    norm.adapt(torch.full((2, 9, 3), 7.0))
+    assert norm.value == 1

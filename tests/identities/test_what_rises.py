@@ -8,6 +8,7 @@ import torch
 import learning_rules
 from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveStack, StudentT
 from pcrnn.nn.running_variance import OUTLIER, PRIOR
+from tests.conftest import set_unit
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 VARIANCE = torch.tensor([0.04, 1.0, 9.0], dtype=torch.float64)
@@ -31,7 +32,7 @@ def make_stack(family, pi=2.0, depth=2, **options):
     for level in (stack.sensory, *stack.layers):
         if hasattr(level.observation, "running"):
             level.observation.running.variance.copy_(VARIANCE)
-    stack.sensory.error_norm.variance.fill_(pi**-2)
+    set_unit(stack, pi)
     return stack
 
 
@@ -144,7 +145,7 @@ def test_the_messages_of_a_chunk_have_one_unit_and_the_next_chunk_the_next(credi
 def test_the_share_of_what_was_observed_beyond_the_bound_is_counted(missing):
     stack = make_stack("gaussian")
     stack.sensory.eta.data.zero_()
-    stack.sensory.error_norm.variance.fill_(1)
+    set_unit(stack, 1)
     x = torch.ones(2, 9, SIZE)
     x[0, 3, 1], x[1, 4, 0], x[1, 0] = 17.0, -1e9, 1e9  # x_1 is no target
     if missing:

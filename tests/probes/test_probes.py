@@ -16,6 +16,7 @@ from pcrnn.analysis.probes.jacobian import System
 from pcrnn.errors import UsageError
 from pcrnn.nn.cells import CELLS
 from pcrnn.ops.reference import RMS_EPSILON
+from tests.conftest import set_unit
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -59,7 +60,7 @@ def test_a_driven_stack_does_the_same_as_the_stack_with_a_series_and_its_gaps(op
     stack = PredictiveStack(family(2), (4, 3), **options)
     for level in stack.levels:
         level.observation.running.variance.uniform_(0.5, 4.0)
-    stack.sensory.error_norm.variance.fill_(0.01)  # so that some errors are cut off
+    set_unit(stack, 10)  # so that some errors are cut off
     x = torch.randn(2, 9, 2)
     x[0, 3, 1] = x[1, 5] = math.nan
     wanted, _ = stack.observe(x)
@@ -253,7 +254,7 @@ def test_a_unit_that_never_moves_has_no_autocorrelation():
 def test_the_differential_equation_is_the_one_that_is_written_down():
     """tau dv/dt = -v + R tanh(v) + W [u, u] + b with errors of one time, in two layers that mix their units."""
     stack = leaky((6, 5), 0.7, num_taps=2, mixing=True)
-    stack.sensory.error_norm.variance.fill_(0.5)
+    set_unit(stack, 0.5**-0.5)
     copy, statistic, potentials = driven(stack), torch.randn(2, 3), [torch.randn(2, 6), torch.randn(2, 5)]
     eta = copy.base.eta
     message = (statistic - eta) / math.sqrt(0.5)
@@ -277,7 +278,7 @@ def test_halving_the_step_halves_the_distance_to_the_differential_equation(targe
     for layer in stack.layers:
         if layer.top_down_weight is not None:
             layer.top_down_weight.data = 0.3 * torch.randn_like(layer.top_down_weight)  # D begins at zero
-    stack.sensory.error_norm.variance.fill_(0.5)
+    set_unit(stack, 0.5**-0.5)
     found = euler(stack, halvings=3, span=3.0, lanes=2)
     assert ((found.order > 0.9) & (found.order < 1.1)).all(), found
     assert found.own_error < 1e-3 * found.error.min()
