@@ -73,16 +73,16 @@ STUDIES: dict[str, Study] = {
     ),
     DIGITS: Study(
         open=tasks.open_digits,
-        base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
+        base=TrainConfig(hidden=(64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
         contenders=(BPTT, LOCAL, *NETWORKS),
         rates=(3e-3, 1e-3, 1e-2),
     ),
     WEATHER: Study(
         open=open_forecasts,
-        base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=48, steps=400, dropout=0.1, evaluate_every=0),
+        base=TrainConfig(hidden=(84, 84), batch=16, chunk=48, steps=400, evaluate_every=0),
         contenders=(BPTT, LOCAL, *NETWORKS),
-        rates=(1e-3, 3e-4, 3e-3),
-        network_rates=dict.fromkeys(NETWORKS, (6e-3, 1.2e-2, 3e-3)),
+        rates=(4e-3, 2e-3, 8e-3),
+        network_rates=dict.fromkeys(NETWORKS, (1.2e-2, 6e-3, 2.4e-2)),
         endings=(".csv", ".npy"),
     ),
 }

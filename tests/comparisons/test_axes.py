@@ -71,7 +71,7 @@ def test_every_chunk_sees_as_many_steps_and_every_rule_is_compared_at_its_own_ch
 def test_a_text_of_ones_own_takes_the_place_of_tinyshakespeare(tmp_path):
     text = tmp_path / "mine.txt"
     text.write_text("the cat sat on the mat.\n" * 400, encoding="utf-8")
-    budget = axes.Budget(updates=2, layers=(2,), rules=DEPTH_RULES[:1], rates=(3e-3,))
+    budget = axes.Budget(updates=2, data=("tinyshakespeare",), layers=(2,), rules=DEPTH_RULES[:1], rates=(3e-3,))
     suite = replace(DEPTH, quick=replace(DEPTH.quick, budgets=(budget,)))
     first, *_ = suite.run(Request(quick=True, seeds=1, out=tmp_path, data=text))
     assert {row["data"] for row in json.loads(first.read_text())["rows"]} == {"mine.txt"}

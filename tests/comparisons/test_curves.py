@@ -27,20 +27,16 @@ def test_the_suite_follows_every_rule_along_its_updates(tmp_path):
 
 def test_rates_are_those_that_quality_found(tmp_path):
     path = tmp_path / "quality.json"
-    with pytest.raises(Absent, match="expected the record of `pcrnn compare quality --only pydoc`, found none"):
+    with pytest.raises(Absent, match="expected the record of `pcrnn compare quality`, found none; run "):
         curves.searched(path)
-    rules = [rule for rule in curves.RULES if rule != "neighbour, chunk"]
-    rows = [{"data": "pydoc", "rule": rule, "lr": 10.0**-n, "search": {"1": n}} for n, rule in enumerate(rules)]
+    rows = [{"data": "pydoc", "rule": rule, "lr": 10.0**-n, "search": {"1": n}} for n, rule in enumerate(curves.RULES)]
     other = {"data": "other", "rule": BPTT, "lr": 7.0, "search": {}}
     path.write_text(json.dumps({"rows": [*rows, other]}))
     found = curves.searched(path)
-    assert found["neighbour, chunk"] == {"lr": found["neighbour, exact"]["lr"]}  # a rate of another's search
-    assert {rule: (found[rule]["lr"], found[rule]["search"]) for rule in rules} == {
-        row["rule"]: (row["lr"], row["search"]) for row in rows
-    }
-    ablation = {"data": "ablations", "rule": "neighbour, chunk", "lr": 9.0, "search": {"9": 1.0}}
-    path.write_text(json.dumps({"rows": [*rows, ablation]}))
-    assert curves.searched(path)["neighbour, chunk"] == {"lr": 9.0, "search": {"9": 1.0}}
+    assert found == {row["rule"]: {"lr": row["lr"], "search": row["search"]} for row in rows}
+    path.write_text(json.dumps({"rows": [*rows[:-1], other]}))
+    with pytest.raises(Absent, match=r"expected rates of bptt; .* on pydoc, found none of layer, exact; run"):
+        curves.searched(path)
 
 
 def test_a_rule_twice_as_fast_as_bptt_gets_twice_the_updates(tmp_path, monkeypatch):
