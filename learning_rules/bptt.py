@@ -2,6 +2,7 @@
 
     loss = surprise[L] + auxiliary * sum_l surprise[l] + gate_coordination * penalty
            + sum_l 1/2 |r_t - r_hat_t|^2 / N,   r constant in the last
+           + sum_{l<L} surprise[l],             eta constant, for the parameters of families that have some
 
 The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
 detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
@@ -59,6 +60,11 @@ class BPTT(BPTTOptions):
                 above = None if seen.saved.previous_above is None else seen.saved.previous_above.detach()
                 predicted = layer.predict(seen.saved.predictor_input.detach(), above)
                 loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
+            targets = stack.without_covariates(chunk).targets
+            for level, eta in zip(stack.levels[:-1], activity.expectations, strict=False):
+                if any(parameter.requires_grad for parameter in level.observation.parameters()):
+                    own = level.observation.surprise(eta.detach(), targets)
+                    loss = loss + (own * chunk.weights(own.dtype)).sum()
             with _telling(stack, on_grad_ready):
                 loss.backward()
         stack.adapt(activity, scores, chunk)

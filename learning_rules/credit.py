@@ -170,6 +170,21 @@ def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
         eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)
 
 
+def learn_family(level: BaseRate | PredictiveLayer, expectation: Tensor, targets: Tensor, weight: Tensor) -> None:
+    """A level's family learns the parameters it has, if any, from the surprise of that level alone.
+
+    Args:
+        expectation: eta_t of the level, [B, T, D], taken as it is.
+        targets: without covariates.
+        weight: of each step in the mean loss, [B, T, 1].
+    """
+    own = [parameter for parameter in level.observation.parameters() if parameter.requires_grad]
+    if own:
+        with torch.enable_grad():
+            surprise = level.observation.surprise(expectation.detach(), targets)
+            torch.autograd.backward((surprise * weight.squeeze(-1)).sum(), inputs=own)
+
+
 class LayerBackward:
     """The backward pass of one layer over one chunk, shared by every learning signal routed through it."""
 

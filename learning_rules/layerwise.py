@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from learning_rules.credit import learn_base_rates
+from learning_rules.credit import learn_base_rates, learn_family
 from pcrnn.nn.activity import BaseActivity, Chunk, LevelActivity, flip_time
 from pcrnn.nn.layer import LayerActivity
 from pcrnn.nn.stack import PredictiveStack
@@ -26,6 +26,7 @@ def base_update(stack: PredictiveStack, base: BaseActivity, chunk: Chunk, weight
     """
     error, surprise = stack.score_level(stack.base, base.expectation, chunk, base.scores)
     learn_base_rates(stack, error, base.error, weight)
+    learn_family(stack.base, base.expectation, chunk.targets, weight)
     stack.adapt_sensory(base.error, chunk)
     stack.adapt_level(stack.base, base.expectation, error, chunk)
     return surprise
@@ -43,6 +44,7 @@ def level_update(
     """
     top, module, first = level.layers[-1], stack.levels[number], (number - 1) * stack.directions
     error, surprise = stack.score_level(module, level.expectation, chunk, top.saved.scores)
+    learn_family(module, level.expectation, chunk.targets, weight)
     grad = -weight * error
     for direction, activity in enumerate(level.layers):
         learn(first + direction, activity, flip_time(grad, direction))

@@ -7,6 +7,7 @@ Equations (design: e = T(x) - mu(eta) the prediction error, P readout, Q state p
     E_t = a_t E_{t-1} + m_t outer u_t
 
     dD = sum_t (r_t - r_hat_t) r[l+1]_{t-1}' / N        with top-down prediction, `pcrnn.nn.top_down`
+    dJ = -sum_t d surprise[l]_t / dJ                    parameters of a level's family, such as `JointBernoulli` has
 
 computed a chunk at a time by `pcrnn.ops`; no gradient is carried backward through time beyond the chunk, and memory
 does not grow with the sequence. Where a cell's recurrence is elementwise, the traces are exact real-time recurrent
@@ -54,6 +55,7 @@ from learning_rules.credit import (
     Trace,
     feedback_routes,
     learn_base_rates,
+    learn_family,
     signal_hops,
 )
 from learning_rules.gates import coordinate_
@@ -163,6 +165,9 @@ class Local(LocalOptions):
         depth, directions = len(stack.hidden_sizes), stack.directions
         weight = chunk.weights(scores.surprise.dtype).unsqueeze(-1)
         learn_base_rates(stack, scores.error[0], activity.base_error, weight)
+        targets = stack.without_covariates(chunk).targets
+        for level, eta in zip(stack.levels, activity.expectations, strict=True):
+            learn_family(level, eta, targets, weight)
         from_above, (observed, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
         for level in reversed(range(depth)):
             broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import Bernoulli as Bernoulli
     from pcrnn.nn.observations import Categorical as Categorical
     from pcrnn.nn.observations import Gaussian as Gaussian
+    from pcrnn.nn.observations import JointBernoulli as JointBernoulli
     from pcrnn.nn.observations import Observation as Observation
     from pcrnn.nn.observations import Poisson as Poisson
     from pcrnn.nn.observations import StudentT as StudentT
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "nn.bidirectional": ("BidirectionalStack",),
     "nn.layer": ("LayerActivity", "LayerState", "PredictiveLayer"),
-    "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "Observation", "Poisson", "StudentT"),
+    "nn.observations": ("Bernoulli", "Categorical", "Gaussian", "JointBernoulli", "Observation", "Poisson", "StudentT"),
     "nn.activity": ("Chunk", "StackActivity", "StackState"),
     "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),

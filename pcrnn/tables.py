@@ -110,6 +110,7 @@ FAMILIES = Table(
     {
         "categorical": "pcrnn.nn.observations:Categorical",
         "bernoulli": "pcrnn.nn.observations:Bernoulli",
+        "joint-bernoulli": "pcrnn.nn.observations:JointBernoulli",
         "gaussian": "pcrnn.nn.observations:Gaussian",
         "student-t": "pcrnn.nn.observations:StudentT",
         "poisson": "pcrnn.nn.observations:Poisson",

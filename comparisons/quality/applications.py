@@ -4,14 +4,13 @@
 
 Every contender of an application takes the same data in the same order, at its own best learning rate from the same
 search on the first seed, as in `quality`; beside them stands what needs no learning and, for the chorales, what others
-published. The scores of the chorales are those in OUT/quality.json. The stream of bases and the weather are validated
-on their test split; the rate is chosen by the surprise, not by the forecasts.
+published. The keys of a chorale's frame are expected together, by every contender (`pcrnn.JointBernoulli`). The stream
+of bases and the weather are validated on their test split; the rate is chosen by the surprise, not by the forecasts.
 
 Each finished training is a line of OUT/applications.cells.jsonl and is never computed again for the same data, settings
 and code.
 """
 
-import json
 import math
 import statistics
 from dataclasses import dataclass
@@ -29,8 +28,9 @@ from ..suite import Request
 from . import study, tasks
 from .contenders import BPTT
 from .forecasts import HELD, HORIZON, Forecasts
+from .quality import CHORALES
 from .study import Opened, Study, Trainer
-from .tasks import Absent, Task
+from .tasks import Task
 
 LOCAL, NETWORKS = "cascade, exact", ("LSTM", "GRU")
 PUBLISHED = ", published"
@@ -65,6 +65,13 @@ def open_forecasts(config: TrainConfig, data: Path | None, limit: int | None) ->
 
 
 STUDIES: dict[str, Study] = {
+    MUSIC: Study(
+        open=tasks.open_joint_chorales,
+        base=CHORALES,
+        contenders=(BPTT, "layer, exact", *NETWORKS),
+        rates=(1e-2, 5e-3, 2e-2),
+        endings=(".mat",),
+    ),
     GENOME: Study(
         open=tasks.open_genome,
         base=TrainConfig(hidden=(96, 96, 96), batch=16, chunk=64, steps=600, evaluate_every=0),
@@ -92,11 +99,6 @@ def run(request: Request) -> list[Path]:
     """Measure, write record, table and picture; see `comparisons.suite`."""
     opened, trainer = Opened(request), Trainer.of(request, "applications")
     rows: list[Row] = []
-    for key in [MUSIC] if request.data is None and MUSIC in request.chosen(MEASURES) else []:
-        try:
-            rows += music_rows(request.out)
-        except Absent as reason:
-            opened.skip(key, reason)
     for key, one in chosen(request).items():
         for name, quick_or_full, task in opened.tasks({key: one.quick() if request.quick else one}):
             learned = [trainer.row(name, contender, quick_or_full, task) for contender in one.contenders]
@@ -122,18 +124,7 @@ def chosen(request: Request) -> dict[str, Study]:
     """All applications that are learned here, those asked for by name, or the one that takes a file like that given."""
     if request.data is not None:
         return study.chosen(request, STUDIES)
-    return {name: STUDIES[name] for name in request.chosen(MEASURES) if name in STUDIES}
-
-
-def music_rows(out: Path) -> list[Row]:
-    """The rows of the chorales, from the record of `quality` in the folder `out`."""
-    path, (measure,) = out / "quality.json", MEASURES[MUSIC]
-    quality: Row = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
-    learned = [contender_row(row, measure) for row in quality["rows"] if row["data"] == MUSIC]
-    if not learned:
-        raise Absent(f"{path} has no scores of them; pcrnn compare quality --only '{MUSIC}'")
-    counted = [baseline_row(who, measure, score) for who, score in quality["baselines"][MUSIC].items()]
-    return [row | {"application": MUSIC} for row in [*learned, *counted]]
+    return {name: STUDIES[name] for name in request.chosen(STUDIES)}
 
 
 def contender_row(row: Row, measure: Measure) -> Row:
@@ -151,7 +142,7 @@ def baseline_rows(task: Task, measure: Measure) -> list[Row]:
     elif measure.key == "accuracy":
         scores = {"chance": math.exp(-task.baselines()["chance"])}
     else:
-        scores = task.baselines()
+        scores = task.baselines() | {f"{who}{PUBLISHED}": score for who, score in (task.published or {}).items()}
     return [baseline_row(who, measure, score) for who, score in scores.items()]
 
 

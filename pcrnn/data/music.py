@@ -90,9 +90,9 @@ class MusicSource(Source):
         return super().split_point if self.whole or self._split_point is None else self._split_point
 
     def observation(self) -> Observation:
-        from pcrnn.nn.observations import Bernoulli
+        from pcrnn.nn.observations import JointBernoulli
 
-        return Bernoulli(self.keys)
+        return JointBernoulli(self.keys)
 
     def to_observations(self, raw: Tensor) -> Tensor:
         return raw.float()

@@ -187,16 +187,15 @@ class ErrorNorm(RunningVariance):
 
     @torch.no_grad()
     def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
-        """As every running variance; then forget the past where `recent`, as it was before, says so."""
+        """Forget the past where `recent` says so; then as every running variance."""
+        if self.half_life is not None and steps > 0:
+            ratio = self.believed / self.recent.believed
+            changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
+            if unless is not None:
+                changed &= unless == 0
+            self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
+            self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
         super().move(total, count, steps, unless)
-        if self.half_life is None or steps == 0:
-            return
-        ratio = self.believed / self.recent.believed
-        changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
-        if unless is not None:
-            changed &= unless == 0
-        self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
-        self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""

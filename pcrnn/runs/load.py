@@ -82,7 +82,7 @@ def settled(
 def observation_of(config: TrainConfig, source: Source) -> Observation:
     """A new observation model of a data set, as the settings have it.
 
-    Raises UsageError for another family where the data is not real values.
+    Raises UsageError for a family that does not take such data.
     """
     return as_configured(config, source.observation(), source.name)
 
@@ -91,17 +91,16 @@ def as_configured(config: TrainConfig, observation: Observation, name: str) -> O
     """The observation model of the settings in place of the one that fits the data, whose name is `name`."""
     kind: type[Observation] = type(observation)
     if config.family != "auto":
-        if not isinstance(observation, RealObservation):
-            raise UsageError(
-                f"family: expected auto for {name}, whose {kind.__name__} observations are no real values, got "
-                f"{config.family}; leave it out"
-            )
         kind = FAMILIES[config.family]
-        if kind in (Bernoulli, Categorical, Poisson):
-            raise UsageError(
-                f"family: expected one of real values for {name}, such as gaussian or student-t, got {config.family}; "
-                "leave it out"
-            )
+        if isinstance(observation, Bernoulli):
+            takes, which = issubclass(kind, Bernoulli), "one of zeros and ones"
+        elif isinstance(observation, RealObservation):
+            takes = not issubclass(kind, Bernoulli | Categorical | Poisson)  # what others take we do not know
+            which = "one of real values"
+        else:
+            takes, which = False, f"auto, which is {type(observation).__name__},"
+        if not takes:
+            raise UsageError(f"family: expected {which} for {name}, got {config.family}; leave it out")
     if issubclass(kind, RealObservation):
         return kind(observation.size, half_life=config.half_life)
     return observation if kind is type(observation) else kind(observation.size)

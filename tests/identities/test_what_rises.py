@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveStack, StudentT
+from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, JointBernoulli, Poisson, PredictiveStack, StudentT
 from pcrnn.nn.running_variance import OUTLIER, PRIOR
 from tests.conftest import set_unit
 
@@ -15,12 +15,22 @@ VARIANCE = torch.tensor([0.04, 1.0, 9.0], dtype=torch.float64)
 SIZE = 3
 pytestmark = pytest.mark.usefixtures("float64")
 
+
+def coupled(family):
+    family.coupling.data.normal_(generator=torch.Generator().manual_seed(3))
+    return family
+
+
 FAMILIES = {
     "gaussian": (lambda: Gaussian(SIZE, half_life=None), lambda *shape: torch.randn(*shape, SIZE) * VARIANCE.sqrt()),
     "student-t": (lambda: StudentT(SIZE, half_life=None), lambda *shape: torch.randn(*shape, SIZE) * VARIANCE.sqrt()),
     "poisson": (lambda: Poisson(SIZE), lambda *shape: torch.poisson(torch.full((*shape, SIZE), 2.0))),
     "categorical": (lambda: Categorical(SIZE), lambda *shape: torch.randint(SIZE, shape)),
     "bernoulli": (lambda: Bernoulli(SIZE), lambda *shape: (torch.rand(*shape, SIZE) < 0.3).double()),
+    "joint-bernoulli": (
+        lambda: coupled(JointBernoulli(SIZE)),
+        lambda *shape: (torch.rand(*shape, SIZE) < 0.3).double(),
+    ),
 }
 
 

@@ -14,7 +14,17 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Bernoulli, BidirectionalStack, Categorical, Chunk, Gaussian, Poisson, PredictiveStack, StudentT
+from pcrnn import (
+    Bernoulli,
+    BidirectionalStack,
+    Categorical,
+    Chunk,
+    Gaussian,
+    JointBernoulli,
+    Poisson,
+    PredictiveStack,
+    StudentT,
+)
 from pcrnn.config import OptimiserConfig
 from pcrnn.training.learner import Learner
 
@@ -27,6 +37,7 @@ STACKS: dict[str, dict[str, Any]] = {
     "reals, missing values": {"observation": "gaussian", "gaps": True},
     "reals, heavy tails": {"observation": "student-t"},
     "bits": {"observation": "bernoulli"},
+    "bits, joint": {"observation": "joint-bernoulli"},
     "counts": {"observation": "poisson"},
     "labels": {"target": True},
     "labels, both directions": {"target": True, "bidirectional": True},
@@ -60,7 +71,7 @@ def chunks(kind: str, gaps: bool, covariates: int, target: bool) -> list[Chunk]:
         x = ((wave + 1) * 2 + 0.3 * noise[..., 0]).round().clamp(0, 4).long()
     else:
         x = torch.stack([wave, -wave], -1) + 0.3 * noise
-        if kind == "bernoulli":
+        if kind.endswith("bernoulli"):
             x = (x > 0).double()
         if kind == "poisson":
             x = (x + 1.5).clamp_min(0).round()
@@ -89,6 +100,7 @@ def build(
         "gaussian": lambda: Gaussian(2),
         "student-t": lambda: StudentT(2),
         "bernoulli": lambda: Bernoulli(2),
+        "joint-bernoulli": lambda: JointBernoulli(2),
         "poisson": lambda: Poisson(2),
     }
     options |= {"target": Categorical(2)} if target else {}

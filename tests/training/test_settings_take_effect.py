@@ -126,7 +126,7 @@ def test_the_family_changes_what_is_learned_of_real_values():
         ({"skip": "every-other", "hidden": (5,)}, "skip: expected 2 layers or more for every-other, .*, got 1; leave"),
         (
             {"family": "student-t"},
-            "family: expected auto for .*, whose Categorical observations are no real values, got",
+            "family: expected auto, which is Categorical, for .*, got student-t; leave it out",
         ),
         ({"cuda_graph": True}, "cuda_graph: expected a CUDA device, got cpu; leave it out"),
         *(
