@@ -80,7 +80,7 @@ STUDIES: dict[str, Study] = {
     ),
     DIGITS: Study(
         open=tasks.open_digits,
-        base=TrainConfig(hidden=(64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
+        base=TrainConfig(hidden=(64, 64, 64), batch=16, chunk=64, steps=800, evaluate_every=80),
         contenders=(BPTT, LOCAL, *NETWORKS),
         rates=(3e-3, 1e-3, 1e-2),
     ),
