@@ -33,20 +33,33 @@ DATA = {
     "gaps": {"rule": "local", "data": "gaps"},
     "gaps, layer": {"rule": "local", "credit": "layer", "data": "gaps"},
     "gaps, bptt": {"rule": "bptt", "data": "gaps"},
+    "roll": {"rule": "local", "data": "roll"},
+    "roll, bptt": {"rule": "bptt", "data": "roll"},
 }
 LAYERS = {
     "exact": {"rule": "local", "credit": "layer"},
     "chunk, mixing": {"rule": "local", "credit": "layer", "trace": "chunk", "mixing": True},
     "errors not weighed": {"rule": "local", "credit": "layer", "normalize_errors": False},
     "series": {"rule": "local", "credit": "layer", "data": "series"},
+    "roll": {"rule": "local", "credit": "layer", "data": "roll"},
 }
 CASES = [("data", name) for name in DATA] + [("layers", name) for name in LAYERS]
 
 
 def settings(parallel: str, name: str, steps: int, text: Path, series: Path) -> dict:
     case = dict((DATA if parallel == "data" else LAYERS)[name])
-    data = {"series": series, "gaps": f"{with_gaps(series)}?missing=skip", None: text}[case.pop("data", None)]
+    places = {"series": series, "gaps": f"{with_gaps(series)}?missing=skip", "roll": as_roll(series), None: text}
+    data = places[case.pop("data", None)]
     return SIZE | case | {"data": str(data), "steps": steps, "parallel": parallel}
+
+
+def as_roll(series: Path) -> str:
+    """Keys that sound where a channel of the series is above its mean."""
+    path = series.with_name("roll.npy")
+    if not path.exists():
+        values = np.loadtxt(series, delimiter=",", skiprows=1)
+        np.save(path, (values > values.mean(0)).astype(np.uint8))
+    return f"music:{path}"
 
 
 def with_gaps(series: Path) -> Path:
