@@ -258,6 +258,16 @@ _LINES = [
         "limit = self.outlier * self.believed",
     ),
     (
+        "pcrnn/nn/running_variance.py",
+        "super().__init__(1, None if half_life is None else STEADINESS * half_life)",
+        "super().__init__(1, half_life)",
+    ),
+    (
+        "pcrnn/nn/observations.py",
+        "return left - mean * (1 - mean) * (left @ coupling), surprise",
+        "return left, surprise",
+    ),
+    (
         "pcrnn/nn/observations.py",
         "downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)",
         "downweighted = (self.variance * (self.degrees - 1)).sqrt() * (q / root)",
