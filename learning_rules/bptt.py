@@ -1,12 +1,12 @@
 """Backpropagation through time: the reference every local rule is measured against.
 
     loss = surprise[L] + auxiliary * sum_l surprise[l] + gate_coordination * penalty
-           + sum_l 1/2 |r_t - r_hat_t|^2 / N,   r constant in the last
-           + sum_{l<L} surprise[l],             eta constant, for the parameters of families that have some
+           + sum_l 1/2 |r_t - r_hat_t|^2 / N    r constant
+           + sum_{l<L} surprise[l]              eta constant, for the parameters of families that have some
 
 The same forward pass as the local rule; autograd through all layers and all steps of the chunk; the state is carried,
-detached, between chunks (truncated BPTT). The last term trains the state predictors, as in every rule, so that the
-state surprise keeps its meaning. The update of a layer reads everything: activities of all layers at all steps of
+detached, between chunks (truncated BPTT). The last but one term trains the state predictors, as in every rule, so that
+the state surprise keeps its meaning. The update of a layer reads everything: activities of all layers at all steps of
 the chunk. Source: Werbos, "Backpropagation through time" (1990); Williams & Peng (1990) for the truncation.
 """
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from learning_rules.credit import family_loss
 from learning_rules.gates import penalty
 from learning_rules.options import BPTTOptions
 from learning_rules.rule import Hook, Model, ModelState, Result, no_op, unwrap_state, wrap_as_stack
@@ -52,7 +53,8 @@ class BPTT(BPTTOptions):
         with read_once(stack):
             activity, after = stack.observe(chunk.observations, stack_state)
             scores = stack.score_targets(activity, chunk)
-            per_level = (scores.surprise * chunk.weights(scores.surprise.dtype)).sum((1, 2))
+            weight = chunk.weights(scores.surprise.dtype)
+            per_level = (scores.surprise * weight).sum((1, 2))
             loss = per_level[-1] + self.auxiliary * per_level[1:].sum() if self.auxiliary else per_level[-1]
             if self.gate_coordination:
                 loss = loss + self.gate_coordination * penalty(activity)
@@ -61,10 +63,9 @@ class BPTT(BPTTOptions):
                 predicted = layer.predict(seen.saved.predictor_input.detach(), above)
                 loss = loss + 0.5 * (seen.output.detach() - predicted).square().mean()
             targets = stack.without_covariates(chunk).targets
-            for level, eta in zip(stack.levels[:-1], activity.expectations, strict=False):
-                if any(parameter.requires_grad for parameter in level.observation.parameters()):
-                    own = level.observation.surprise(eta.detach(), targets)
-                    loss = loss + (own * chunk.weights(own.dtype)).sum()
+            for level, eta in zip(stack.levels[:-1], activity.expectations[:-1], strict=True):
+                own = family_loss(level, eta, targets, weight.unsqueeze(-1))
+                loss = loss if own is None else loss + own
             with _telling(stack, on_grad_ready):
                 loss.backward()
         stack.adapt(activity, scores, chunk)

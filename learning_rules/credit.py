@@ -170,19 +170,27 @@ def _learn_base_rate(eta: nn.Parameter, weighted_error: Tensor) -> None:
         eta.grad = gradient if eta.grad is None else eta.grad.add_(gradient)
 
 
-def learn_family(level: BaseRate | PredictiveLayer, expectation: Tensor, targets: Tensor, weight: Tensor) -> None:
-    """A level's family learns the parameters it has, if any, from the surprise of that level alone.
+def family_loss(
+    level: BaseRate | PredictiveLayer, expectation: Tensor, targets: Tensor, weight: Tensor
+) -> Tensor | None:
+    """A level's own mean surprise as a function of its family's parameters alone; None where it has none that learn.
 
     Args:
-        expectation: eta_t of the level, [B, T, D], taken as it is.
+        expectation: eta_t of the level, [B, T, D], held constant.
         targets: without covariates.
         weight: of each step in the mean loss, [B, T, 1].
     """
-    own = [parameter for parameter in level.observation.parameters() if parameter.requires_grad]
-    if own:
-        with torch.enable_grad():
-            surprise = level.observation.surprise(expectation.detach(), targets)
-            torch.autograd.backward((surprise * weight.squeeze(-1)).sum(), inputs=own)
+    if not any(parameter.requires_grad for parameter in level.observation.parameters()):
+        return None
+    with torch.enable_grad():
+        return (level.observation.surprise(expectation.detach(), targets) * weight.squeeze(-1)).sum()
+
+
+def learn_family(level: BaseRate | PredictiveLayer, expectation: Tensor, targets: Tensor, weight: Tensor) -> None:
+    """Add the gradient of `family_loss`, if the level has one, to the parameters' `.grad`."""
+    loss = family_loss(level, expectation, targets, weight)
+    if loss is not None:
+        loss.backward()
 
 
 class LayerBackward:

@@ -165,10 +165,10 @@ class Local(LocalOptions):
         depth, directions = len(stack.hidden_sizes), stack.directions
         weight = chunk.weights(scores.surprise.dtype).unsqueeze(-1)
         learn_base_rates(stack, scores.error[0], activity.base_error, weight)
-        targets = stack.without_covariates(chunk).targets
+        chunk = stack.without_covariates(chunk)
         for level, eta in zip(stack.levels, activity.expectations, strict=True):
-            learn_family(level, eta, targets, weight)
-        from_above, (observed, _) = GradAccumulator(depth), stack.split_covariates(chunk.observations)
+            learn_family(level, eta, chunk.targets, weight)
+        from_above = GradAccumulator(depth)
         for level in reversed(range(depth)):
             broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
             feedback = {n: grad.split_directions(directions) for n, grad in from_above.pop(level).items()}
@@ -178,7 +178,7 @@ class Local(LocalOptions):
                     stack.layers[index],
                     activity.layers[index],
                     carry.feedback_matrix(stack.layers[index], index),
-                    observed=observed if stack.prior is None else None,
+                    observed=chunk.observations if stack.prior is None else None,
                 )
                 own = flip_time(broadcast_error, direction)
                 signals = {

@@ -273,26 +273,30 @@ class JointBernoulli(Bernoulli):
 
     @property
     def curvature(self) -> Tensor:
-        return Observation.curvature.fget(self)  # type: ignore[attr-defined]  # raises: J has no bound
+        return super(Bernoulli, self).curvature  # raises: J has no bound
 
     def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        mean, coupling = eta.sigmoid(), self.coupling.to(eta.dtype).tril(-1)
-        x = x.to(eta.dtype)
+        mean, coupling = self.mean(eta), self._coupling(eta.dtype)
+        x = self.statistic(x, eta.dtype)
         odds = eta + (x - mean) @ coupling.T
         surprise = F.binary_cross_entropy_with_logits(odds, x.expand_as(odds), reduction="none").sum(-1)
         left = x - odds.sigmoid()
         return left - mean * (1 - mean) * (left @ coupling), surprise
 
     def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
-        return x.to(error.dtype) - eta.sigmoid()
+        return self.statistic(x, error.dtype) - self.mean(eta)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
-        mean, coupling = eta.sigmoid(), self.coupling.to(eta.dtype).tril(-1)
+        mean, coupling = self.mean(eta), self._coupling(eta.dtype)
         odds, drawn = eta.clone(), torch.zeros_like(eta)
         for k in range(self.size):
             drawn[..., k] = super().sample(odds[..., k], generator, temperature)
             odds += (drawn[..., k] - mean[..., k]).unsqueeze(-1) * coupling[:, k]
         return drawn
+
+    def _coupling(self, dtype: torch.dtype) -> Tensor:
+        """J, 0 where a channel would depend on one that comes after it."""
+        return self.coupling.to(dtype).tril(-1)
 
 
 class RealObservation(Observation):

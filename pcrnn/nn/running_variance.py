@@ -154,8 +154,8 @@ class ErrorNorm(RunningVariance):
     rolls and real values to the same scale, whatever their number of channels. All levels use it, and one that
     predicts better sends smaller errors. Errors of a step keep their size relative to those of others, up to a bound.
 
-    pi is a gain on all that a stack hears: noise in it is noise in every input. Its mean square therefore reaches back
-    `STEADINESS` times as far as other statistics. One of their reach, `recent`, tells when the scale itself has
+    pi is a gain on all inputs of a stack: noise in it is noise in each of them. Its mean square therefore has
+    `STEADINESS` times the half-life of other statistics. `recent`, which has theirs, shows when the scale itself has
     changed, as after a sensor that was stuck at an absurd value: where the two differ by more than a factor `DRIFT`,
     the past is forgotten and the long mean goes on from the recent one.
 

@@ -20,8 +20,8 @@ def adamw(module: nn.Module, config: OptimiserConfig, *, capturable: bool = Fals
     The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster. So do the
     parameters of a family, such as the log-odds by which `JointBernoulli` couples its channels.
     """
-    base = [p for part in module.modules() if isinstance(part, BaseRate | Observation) for p in part.parameters()]
-    base = list(dict.fromkeys(base))
+    quick = [part for part in module.modules() if isinstance(part, BaseRate | Observation)]
+    base = list(dict.fromkeys(p for part in quick for p in part.parameters()))  # a base rate contains its family
     rates = {id(p) for p in base}
     others = [p for p in module.parameters() if p.requires_grad and id(p) not in rates]
     kinds = [

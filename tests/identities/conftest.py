@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from learning_rules import Local, Result
-from pcrnn import Categorical, Chunk, PredictiveStack
+from pcrnn import Categorical, Chunk, JointBernoulli, PredictiveStack
 from pcrnn.nn.running_variance import ErrorNorm
 
 SYMBOLS, BATCH, STEPS = 5, 3, 14
@@ -84,3 +84,10 @@ def assert_same(mine, theirs):
     """Tensor by tensor, to many digits."""
     for one, other in zip(mine, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def coupled(size: int, scale: float) -> JointBernoulli:
+    """Zeros and ones that depend on each other."""
+    family = JointBernoulli(size)
+    family.coupling.data.normal_(generator=torch.Generator().manual_seed(3)).mul_(scale)
+    return family

@@ -9,18 +9,13 @@ import torch
 import learning_rules
 from pcrnn import BidirectionalStack, Chunk, Gaussian, JointBernoulli, PredictiveStack
 from pcrnn.nn.observations import Bernoulli
+from tests.identities.conftest import coupled
 
 SIZE = 4
 EVERY = torch.tensor(list(itertools.product((0.0, 1.0), repeat=SIZE)), dtype=torch.float64)
 RULES = [("local", {"credit": name}) for name in ("layer", "top", "neighbour", "hierarchy", "cascade")]
 RULES += [("local", {"hops": 1}), ("bptt", {}), ("bptt", {"auxiliary": 0.5})]
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def coupled(size=SIZE, scale=1.5) -> JointBernoulli:
-    family = JointBernoulli(size)
-    family.coupling.data.normal_(generator=torch.Generator().manual_seed(3)).mul_(scale)
-    return family
 
 
 def roll(batch=3, steps=9, size=SIZE) -> torch.Tensor:
@@ -32,7 +27,7 @@ def roll(batch=3, steps=9, size=SIZE) -> torch.Tensor:
 
 def test_chances_of_all_vectors_sum_to_one():
     eta = torch.randn(5, SIZE)
-    surprise = coupled().surprise(eta.unsqueeze(1), EVERY.expand(5, -1, -1))
+    surprise = coupled(SIZE, 1.5).surprise(eta.unsqueeze(1), EVERY.expand(5, -1, -1))
     torch.testing.assert_close((-surprise).exp().sum(-1), torch.ones(5))
 
 
@@ -42,7 +37,11 @@ def test_without_coupling_it_is_bernoulli():
 
 
 def test_the_error_is_the_gradient_of_minus_the_surprise():
-    family, eta, x = coupled(), torch.randn(7, SIZE, requires_grad=True), torch.bernoulli(torch.full((7, SIZE), 0.4))
+    family, eta, x = (
+        coupled(SIZE, 1.5),
+        torch.randn(7, SIZE, requires_grad=True),
+        torch.bernoulli(torch.full((7, SIZE), 0.4)),
+    )
     error, surprise = family.prediction_error(eta, x)
     (gradient,) = torch.autograd.grad(-surprise.sum(), eta)
     torch.testing.assert_close(error, gradient)
@@ -50,7 +49,7 @@ def test_the_error_is_the_gradient_of_minus_the_surprise():
 
 def test_what_is_expected_is_the_chance_of_each_to_first_order():
     eta, scale = torch.randn(SIZE), 1e-3
-    family = coupled(scale=scale)
+    family = coupled(SIZE, scale)
     chance = (-family.surprise(eta.expand(len(EVERY), -1), EVERY)).exp()
     torch.testing.assert_close(chance @ EVERY, family.mean(eta), rtol=0, atol=10 * scale**2)
 
@@ -58,7 +57,7 @@ def test_what_is_expected_is_the_chance_of_each_to_first_order():
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_vectors_are_drawn_as_often_as_they_are_likely(temperature):
     """A temperature sharpens each of the chances that a vector is drawn by."""
-    family, eta, draws = coupled(), torch.randn(SIZE), 40_000
+    family, eta, draws = coupled(SIZE, 1.5), torch.randn(SIZE), 40_000
     drawn = family.sample(eta.expand(draws, -1), torch.Generator().manual_seed(0), temperature)
     found = torch.stack([(drawn == x).all(-1).double().mean() for x in EVERY])
     odds = eta + (EVERY - eta.sigmoid()) @ family.coupling.detach().tril(-1).T
@@ -72,7 +71,7 @@ def test_vectors_are_drawn_as_often_as_they_are_likely(temperature):
 @pytest.mark.parametrize(("name", "options"), RULES)
 def test_every_level_learns_its_coupling_from_its_own_surprise(name, options, labels):
     torch.manual_seed(0)
-    family = coupled(scale=0.3)
+    family = coupled(SIZE, 0.3)
     stack = PredictiveStack(Gaussian(2), (5, 6), target=family) if labels else PredictiveStack(family, (5, 6))
     x = roll()
     mask = torch.rand(3, 8) < 0.7
@@ -97,7 +96,7 @@ def test_all_hops_are_bptt():
     found = []
     for name, options in (("bptt", {}), ("local", {"hops": 9, "trace": "chunk"})):
         torch.manual_seed(0)
-        stack, rule = PredictiveStack(coupled(scale=0.3), (5, 6, 4)), learning_rules.make(name, **options)
+        stack, rule = PredictiveStack(coupled(SIZE, 0.3), (5, 6, 4)), learning_rules.make(name, **options)
         rule.accumulate(stack, Chunk.of_stream(roll()), None, rule.init(stack, 3))
         found.append({path: weight.grad for path, weight in stack.named_parameters() if not path.startswith("sensory")})
     torch.testing.assert_close(found[0], found[1])
@@ -122,7 +121,7 @@ def test_chords_are_learned():
 
 
 def test_a_frozen_coupling_is_left_alone():
-    stack, rule = PredictiveStack(coupled(), (5,)), learning_rules.make("local")
+    stack, rule = PredictiveStack(coupled(SIZE, 1.5), (5,)), learning_rules.make("local")
     for level in stack.levels:
         level.observation.coupling.requires_grad_(False)
     rule.accumulate(stack, Chunk.of_stream(roll()), None, rule.init(stack, 3))
@@ -130,7 +129,7 @@ def test_a_frozen_coupling_is_left_alone():
 
 
 def test_in_both_directions():
-    stack = BidirectionalStack(Gaussian(2), (5, 4), target=coupled(scale=0.3))
+    stack = BidirectionalStack(Gaussian(2), (5, 4), target=coupled(SIZE, 0.3))
     rule = learning_rules.make("local")
     rule.accumulate(stack, Chunk(torch.randn(3, 8, 2), roll(3, 8)), None, rule.init(stack, 3))
     assert all(level.observation.coupling.grad.any() for level in stack.levels)

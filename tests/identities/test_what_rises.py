@@ -6,20 +6,15 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, JointBernoulli, Poisson, PredictiveStack, StudentT
+from pcrnn import Bernoulli, Categorical, Chunk, Gaussian, Poisson, PredictiveStack, StudentT
 from pcrnn.nn.running_variance import OUTLIER, PRIOR
 from tests.conftest import set_unit
+from tests.identities.conftest import coupled
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 VARIANCE = torch.tensor([0.04, 1.0, 9.0], dtype=torch.float64)
 SIZE = 3
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def coupled(family):
-    family.coupling.data.normal_(generator=torch.Generator().manual_seed(3))
-    return family
-
 
 FAMILIES = {
     "gaussian": (lambda: Gaussian(SIZE, half_life=None), lambda *shape: torch.randn(*shape, SIZE) * VARIANCE.sqrt()),
@@ -28,7 +23,7 @@ FAMILIES = {
     "categorical": (lambda: Categorical(SIZE), lambda *shape: torch.randint(SIZE, shape)),
     "bernoulli": (lambda: Bernoulli(SIZE), lambda *shape: (torch.rand(*shape, SIZE) < 0.3).double()),
     "joint-bernoulli": (
-        lambda: coupled(JointBernoulli(SIZE)),
+        lambda: coupled(SIZE, 1.0),
         lambda *shape: (torch.rand(*shape, SIZE) < 0.3).double(),
     ),
 }

@@ -51,9 +51,7 @@ def learn_once(family: str, rule: str, chunk: int, x: torch.Tensor, seed: int) -
     for start in range(0, x.shape[1] - chunk, chunk):
         try:
             result = learner.step(Chunk.of_stream(x[:, start : start + chunk + 1]))
-        except (
-            DivergedError
-        ):  # a Gaussian's surprise of 1e30 overflows: that update is not made, and the stream goes on
+        except DivergedError:  # a Gaussian's surprise of 1e30 overflows: no update is made, and the stream goes on
             surprise.append(torch.full((chunk,), torch.nan))
             continue
         surprise.append(result.surprise[-1].mean(0))
