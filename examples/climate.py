@@ -10,8 +10,8 @@ year (2 x 96 units, 500 updates), and share of the truth inside the 90 % interva
     coverage: local 0.895   bptt 0.898
 
 Without the time of the day: local 0.544, bptt 0.566 (coverage 0.901, 0.903). Without dropout stacks leave the data when
-they are fed their own draws, and errors are three times as large. Intervals of the first two starts, before which too little of the
-validation split lies, are as drawn; the others are calibrated.
+they are fed their own draws, and errors are three times as large. Intervals of the first two starts, before which too
+little of the validation split lies, are as drawn; the others are calibrated.
 """
 
 import csv
