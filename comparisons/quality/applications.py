@@ -55,6 +55,7 @@ MEASURES: dict[str, tuple[Measure, ...]] = {  # the first one says who wins
         Measure(key="error", title=f"error over {HORIZON} hours, sd"),
         Measure(key="interval score", title=f"{HELD:.0%} interval, score, sd"),
         Measure(key="coverage", title=f"{HELD:.0%} interval, coverage", better=None),
+        Measure(key=SURPRISE, title="nats/hour"),
     ),
 }
 
@@ -86,7 +87,7 @@ STUDIES: dict[str, Study] = {
     ),
     WEATHER: Study(
         open=open_forecasts,
-        # Leaky: the outputs of gated cells have no bound, and stacks of them run away when they are fed their own draws.
+        # The outputs of gated cells have no bound: stacks of them run away when they are fed their own draws.
         base=TrainConfig(
             hidden=(84, 84), cell="leaky", max_time_constant=8, batch=16, chunk=48, steps=400, evaluate_every=0
         ),
@@ -141,7 +142,7 @@ def contender_row(row: Row, measure: Measure) -> Row:
 def baseline_rows(task: Task, measure: Measure) -> list[Row]:
     """Scores in one measure of what needs no learning."""
     if isinstance(task, Forecasts):
-        scores = {who: naive[measure.key] for who, naive in task.naive().items()}
+        scores = {who: naive[measure.key] for who, naive in task.naive().items() if measure.key in naive}
     elif measure.key == "accuracy":
         scores = {"chance": math.exp(-task.baselines()["chance"])}
     else:

@@ -65,8 +65,8 @@ class Forecast(DeviceArgs):
             share = f"{forecast.clipped:.2%}" if forecast.clipped > 5e-5 else "less than 0.01%"
             warn(
                 [
-                    f"{share} of the drawn values left the range of the training part by far and were clipped: a stack "
-                    "that observes its own draws can run away; one trained with --cell leaky or --dropout 0.1 seldom does"
+                    f"{share} of the drawn values left the range of the training part by far and were clipped: a "
+                    "stack that observes its own draws can run away, one with --cell leaky or --dropout 0.1 seldom does"
                 ]
             )
         table = self.run_folder / "forecast.csv"
