@@ -109,10 +109,14 @@ def test_draws_that_run_away_are_held_and_said_to_be(program, trained, monkeypat
     (away,) = forecasts(run, [SEEN - 24], calibrated=False, interval=0.998)
     assert away.clipped > 0.05
     assert (away.upper <= train.max(0) + reach + 1e-3).all() and (away.lower >= train.min(0) - reach - 1e-3).all()
-    assert "held" not in program("forecast", trained, "--no-calibrate").err
+    assert "clipped" not in program("forecast", trained, "--no-calibrate").err
     monkeypatch.setattr("pcrnn.analysis.generate.BEYOND", -0.3)
     called = program("forecast", trained, "--no-calibrate")
     assert "of the drawn values left the range of the training part" in called.err and called.code == 0
+    assert "this stack runs away in its own draws: train with --cell leaky" in called.err
+    monkeypatch.setattr("pcrnn.cli.forecast.RUNS_AWAY", 0.9)
+    few = program("forecast", trained, "--no-calibrate").err
+    assert "were clipped" in few and "runs away" not in few
 
 
 @pytest.mark.parametrize("flags", [("--temperature", 0), ("--temperature", 1e-9), ("--samples", 1)], ids=str)
