@@ -246,9 +246,7 @@ def alignment_part(result: Row) -> list[str]:
         rows += [row] if scored["rule"] in SHOWN_RULES else []
     columns = {"rule": "rule"} | {f"{layers}": f"cosine, {layers} deep" for layers in config["depths"]}
     columns["score"] = f"bits/char, {config['scored_depth']} deep"
-    caption = (
-        "Gradient of the lowest layer beside whole BPTT's, and what each rule scores; the one does not rank the other"
-    )
+    caption = "Gradient of the lowest layer beside whole BPTT's, and what each rule scores"
     about = " ".join([f"{caption}.", *edge_note(result["scores"])])
     return [record.table(rows, columns), f"{about} {command('alignment', result)}"]
 
