@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pcrnn.data import Source
 
 RUNS_AWAY = 0.01
-"""Share of clipped draws above which the stack itself is told of: single draws of a heavy tail are fewer."""
+"""Share of clipped draws above which the stack itself is to blame: single draws of a heavy tail are fewer."""
 
 # Everything that needs torch is imported by the function that needs it, as in pcrnn/cli/main.py.
 
@@ -68,7 +68,7 @@ class Forecast(DeviceArgs):
             share = f"{forecast.clipped:.2%}" if forecast.clipped > 5e-5 else "less than 0.01%"
             said = f"{share} of the drawn values left the range of the training part by far and were clipped"
             if forecast.clipped > RUNS_AWAY:
-                said += "; this stack runs away in its own draws: train with --cell leaky or --dropout 0.1"
+                said += "; this stack runs away in its own draws: train with --cell leaky or, less sure, --dropout 0.1"
             warn([said])
         table = self.run_folder / "forecast.csv"
         write_csv(table, *_table(forecast, source))
