@@ -15,13 +15,12 @@ training stops there. The question:
 
     ratio = longest lag that local, exact solves / longest lag that bptt, truncated solves      (by every seed)
 
-A ladder is a task at growing lags. Each rule chooses its own learning rate on seed 0: it climbs the ladder's
-search lags at every rate of the same list, up to the first it does not solve; the rate that solves the most wins, then
-the one that took fewer updates to solve them, then the one with less surprise at its last lag. Where that is an edge of
-the list, the search goes on beyond it; where it ends at an edge, or a ladder has no search, longest lags are not
-compared. With it every seed climbs the
-whole ladder, until two lags in a row are not solved. In a stack of one layer the gates follow the same gradient under
-local, exact and bptt, whole, whatever the chunk.
+A ladder is a task at growing lags. Each rule chooses its own learning rate on seed 0: it climbs the ladder at every
+rate of the same list, up to the first lag it does not solve; the rate that solves the most wins, then the one that took
+fewer updates to solve them, then the one with less surprise at its last lag. Where that is an edge of the list, the
+search goes on beyond it; where it ends at an edge, longest lags are not compared. At the rate chosen every seed climbs
+until two lags in a row are not solved. In a stack of one layer the gates follow the same gradient under local, exact
+and bptt, whole, whatever the chunk.
 
 What a stack needs to learn such lags: units that still hold something at first, so time constants reach up to the lag
 (`max_time_constant`); high rates, since at a time constant of tau a symbol writes only 1/tau into a state and the
@@ -87,7 +86,7 @@ def run(request: Request) -> list[Path]:
             rate, tried = chosen_rate(rule, ladder, setup)
             search += [about | row for row in tried]
             known = {row["lag"]: row for row in tried if row["rate"] == rate}
-            for seed in range(min(request.seeds, ladder.seeds or request.seeds)):
+            for seed in range(request.seeds):
                 for row in climb(ladder.tasks, rule, ladder, setup, rate, seed, {} if seed else known):
                     rows.append(about | row)
                     where = "{ladder}, lag {lag}, {learner}, seed {seed}, rate {rate}".format(**rows[-1])
@@ -115,10 +114,10 @@ def write(rows: list[Row], search: list[Row], peaks: list[Row], setup: LongLagsS
 
 
 def chosen_rate(rule: ChunkedRule, ladder: Ladder, setup: LongLagsSetup) -> tuple[float, list[Row]]:
-    """The learning rate that climbs the search lags best on seed 0, and all that was tried."""
+    """The learning rate that climbs best on seed 0, and all that was tried."""
 
     def climbed(rate: float, seed: int) -> list[Row]:
-        return list(climb(ladder.search, rule, ladder, setup, rate, seed, {}, misses=1))
+        return list(climb(ladder.tasks, rule, ladder, setup, rate, seed, {}, misses=1))
 
     searched = search_rate(ladder.rates, (0,), climbed, climb_loss, setup.widenings)
     return searched.rate, [row for rows in searched.tried.values() for row in rows]
@@ -246,7 +245,7 @@ def peak_growth_mib(rule: ChunkedRule, task: MemoryTask, ladder: Ladder, setup: 
 
 def peak_in_fresh_process(rule: ChunkedRule, task: MemoryTask, setup: LongLagsSetup) -> float:
     """`peak_growth_mib` on the first ladder's stack in a process of its own, since a peak never goes down."""
-    ladder = replace(setup.ladders[0], tasks=(), search=())
+    ladder = replace(setup.ladders[0], tasks=())
     return record.in_fresh_process(peak_growth_mib, rule, task, ladder, replace(setup, ladders=(), weighed=()))
 
 

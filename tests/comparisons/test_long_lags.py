@@ -13,18 +13,16 @@ from pcrnn.comparisons.suite import Request
 
 from pcrnn import Chunk
 
-LADDER = long_lags.Ladder(
-    tasks=(CopyMemory(lag=6, items=2, kinds=3),), search=(), hidden=(4, 3), updates=4, rates=(4e-2,)
-)
+LADDER = long_lags.Ladder(tasks=(CopyMemory(lag=6, items=2, kinds=3),), hidden=(4, 3), updates=4, rates=(4e-2,))
 TINY = long_lags.LongLagsSetup(
-    ladders=(LADDER, replace(LADDER, tasks=(Adding(lag=10),), search=(Adding(lag=4),), rates=(1e-2, 4e-2), seeds=1)),
+    ladders=(LADDER, replace(LADDER, tasks=(Adding(lag=10),), rates=(1e-2, 4e-2))),
     weighed=(CopyMemory(lag=6),),
     chunk=4,
     evaluate_every=2,
     held_out=8,
     widenings=1,
 )
-ONE_OF_TWO = long_lags.Ladder(tasks=(), search=(), hidden=(8,), updates=100)
+ONE_OF_TWO = long_lags.Ladder(tasks=(), hidden=(8,), updates=100)
 
 
 @pytest.fixture
@@ -201,7 +199,7 @@ def test_the_rate_that_climbs_best_is_chosen(monkeypatch, outcomes, best):
         return dict(zip(("solved", "updates", "nats"), outcomes[rate][task.lag], strict=True))
 
     monkeypatch.setattr(long_lags, "trial", trial)
-    ladder = replace(LADDER, search=(CopyMemory(lag=0), CopyMemory(lag=1))[: len(outcomes[0.1])], rates=tuple(outcomes))
+    ladder = replace(LADDER, tasks=(CopyMemory(lag=0), CopyMemory(lag=1))[: len(outcomes[0.1])], rates=tuple(outcomes))
     setup = replace(TINY, widenings=0)
     rate, tried = long_lags.chosen_rate(long_lags.chunked_rules(4)[long_lags.EXACT], ladder, setup)
     assert rate == best
@@ -220,8 +218,8 @@ def test_the_suite_writes_record_table_and_picture(tmp_path, monkeypatch):
     paths = long_lags.run(Request(quick=True, seeds=2, out=tmp_path))
     assert {path.name for path in paths} >= {"long_lags.json", "long_lags.md", "long_lags.png"}
     found = json.loads((tmp_path / "long_lags.json").read_text())
-    assert len(found["rows"]) == 4 * (2 + 1)  # contenders, seeds of either ladder
-    assert len(found["search"]) == 4 * 3  # contenders, rates of the second and one beyond their edge
+    assert len(found["rows"]) == 4 * 2 * 2  # contenders, ladders, seeds
+    assert len(found["search"]) == 4 * (1 + 3)  # contenders; rates of both ladders, and one beyond the second's edge
     assert len(found["peaks"]) == 4
     assert {row["chance"] for row in found["rows"]} == {1 / 3, 1 / 6}
     assert all(row["updates"] <= 4 for row in found["rows"])
