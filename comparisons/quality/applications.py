@@ -142,7 +142,7 @@ def contender_row(row: Row, measure: Measure) -> Row:
 def baseline_rows(task: Task, measure: Measure) -> list[Row]:
     """Scores in one measure of what needs no learning."""
     if isinstance(task, Forecasts):
-        scores = {who: naive[measure.key] for who, naive in task.naive().items() if measure.key in naive}
+        scores = {who: naive[measure.key] for who, naive in task.naive.items() if measure.key in naive}
     elif measure.key == "accuracy":
         scores = {"chance": math.exp(-task.baselines()["chance"])}
     else:

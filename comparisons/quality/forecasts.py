@@ -12,6 +12,7 @@ Shapes: T steps, H steps of the horizon, D channels, n starts.
 
 import statistics
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
@@ -115,6 +116,7 @@ class Forecasts(Stream):
 
         return self._mean(predicted)
 
+    @cached_property
     def naive(self) -> dict[str, dict[str, float]]:
         """Scores of repeating the last step, and of repeating the last day.
 

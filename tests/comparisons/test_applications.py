@@ -37,13 +37,13 @@ def test_a_forecast_is_judged_by_what_it_misses():
 
 
 def test_a_daily_cycle_is_foreseen_by_the_day_before_and_not_by_the_hour_before():
-    naive = series(np.sin(2 * np.pi * HOURS / SEASON)).naive()
+    naive = series(np.sin(2 * np.pi * HOURS / SEASON)).naive
     assert naive["seasonal-naive"]["error"] < 1e-5 and naive["seasonal-naive"]["interval score"] < 1e-5
     assert naive["copy-last"]["error"] > 0.5
 
 
 def test_naive_intervals_hold_the_share_that_they_should():
-    naive = series(np.random.default_rng(0).normal(size=4000)).naive()
+    naive = series(np.random.default_rng(0).normal(size=4000)).naive
     assert all(figures["coverage"] == pytest.approx(forecasts.HELD, abs=0.03) for figures in naive.values())
 
 

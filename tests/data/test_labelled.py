@@ -205,7 +205,7 @@ WRONG = {
     "negative symbol": ({"x": X.astype(int) - 4, "y": Y}, r"symbols from 0 to V - 1 .* got -4 to 55"),
     "not finite": ({"x": np.where(X == 7, math.nan, X), "y": Y}, r"expected finite numbers in x, got nan"),
     "long lengths": ({"x": X, "y": Y, "lengths": Y + 3}, r"lengths as 20 whole numbers from 1 to 3, .* 3 to 4"),
-    "objects": ({"x": np.array([{}] * 20), "y": Y}, r"\[x\]: expected an array of float or int, got object"),
+    "objects": ({"x": np.array([{}] * 20), "y": Y}, r"\[x\]: expected an array of float, int or bool, got object"),
 }
 
 

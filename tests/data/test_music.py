@@ -121,8 +121,9 @@ def test_without_mido_the_way_out_is_named(songs, monkeypatch):
         open_source(f"music:{songs}")
 
 
-def test_a_roll_of_another_instrument_needs_no_mido(tmp_path):
-    np.save(tmp_path / "a.npy", melody(60)[:, 20:60].astype(np.uint8))
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
+def test_a_roll_of_another_instrument_needs_no_mido(tmp_path, dtype):
+    np.save(tmp_path / "a.npy", melody(60)[:, 20:60].astype(dtype))
     source = open_source(f"music:{tmp_path / 'a.npy'}")
     assert isinstance(source, MusicSource) and source.keys == 40
     np.save(tmp_path / "b.npy", melody(60).astype(np.uint8))

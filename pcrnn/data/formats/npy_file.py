@@ -21,14 +21,14 @@ _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.f
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read a float or int array [T] or [T, D] as float64 [T, D]; raises as `read_array` does."""
+    """Read a float, int or bool array [T] or [T, D] as float64 [T, D]; raises as `read_array` does."""
     array = read_array(path, (1, 2), "[T] or [T, D]")
     with np.errstate(over="ignore"):  # a long double may become inf, which is refused like any other
         return array.astype(np.float64).reshape(len(array), -1)
 
 
 def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
-    """Read a float or int array with so many axes; `shapes` says which are meant.
+    """Read a float, int or bool array with so many axes; `shapes` says which are meant.
 
     Raises:
         DataError: no .npy file, pickled objects, another type or shape, or a size that the file has not.
@@ -49,7 +49,7 @@ def read_array(path: Path, axes: Sequence[int], shapes: str) -> np.ndarray:
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read those of the named float or int arrays that a .npz file has; it must have no others.
+    """Read those of the named float, int or bool arrays that a .npz file has; it must have no others.
 
     Raises:
         DataError: no .npz file, another array in it, pickled objects, or a size that the file or the machine has not.
@@ -86,9 +86,9 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
 
 
 def _require_numbers(dtype: np.dtype, name: str | Path) -> None:
-    if dtype.kind not in "fiu":
+    if dtype.kind not in "fiub":
         raise DataError(
-            f"{name}: expected an array of float or int, got {dtype}; save it as float64 (objects are never loaded)"
+            f"{name}: expected an array of float, int or bool, got {dtype}; save it as float64 (objects are never loaded)"
         )
 
 
