@@ -104,8 +104,8 @@ _LINES = [
     ),
     (
         "pcrnn/data/formats/npy_file.py",
-        'if dtype.kind not in "fiu":',
-        'if dtype.kind not in "fiuO":',
+        'if dtype.kind not in "fiub":',
+        'if dtype.kind not in "fiubO":',
     ),
     (
         "pcrnn/data/formats/npy_file.py",
