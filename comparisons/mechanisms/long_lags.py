@@ -25,8 +25,8 @@ and bptt, whole, whatever the chunk.
 What a stack needs to learn such lags: units that still hold something at first, so time constants reach up to the lag
 (`max_time_constant`); rates higher than those for text, since at a time constant of tau a symbol writes only 1/tau
 into a state and the gates have far to go before they open on it; and, to tell several symbols apart, a delay line that
-shows the gates which of them it reads and how long ago the sign to begin was. Peak memory is the growth of a fresh process's resident
-set over two updates.
+shows the gates which of them it reads and how long ago the sign to begin was. Peak memory is the growth of a fresh
+process's resident set over two updates.
 """
 
 import math

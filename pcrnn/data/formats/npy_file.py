@@ -88,7 +88,8 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -
 def _require_numbers(dtype: np.dtype, name: str | Path) -> None:
     if dtype.kind not in "fiub":
         raise DataError(
-            f"{name}: expected an array of float, int or bool, got {dtype}; save it as float64 (objects are never loaded)"
+            f"{name}: expected an array of float, int or bool, got {dtype}; save it as float64 "
+            "(objects are never loaded)"
         )
 
 
