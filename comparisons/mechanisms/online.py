@@ -4,7 +4,8 @@
 
 Two streams change in the middle, for good: text from Python's documentation to its source code (or to the text of
 --data), and a series whose second channel echoes the first after 3 steps, then after 5. A stack learns from what it
-reads, once, an update after every 1, 8 or 128 steps, and is scored on each chunk before it learns from it.
+reads, once, an update after every 1, 8 or 128 steps, and is scored on each chunk before it learns from it. The stack
+that reads the series has a delay line of two; with one, the default of real values, it hardly learns the second lag.
 So that every interval has some updates to learn with, streams are longer where updates are rarer; compare rules at one
 interval, not intervals. Rules:
 
@@ -149,7 +150,6 @@ def changing_series(setup: OnlineSetup, half: int, noise: float = 0.1) -> Stream
     entropy = math.log(2 * math.pi * math.e) + math.log(noise)  # of both channels, given the past
     x = torch.stack([source[:, max(lags) :], echo], -1)
     name = f"series: echo after {lags[0]}, then {lags[1]} steps"
-    # An echo of noise can be foretold only by which step it was; series of weather do better with one tap, by default.
     return Stream(name, x, lambda: Gaussian(2), "nats/step", 1.0, (entropy, entropy), num_taps=2)
 
 
