@@ -8,6 +8,7 @@ Shapes: B batch, T steps of a sequence, a whole number of chunks: blanks stand b
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,8 +30,8 @@ class CopyMemory:
     lag: int
     items: int = 10
     kinds: int = 8
-    goal: float = 0.99
-    score_name: str = "recall accuracy"
+    goal: ClassVar[float] = 0.99
+    score_name: ClassVar[str] = "recall accuracy"
 
     @property
     def name(self) -> str:
@@ -82,8 +83,8 @@ class Adding:
     """
 
     lag: int
-    goal: float = 0.01
-    score_name: str = "mean squared error"
+    goal: ClassVar[float] = 0.01
+    score_name: ClassVar[str] = "mean squared error"
 
     @property
     def name(self) -> str:

@@ -363,7 +363,7 @@ def draw(rows: list[Row], setup: OnlineSetup, stem: Path) -> None:
                 local = [r for r in averaged if (r["stream"], r["interval"]) == place and r["rule"] != BPTT]
                 for height, row in enumerate(local):
                     label = f"{row['rule'].partition(',')[0]} {gap(row, spread=False)}"
-                    style = {"transform": axes.transAxes, "color": colour[row["rule"]], "size": 8}
+                    style = {"transform": axes.transAxes, "color": colour[row["rule"]], "size": 7.5}
                     axes.text(0.98, 0.97 - 0.07 * height, label, ha="right", va="top", **style)
             about = next(row for row in rows if row["stream"] == stream)
             line[0].set_ylim(0.85 * (about["floor"] or (min(peaks),))[-1], 1.35 * max(peaks))

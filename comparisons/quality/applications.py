@@ -92,7 +92,7 @@ STUDIES: dict[str, Study] = {
             hidden=(84, 84), cell="leaky", max_time_constant=8, batch=16, chunk=48, steps=400, evaluate_every=0
         ),
         contenders=(BPTT, LOCAL, *NETWORKS),
-        rates=(8e-3, 4e-3, 1.6e-2),
+        rates=(1.6e-2, 8e-3, 3.2e-2),
         network_rates=dict.fromkeys(NETWORKS, (1.2e-2, 6e-3, 2.4e-2)),
         endings=(".csv", ".npy"),
     ),
