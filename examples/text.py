@@ -5,7 +5,7 @@
 
 Bits a character on the last 10 % of the language reference (2 x 128 units, 400 updates):
 
-    local 1.721   bptt 1.703   unigram 4.671   bigram 3.342   gzip 1.948   xz 1.412
+    local 1.705   bptt 1.708   unigram 4.671   bigram 3.342   gzip 1.948   xz 1.412
 
 The reference repeats itself word for word, which xz, that remembers all of it, can copy.
 """
