@@ -84,8 +84,8 @@ CONTENDERS: dict[str, Contender] = {
     # BPTT inside the chunk, exact traces beyond it:
     "all hops, exact": Contender(options={"rule": "local", "hops": 99, "trace": "exact"}),
     "neighbour, random feedback": _local("neighbour", feedback="random"),
-    "bptt, errors not weighed": Contender(options={"rule": "bptt", "normalize_errors": False}),
-    "cascade, errors not weighed": _local("cascade", normalize_errors=False),
+    "bptt, errors not normalised": Contender(options={"rule": "bptt", "normalize_errors": False}),
+    "cascade, errors not normalised": _local("cascade", normalize_errors=False),
     **{network: Contender(options={"rule": "bptt"}, network=network) for network in OUTSIDE},
 }
 LOCAL_AND_BPTT = {"local": "neighbour, exact", BPTT: BPTT}  # contenders where a suite has one local rule, by its name

@@ -152,7 +152,12 @@ def summary(rows: list[Row], baselines: dict[str, dict[str, float]]) -> list[str
     """
     groups = grouped(rows).items()
     outside = [said for data, of_data in groups for said in beside_the_outside(of_data, data)]
-    fixed = [said for data, of_data in groups for said in behind_a_baseline(of_data, data, baselines.get(data, {}))]
+    fixed = [
+        said
+        for data, of_data in groups
+        if data != ABLATED  # the same text as pydoc's
+        for said in behind_a_baseline(of_data, data, baselines.get(data, {}))
+    ]
     bptt = [said for data, of_data in groups for said in beside_bptt(of_data, data)]
     return losses_first([*outside, *fixed, *bptt])
 

@@ -22,7 +22,7 @@ DATA = {
     "layer": {"rule": "local", "credit": "layer"},
     "random feedback": {"rule": "local", "credit": "top", "feedback": "random"},
     "dropout and mixing": {"rule": "local", "dropout": 0.3, "mixing": True},
-    "cascade, errors not weighed": {"rule": "local", "credit": "cascade", "normalize_errors": False},
+    "cascade, errors not normalised": {"rule": "local", "credit": "cascade", "normalize_errors": False},
     "top-down": {"rule": "local", "top_down": True},
     "rotating": {"rule": "local", "cell": "rotating"},
     "lstm": {"rule": "local", "cell": "lstm"},
@@ -39,7 +39,7 @@ DATA = {
 LAYERS = {
     "exact": {"rule": "local", "credit": "layer"},
     "chunk, mixing": {"rule": "local", "credit": "layer", "trace": "chunk", "mixing": True},
-    "errors not weighed": {"rule": "local", "credit": "layer", "normalize_errors": False},
+    "errors not normalised": {"rule": "local", "credit": "layer", "normalize_errors": False},
     "series": {"rule": "local", "credit": "layer", "data": "series"},
     "roll": {"rule": "local", "credit": "layer", "data": "roll"},
 }
