@@ -241,6 +241,10 @@ def summary(rows: list[Row], model: list[Row]) -> list[str]:
 
 def tables(rows: list[Row], model: list[Row], setup: ScalingSetup) -> list[str]:
     """What was measured; below it, labelled as such, the model."""
+    measured = (
+        f"Whole updates, {setup.layers} layers of {setup.units}, {setup.batch} x {setup.chunk} symbols, "
+        "one thread a process."
+    )
     columns = {"way": "way", "processes": "processes", "tokens_per_second": "tokens/s", "speed_up": "speed-up"}
     columns["bytes_per_update"] = "bytes an update"
     wide: dict[tuple[str, str], Row] = {}
@@ -252,7 +256,13 @@ def tables(rows: list[Row], model: list[Row], setup: ScalingSetup) -> list[str]:
         "Computed, not measured: share of a perfect speed-up by number of nodes, from the measured seconds of one "
         "process and links of stated speed. By data every node adds lanes, by layers every node adds a layer."
     )
-    return [record.table(rows, columns), "## A model of many nodes", caption, record.table(list(wide.values()), nodes)]
+    return [
+        measured,
+        record.table(rows, columns),
+        "## A model of many nodes",
+        caption,
+        record.table(list(wide.values()), nodes),
+    ]
 
 
 def draw(rows: list[Row], model: list[Row], setup: ScalingSetup, stem: Path) -> None:
