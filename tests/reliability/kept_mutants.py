@@ -263,17 +263,27 @@ _LINES = [
         "super().__init__(1, half_life)",
     ),
     (
-        "pcrnn/nn/observations.py",
+        "pcrnn/nn/observations/categorical.py",
+        "return weighted - mean * weighted.sum(-1, keepdim=True)",
+        "return weighted",
+    ),
+    (
+        "pcrnn/nn/observations/poisson.py",
+        "counts = rate.floor().unsqueeze(-1) + torch.arange(-reach, reach + 1, device=eta.device)",
+        "counts = rate.floor().unsqueeze(-1) + torch.arange(-reach, 1, device=eta.device)",
+    ),
+    (
+        "pcrnn/nn/observations/bernoulli.py",
         "return left - mean * (1 - mean) * (left @ coupling), surprise",
         "return left, surprise",
     ),
     (
-        "pcrnn/nn/observations.py",
+        "pcrnn/nn/observations/real.py",
         "downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)",
         "downweighted = (self.variance * (self.degrees - 1)).sqrt() * (q / root)",
     ),
     (
-        "pcrnn/nn/observations.py",
+        "pcrnn/nn/observations/real.py",
         "return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)",
         "return error",
     ),

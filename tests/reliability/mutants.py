@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 120  # seconds of CPU time for a mutant's tests; a loop without end reaches it on a busy machine too
 _RULES = [f"tests/identities/test_{name}.py" for name in ("forward", "local_gradients", "locality")]
 _OPS = ["tests/ops/test_ops.py", "tests/ops/test_gradients.py", "tests/identities/test_forward.py"]
+_FAMILIES = ["tests/identities/test_observations.py", "tests/identities/test_what_rises.py"]
 _MALFORMED = "tests/reliability/test_malformed_data.py"
 _HOSTILE = "tests/reliability/test_hostile_files.py"
 TESTS = {
@@ -40,7 +41,7 @@ TESTS = {
     "pcrnn/ops/reference.py": _OPS,
     "pcrnn/ops/layer_update.py": [*_OPS, *_RULES],
     "pcrnn/nn/layer.py": _RULES,
-    "pcrnn/nn/observations.py": ["tests/identities/test_observations.py", "tests/identities/test_what_rises.py"],
+    **{f"pcrnn/nn/observations/{name}.py": _FAMILIES for name in ("bernoulli", "categorical", "poisson", "real")},
     "pcrnn/nn/running_variance.py": [
         "tests/identities/test_what_rises.py",
         "tests/identities/test_running_variance.py",
