@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pcrnn.ops import reference
+
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 # B, T, N: one step, one unit, and both sides of the powers of two at which kernels cut their blocks.
@@ -53,6 +55,18 @@ def test_bfloat16_is_summed_in_float32(half_precision):
     for actual, wanted in zip(half_precision.run(arguments), expected, strict=True):
         if wanted.is_floating_point():
             assert relative_rms(actual, wanted) < tolerance
+
+
+def test_what_has_decayed_is_zero_before_it_is_subnormal():
+    """A chunk of 128 steps, or one label at the end of a sequence, would else take half as long again on some CPUs."""
+    decay, once = torch.full((1, 400, 2), 0.5), torch.zeros(1, 400, 2)
+    once[:, -1] = 1
+    backward = [reference.suffix_products(decay), reference.credit_scan(decay, once)]
+    forward = reference.scan(decay, once.flip(1), torch.zeros(1, 2))
+    exact = 0.5 ** torch.arange(400, dtype=torch.float64)
+    for steps in (forward, *(found.flip(1) for found in backward)):
+        torch.testing.assert_close(steps[0, :, 1].double(), exact, rtol=1e-6, atol=reference.FORGOTTEN)
+        assert not ((steps != 0) & (steps.abs() < reference.FORGOTTEN)).any()
 
 
 def relative_rms(actual: Tensor, expected: Tensor) -> Tensor:

@@ -319,6 +319,16 @@ _LINES = [
     ),
     (
         "pcrnn/ops/reference.py",
+        "return torch.hardshrink(products, FORGOTTEN)",
+        "return products",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "return torch.hardshrink(credit, FORGOTTEN)",
+        "return credit",
+    ),
+    (
+        "pcrnn/ops/reference.py",
         'left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)',
         'left = repeat(suffix[:, 0] / decay[:, 0], "b n -> b (g n)", g=blocks)',
     ),
