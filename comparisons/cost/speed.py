@@ -163,11 +163,11 @@ def write(rows: list[Row], axes: list[Row], latency: list[Row], setup: SpeedSetu
         "Speed",
         config=asdict(setup.base) | {"latency": config.pop("latency"), "axes": config},
         rows=rows,
-        parts=tables(rows, axes, latency),
-        draw=(lambda stem: draw(axes, stem)) if axes else None,
+        parts=tables(rows, axes, latency, setup.chunk),
+        draw=(lambda stem: draw(axes, setup.chunk, stem)) if axes else None,
         axes=axes,
         latency=latency,
-        summary=summary(rows, axes, latency),
+        summary=summary(rows, axes, latency, setup.chunk),
     )
 
 
@@ -279,8 +279,8 @@ def latency_rows(setup: LatencySetup) -> list[Row]:
 # Words, tables, picture
 
 
-def summary(rows: list[Row], axes: list[Row], latency: list[Row]) -> list[str]:
-    """Speed with exact traces beside BPTT's, on the one stack and along the axes; the least latency."""
+def summary(rows: list[Row], axes: list[Row], latency: list[Row], chunk: int) -> list[str]:
+    """Speed with exact traces beside BPTT's, on the one stack and along the axes, in chunks of `chunk`; latency."""
     speeds = {row["rule"]: row["speed_against_bptt"] for row in rows}
     sentences = [
         f"With exact traces, {credit} learns {speeds[f'{credit}, exact']:.2f} times as fast as BPTT."
@@ -293,7 +293,8 @@ def summary(rows: list[Row], axes: list[Row], latency: list[Row]) -> list[str]:
             faster = sum(ratio > 1 for ratio in ratios)
             sentences.append(
                 f"Over batch, width, depth and threads {rule} runs at {ratios[0]:.2f} to {ratios[-1]:.2f} times the "
-                f"speed of BPTT, median {statistics.median(ratios):.2f}; faster in {faster} of {len(ratios)} settings."
+                f"speed of BPTT in chunks of {chunk} symbols, median {statistics.median(ratios):.2f}; "
+                f"faster in {faster} of {len(ratios)} settings."
             )
     fastest = min(latency, key=lambda row: row["median_us"])
     options = f"{fastest['credit']}, delay {fastest['delay']}, {fastest['optimiser']}"
@@ -301,8 +302,8 @@ def summary(rows: list[Row], axes: list[Row], latency: list[Row]) -> list[str]:
     return [*sentences, f"Learning from one symbol and expecting the next takes {microseconds} ({options})."]
 
 
-def tables(rows: list[Row], axes: list[Row], latency: list[Row]) -> list[str]:
-    """The one stack, the axes with tokens a second of every learner side by side, and latency."""
+def tables(rows: list[Row], axes: list[Row], latency: list[Row], chunk: int) -> list[str]:
+    """The one stack, the axes in chunks of `chunk` with tokens a second of every learner side by side, and latency."""
     columns = {"rule": "rule", "tokens_per_second": "tokens/s", "ms_per_update": "ms an update"}
     columns["speed_against_bptt"] = "against BPTT"
     sizes = ("place", "batch", "units", "layers")
@@ -313,17 +314,22 @@ def tables(rows: list[Row], axes: list[Row], latency: list[Row]) -> list[str]:
     along = record.table(list(wide.values()), {name: name for name in (*sizes, *AXES_LEARNERS)})
     options = {"credit": "credit", "delay": "delay", "optimiser": "optimiser", "median_us": "median, µs a symbol"}
     delays = record.table(latency, options | {"ninety_percent_us": "90 % within, µs"})
-    parts = [record.table(rows, columns), "## Batch, width, depth", "Tokens a second.", along]
+    parts = [
+        record.table(rows, columns),
+        "## Batch, width, depth",
+        f"Tokens a second, in chunks of {chunk} symbols.",
+        along,
+    ]
     return [*parts, "## Latency", "From a symbol to the expectation of the next, learning included.", delays]
 
 
-def draw(axes: list[Row], stem: Path) -> None:
+def draw(axes: list[Row], chunk: int, stem: Path) -> None:
     """A panel for every place and axis: speed against BPTT, a line a learner."""
     colour = colours(label for label in AXES_LEARNERS if label != BPTT)
     names = {"batch": "sequences side by side", "units": "units a layer", "layers": "layers"}
     places = list(dict.fromkeys(row["place"] for row in axes))
     size = (3.6 * len(names) + 1.6, 2.8 * len(places) + 0.6)
-    how = "above the line a learner is faster than BPTT; one size varies, the others stay"
+    how = f"above the line a learner is faster than BPTT; one size varies, the others stay; chunks of {chunk} symbols"
     with drawing(stem, "Tokens a second against BPTT of the same stack", how, *size, legend=True) as figure:
         panels = figure.subplots(len(places), len(names), squeeze=False, sharey=True)
         for (place, axis), panel in zip(product(places, names), panels.flat, strict=True):

@@ -41,7 +41,10 @@ def test_public_names_are_there_when_asked_for_and_no_others():
     names = {
         a.asname: node.module for node in declared if node.module != "pcrnn.version" for a in node.names if a.asname
     }
-    assert all(getattr(pcrnn, name) is getattr(import_module(module), name) for name, module in names.items())
+    for name, module in names.items():
+        public = getattr(pcrnn, name)
+        assert public is getattr(import_module(module), name)
+        assert f"{public.__module__}.".startswith(f"{module}."), f"{name} is declared to be in {module}"
     assert set(names) <= set(dir(pcrnn))
     with pytest.raises(AttributeError, match="module 'pcrnn' has no attribute 'Stack'"):
         _ = pcrnn.Stack
