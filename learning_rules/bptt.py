@@ -70,7 +70,8 @@ class BPTT(BPTTOptions):
                 loss.backward()
         stack.adapt(activity, scores, chunk)
         surprise, output = scores.surprise.detach(), activity.output.detach()
-        result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output)
+        expectation = activity.expectations[-1].detach()
+        result = Result(per_level[-1].detach(), surprise, activity.state_surprise, output, expectation)
         return result, unwrap_state(model, after.detach()), carry
 
     def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:

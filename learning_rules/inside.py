@@ -167,7 +167,8 @@ class _Pass:
         with self.variances.held():
             stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
-        self.result = Result(loss, scores.surprise, activity.state_surprise, activity.output.detach())
+        output, expectation = activity.output.detach(), activity.expectations[-1].detach()
+        self.result = Result(loss, scores.surprise, activity.state_surprise, output, expectation)
         return (activity.output, loss, *after.layers[0]), gradients
 
 

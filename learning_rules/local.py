@@ -141,7 +141,7 @@ class Local(LocalOptions):
             self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
             stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
-        result = Result(loss, scores.surprise, activity.state_surprise, activity.output)
+        result = Result(loss, scores.surprise, activity.state_surprise, activity.output, activity.expectations[-1])
         return result, unwrap_state(model, after), carry
 
     def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:
@@ -183,13 +183,13 @@ class Local(LocalOptions):
                 own = flip_time(broadcast_error, direction)
                 signals = {
                     n: backward.signal(own, feedback[n][direction] if n in feedback else None)
-                    for n in signal_hops(self._reach(depth), level, depth)
+                    for n in signal_hops(self.reach(depth), level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
                 if self.gate_coordination:
                     coordinate_(stack, activity, index, self.gate_coordination)
                 on_grad_ready(stack.layers[index])
-                blocks, reach = stack.connections[level], self._reach(depth)
+                blocks, reach = stack.connections[level], self.reach(depth)
                 for n, receivers in feedback_routes(reach, level, source_levels(blocks), depth).items():
                     grads = backward.input_grads(signals[n], credit(n), blocks)
                     for below, theirs in receivers:
@@ -221,7 +221,7 @@ class Local(LocalOptions):
 
         return credit_of
 
-    def _reach(self, depth: int) -> int:
+    def reach(self, depth: int) -> int:
         """From how many layers above, at most, a layer learns."""
         if self.hops is not None:
             return self.hops
@@ -260,7 +260,7 @@ class Local(LocalOptions):
         base, chunk = stack.observe_base_of(chunk), stack.without_covariates(chunk)
         weight = chunk.weights(base.surprise.dtype)
         surprises, state_surprises, states = [base_update(stack, base, chunk, weight.unsqueeze(-1))], [], []
-        output = base.expectation  # of the levels, the last one's stays
+        output = expectation = base.expectation  # of the levels, the last one's stay
 
         def learn(index: int, activity: LayerActivity, grad: Tensor) -> None:
             self.learn_layer(stack, index, activity, grad, carry, on_grad_ready)
@@ -269,8 +269,8 @@ class Local(LocalOptions):
             surprises.append(level_update(stack, len(surprises), level, chunk, weight.unsqueeze(-1), learn))
             state_surprises += level.state_surprises
             states += level.state
-            output = level.output
+            output, expectation = level.output, level.expectation
             del level  # so that nothing here keeps it while the next one runs
         loss = (surprises[-1] * weight).sum()
-        result = Result(loss, torch.stack(surprises), torch.stack(state_surprises), output)
+        result = Result(loss, torch.stack(surprises), torch.stack(state_surprises), output, expectation)
         return result, StackState(tuple(states))

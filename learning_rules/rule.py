@@ -28,6 +28,7 @@ class Result(NamedTuple):
     surprise: Tensor  # surprise[l]_t of the targets, level 0 first, nats, [L + 1, B, T]
     state_surprise: Tensor  # nats, [L, B, T]
     output: Tensor  # r_t of the top layer, [B, T, N]
+    expectation: Tensor  # eta_t of the top level, which the targets were compared with, [B, T, D]
 
 
 class Rule(Protocol):

@@ -31,6 +31,11 @@ def flatten(tree: Any, prefix: str) -> dict[str, Tensor]:
     return flat
 
 
+def leaves(tree: Any) -> list[Tensor]:
+    """The tensors of a tree, in order."""
+    return [tree] if isinstance(tree, Tensor) else [leaf for part in tree for leaf in leaves(part)]
+
+
 def unflatten(template: Any, flat: Mapping[str, Tensor], prefix: str) -> Any:
     """The tree with the structure and devices of `template` and the tensors of `flat`; undoes `flatten`."""
     if isinstance(template, Tensor):

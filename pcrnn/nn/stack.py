@@ -80,7 +80,8 @@ class PredictiveStack(nn.Module):
             finite, are inputs of layer 1 beside the sensory error, but never predicted, scored or learned from. At step
             t they hold what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
 
-    `connections` has the blocks of every layer's message, bottom first.
+    `connections` has the blocks of every layer's message, bottom first; `options` the arguments above from `cell` on, as
+    they were settled.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))
@@ -128,6 +129,11 @@ class PredictiveStack(nn.Module):
             max_time_constant = defaults.max_time_constant
         self.inference = StateInference(inference_steps) if inference_steps else None
         self.covariates = covariates
+        self.options: dict[str, Any] = {
+            "cell": cell, "num_taps": num_taps, "max_time_constant": max_time_constant, "dropout": dropout,
+            "mixing": mixing, "normalize_errors": normalize_errors, "half_life": half_life, "skip": skip,
+            "top_down": top_down, "inference_steps": inference_steps,
+        }  # fmt: skip
         # Every level has a copy, because a family has running statistics: shared, they would be those of no level.
         self.sensory = BaseRate(deepcopy(observation), normalize_errors, half_life)
         self.prior = None if target is None else BaseRate(deepcopy(target))

@@ -10,23 +10,19 @@ nothing. Of files it has the names and not the folders. To go on with a run, use
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
 from pcrnn import extensions
-from pcrnn.config import TrainConfig
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
-from pcrnn.nn.observations import Observation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
-from pcrnn.runs.load import TrainedRun, settled
-from pcrnn.runs.sizes import check_claims
-from pcrnn.tables import FAMILIES
+from pcrnn.runs import recipe
+from pcrnn.runs.load import TrainedRun
 from pcrnn.writing import write_folder
 
 FORMAT = 1
@@ -41,15 +37,11 @@ def export(run: TrainedRun, folder: Path) -> Path:
     """
     if os.path.lexists(folder):
         raise UsageError(f"{folder}: expected the name of a new folder, got one that exists; choose another")
-    target = run.source.target()
     document = {
         "format": FORMAT,
         "library": "pcrnn",
         "imports": [Path(name).name if name.endswith(".py") else name for name in extensions.loaded()],
-        "observation": _as_document(run.stack.observation),
-        "target": None if target is None else _as_document(target),
-        "covariates": run.stack.covariates,
-        "stack": {"hidden": list(run.stack.hidden_sizes), **run.config.stack_options()},
+        **recipe.describe(run.stack),
         "data": run.source.state(),
         "trained": {
             "settings": run.config.as_mapping() | {"data": Path(run.source.name).name},
@@ -82,22 +74,10 @@ def load(folder: str | Path) -> PredictiveStack:
     with extensions.required(document.get("imports")):
         parts = _parse_config(document, path / CONFIG, shapes)
     weights = _weights(path / MODEL)
-    options = parts.config.stack_options()
-    stack = PredictiveStack(
-        parts.observation, parts.config.hidden, target=parts.target, covariates=parts.covariates, **options
-    )
+    stack = parts.build()
     checkpoints.check_fits(stack.state_dict(), weights, str(path / MODEL))
     stack.load_state_dict(weights)
     return stack.eval()
-
-
-class _Parts(NamedTuple):
-    """What a stack is built from."""
-
-    observation: Observation
-    target: Observation | None
-    covariates: int
-    config: TrainConfig
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -116,28 +96,16 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Sequence[int]]) -> _Parts:
-    """The parts of a stack that is no larger than the file of its weights, whose tensors have these shapes."""
+def _parse_config(document: dict[str, Any], path: Path, shapes: Mapping[str, Sequence[int]]) -> recipe.Parts:
     try:
-        recipe = _recipe(document["observation"])
-        of_target = None if document.get("target") is None else _recipe(document["target"])
-        covariates = _size(document.get("covariates", 0), at_least=0)
-        config = TrainConfig.from_mapping(document["stack"], str(path))
-        target_family = None if of_target is None else cast(type[Observation], of_target.func)
-        config = settled(config, cast(type[Observation], recipe.func), target_family)
-        target_size = None if of_target is None else of_target.args[0]
-        check_claims(config, recipe.args[0], shapes, str(path), target=target_size, covariates=covariates)
-        observation, target = recipe(), None if of_target is None else of_target()
-        if covariates and observation.symbolic:
-            raise ValueError(f"covariates {covariates}")
-        return _Parts(observation, target, covariates, config)
+        return recipe.parse(document, str(path), shapes)
     except CheckpointError:
         raise
     except _DAMAGE as error:
         raise _damaged(path, error) from None
 
 
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+_DAMAGE = recipe.DAMAGE
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -145,27 +113,6 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path}: expected what pcrnn export writes, but reading it gave {reason}; export the run again"
     )
-
-
-def _as_document(observation: Observation) -> dict[str, Any]:
-    """UsageError for a likelihood that is not registered, since nobody could load it."""
-    family = FAMILIES.name_of(type(observation))
-    return {"family": family, "size": observation.size, "options": observation.options()}
-
-
-def _recipe(document: dict[str, Any]) -> "partial[Observation]":
-    """What makes an observation model of a size, when it is called: until then nothing is allocated for it."""
-    family, options = FAMILIES[document["family"]], document["options"]
-    for name, value in options.items():
-        if not isinstance(value, bool | int | float | str | None):
-            raise TypeError(f"option {name} {value!r}")
-    return partial(family, _size(document["size"], at_least=1), **options)
-
-
-def _size(number: object, *, at_least: int) -> int:
-    if type(number) is not int or number < at_least:
-        raise ValueError(f"size {number!r}, where a whole number of at least {at_least} belongs")
-    return number
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

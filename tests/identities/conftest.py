@@ -57,7 +57,8 @@ def whole_stack_at_once():
         self.learn(stack, activity, scores, chunk, carry, on_grad_ready)
         stack.adapt(activity, scores, chunk)
         loss = (scores.surprise[-1] * chunk.weights(scores.surprise.dtype)).sum()
-        return Result(loss, scores.surprise, activity.state_surprise, activity.output), after
+        expectation = activity.expectations[-1]
+        return Result(loss, scores.surprise, activity.state_surprise, activity.output, expectation), after
 
     Local._layerwise = at_once
     try:

@@ -238,7 +238,7 @@ class LayerShare:
             assert message.error is not None and message.state_error is not None and unit is not None
             team.sends(message.error, message.state_error, expectation, unit.to(expectation.dtype))
         loss = (surprise[-1] * weight).sum()
-        result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output)
+        result = Result(loss, torch.stack(surprise), torch.stack(state_surprise), output, expectation)
         return result, StackState(tuple(states)), carry
 
     def clip_groups(self, model: Model) -> dict[str, list[nn.Parameter]]:

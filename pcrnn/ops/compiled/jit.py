@@ -1,0 +1,114 @@
+"""Numba's compiler where it is installed; and arrays over memory whose address is known.
+
+`compiled` compiles what other compiled functions call; an `entry` is what Python calls, and is kept on the disk. Numba
+keeps a function until its own file changes; here the key has the sources of the whole package in it.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be taken in any order and a * b + c in one instruction; NaN and infinity keep their meaning.
+_OPTIONS: dict[str, Any] = {
+    "fastmath": {"reassoc", "contract", "arcp", "nsz", "afn"},
+    "error_model": "numpy",
+    "boundscheck": False,
+    "nogil": True,
+}
+
+
+def compiled(function: Function) -> Function:
+    """Decorator: compile a function that compiled functions call."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def inlined(function: Function) -> Function:
+    """Decorator: as `compiled`, and written out where it is called."""
+    return numba.njit(inline="always", **_OPTIONS)(function)
+
+
+def entry(make: Callable[[str], Callable[..., Any]]) -> Any:
+    """Decorator: compile the function that `make` returns, which Python calls, and keep it on the disk.
+
+    Args:
+        make: is given a text that differs with the sources; the function it returns must mention it.
+    """
+    return numba.njit(cache=True, **_OPTIONS)(make(_fingerprint()))
+
+
+def _fingerprint() -> str:
+    package = Path(__file__).parents[2]
+    used = [*(package / "ops" / "compiled").glob("*.py"), *(package / "streaming").glob("*.py")]
+    used += [package / "ops" / "reference.py", package / "nn" / "running_variance.py"]  # of which constants are used
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(used))).hexdigest()
+
+
+@intrinsic
+def vector(typing: Any, address: Any, size: Any, like: Any) -> Any:
+    """The array of `size` numbers at an address, of `like`'s type; it owns nothing, and nothing counts references.
+
+    A slice of an array would do the same and take three times as long as the arithmetic of a small layer.
+    """
+    array = types.Array(like.dtype, 1, "C")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        result = make_array(array)(context, builder)
+        item = context.get_data_type(array.dtype)
+        bytes_each = context.get_constant(types.intp, context.get_abi_sizeof(item))
+        populate_array(
+            result,
+            data=builder.inttoptr(arguments[0], item.as_pointer()),
+            shape=cgutils.pack_array(builder, [arguments[1]]),
+            strides=cgutils.pack_array(builder, [bytes_each]),
+            itemsize=bytes_each,
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return array(types.int64, types.int64, like), generate
+
+
+@intrinsic
+def part(typing: Any, whole: Any, first: Any, size: Any) -> Any:
+    """whole[first : first + size], unchecked, which owns nothing; `whole` must outlive it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = signature.args[0]
+        source = make_array(array)(context, builder, arguments[0])
+        result = make_array(array)(context, builder)
+        bytes_each = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+        populate_array(
+            result,
+            data=builder.gep(source.data, [arguments[1]]),
+            shape=cgutils.pack_array(builder, [arguments[2]]),
+            strides=cgutils.pack_array(builder, [bytes_each]),
+            itemsize=bytes_each,
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return whole(whole, types.int64, types.int64), generate
+
+
+@intrinsic
+def float_of_bits(typing: Any, bits: Any) -> Any:
+    """The float32 whose bits an int32 has."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+__all__ = ["compiled", "entry", "float_of_bits", "inlined", "np", "part", "vector"]

@@ -1,0 +1,156 @@
+"""What Python calls of the compiled engine: a stretch of a stream, one observation after the other.
+
+One function for one observation and for a million, so that it is compiled once. `general` says the same in torch.
+"""
+
+import numpy as np
+
+from pcrnn.ops.compiled.forward import commit, observe
+from pcrnn.ops.compiled.jit import compiled, entry, part, vector
+from pcrnn.ops.compiled.records import BASE_SCALE
+from pcrnn.ops.compiled.statistics import believed
+from pcrnn.ops.compiled.step import advance as _advance
+from pcrnn.ops.compiled.step import score
+from pcrnn.streaming import clock, likelihood, scaling, stream
+
+PLAN = np.dtype(
+    [(name, np.int64) for name in "real scaled features own channels state eta variance tail width".split()]
+    + [(name, np.float64) for name in "horizon short long".split()],
+    align=True,
+)
+
+_standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
+_calendar, _follow_clock = compiled(clock.calendar), compiled(clock.follow)
+_follow_surprise, _beyond = compiled(likelihood.follow), compiled(stream.beyond)
+
+
+@entry
+def advance(fingerprint):
+    """Take in observations [T B X] one after the other, learning from each; how many were taken in.
+
+    It ends before an observation whose numbers are not finite, with nothing of it learned.
+
+    Args: plans and stacks, one row each; times [T], NaN where there are none; own, covariates that are not the
+    calendar's, [T, B, own]; rates [T], what learning rates are multiplied with; learns, False only looks at the first
+    and leaves `carried` as it is, not the state; rows [T, B, W], filled.
+    """
+
+    def advance(
+        plans, stacks, layers, parameters, statistics, routes, features, mean, variance, count, past, low, high, times_,
+        pending, covariates, seen, x, times, own, rates, learns, rows, like,
+    ):  # fmt: skip
+        _ = fingerprint
+        plan, stack = plans[0], stacks[0]
+        lanes, values = stack.lanes, stack.values
+        z, deviation, known = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * stack.covariates)
+        for t in range(x.shape[0]):
+            now, waits = x[t], seen[0] > 0
+            if stack.covariates > 0:
+                _known_of(plan, lanes, features, times[t], own[t], known)
+                if waits and _differ(known, covariates):  # what was thought to be known of this step is not so
+                    covariates[:] = known
+                    observe(stack, layers, parameters, statistics, pending, covariates, like)
+            if plan.scaled:
+                _standardise(now, mean, variance, count, z, deviation)
+            else:
+                z[:] = now
+                deviation[:] = 1
+            _before(plan, stack, layers, statistics, mean, deviation, waits, rows[t], like)
+            if stack.covariates > 0:
+                following = times[t]
+                if plan.features > 0:
+                    following = _follow_clock(times[t], times_)
+                _known_of(plan, lanes, features, following, own[t], known)
+            stack.rate = rates[t]
+            if learns:
+                finite = _advance(stack, layers, parameters, statistics, routes, z, known, waits, like)
+            else:
+                finite = score(stack, layers, statistics, z, waits, like)
+                if waits:
+                    commit(stack, layers, like)
+                observe(stack, layers, parameters, statistics, z, known, like)
+            if not finite:
+                return t
+            for lane in range(lanes):
+                row = rows[t, lane]
+                for level in range(stack.depth + 1):
+                    row[level] = vector(stack.surprise, (stack.depth + 1) * lanes, _DOUBLE)[level * lanes + lane]
+                for layer in range(stack.depth):
+                    surprises = vector(stack.state_surprise, stack.depth * lanes, _DOUBLE)
+                    row[plan.state + layer] = surprises[layer * lanes + lane]
+                row[plan.tail] = _follow_surprise(row[stack.depth], past[lane], plan.short, plan.long)
+                row[plan.tail + 1] = 0.0
+                if plan.real:
+                    at = lane * values
+                    row[plan.tail + 1] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
+            if plan.scaled:
+                _follow_scale(now, mean, variance, count, plan.horizon)
+            pending[:] = z
+            covariates[:] = known
+            seen[0] += 1
+        return x.shape[0]
+
+    return advance
+
+
+@entry
+def take_in(fingerprint):
+    """Take in an observation [B X] whose effects on the stack are not in memory; the state is that before it."""
+
+    def take_in(stacks, layers, parameters, statistics, x, covariates, like):
+        _ = fingerprint
+        observe(stacks[0], layers, parameters, statistics, x, covariates, like)
+
+    return take_in
+
+
+@compiled
+def _known_of(plan, lanes, features, seconds, own, known):
+    """What is known beforehand of a step: its place in the calendar, and the user's own covariates; [B C]."""
+    width = 2 * plan.features + plan.own
+    for lane in range(lanes):
+        at = lane * width
+        if plan.features > 0:
+            _calendar(seconds, features, part(known, at, 2 * plan.features))
+        for c in range(plan.own):
+            known[at + 2 * plan.features + c] = own[lane, c]
+
+
+@compiled
+def _differ(a, b):
+    for i in range(a.shape[0]):
+        if abs(a[i] - b[i]) > 1e-9:
+            return True
+    return False
+
+
+@compiled
+def _before(plan, stack, layers, statistics, mean, deviation, waits, rows, like):
+    """What was expected of an observation before it came: eta, the likelihood's scale, and the stream's."""
+    top, item = layers[stack.depth - 1], like.itemsize
+    scale = statistics[BASE_SCALE - 1 + 2 * stack.depth]
+    for lane in range(stack.lanes):
+        row = rows[lane]
+        formed = top.new_expectation if waits else top.expectation
+        eta = vector(formed + lane * stack.size * item, stack.size, like)
+        for d in range(stack.size):
+            row[plan.eta + d] = eta[d]
+        variance = vector(scale.variance, scale.size, like)
+        for d in range(plan.channels):
+            row[plan.variance + d] = believed(scale, variance[d])
+            row[plan.variance + plan.channels + d] = mean[lane * stack.size + d]
+            row[plan.variance + 2 * plan.channels + d] = deviation[lane * stack.size + d]
+
+
+_DOUBLE = np.zeros(1)
+
+
+def plan_record(plan: stream.Plan) -> np.ndarray:
+    """A plan as compiled code reads it."""
+    found = np.zeros(1, PLAN)
+    for name in PLAN.names or ():
+        if name not in ("features", "own"):
+            found[0][name] = getattr(plan, name)
+    found[0]["features"] = len(plan.features)
+    found[0]["own"] = plan.covariates - 2 * len(plan.features)
+    return found

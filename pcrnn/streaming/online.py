@@ -1,0 +1,368 @@
+"""Learning from an endless stream, one observation at a time.
+
+    online = Online(channels=3, hidden=(32, 32))
+    for x in stream:
+        score = online.learn_one(x)          how surprising x was; then the stack has learned from it
+
+Shapes: X numbers of an observation (D channels; 1 for a symbol), B lanes, T observations, H steps of a forecast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from learning_rules import Rule
+from pcrnn.config import OptimiserConfig
+from pcrnn.errors import DivergedError, UsageError
+from pcrnn.nn.activity import StackState
+from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, RealObservation, StudentT
+from pcrnn.nn.stack import PredictiveStack
+from pcrnn.streaming import clock
+from pcrnn.streaming.general import GeneralEngine
+from pcrnn.streaming.score import Alarms, Score
+from pcrnn.streaming.stream import Array, Carried, Plan
+from pcrnn.training.learner import Learner, Schedule
+from pcrnn.training.optimiser import adamw
+from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, Range, check
+
+_SHARE = Range(above=0, below=1, words="a number between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineConfig:
+    """How a stream is read and learned from; every value is checked."""
+
+    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 3e-3
+    """Learning rate, which stays what it is: a stream has no end to anneal it towards."""
+    warm_up: Annotated[int, AT_LEAST_0] = 100
+    """Updates over which the learning rate rises linearly."""
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
+    """Decay of the weight matrices (AdamW)."""
+    clip: Annotated[float, AT_LEAST_0] = 1.0
+    """Largest gradient norm, of each layer for the local rule; 0 never clips."""
+    scaling: bool = True
+    """Standardise real values by the running mean and deviation of those before; see `pcrnn.streaming.scaling`."""
+    horizon: Annotated[float | None, Range(at_least=2)] = None
+    """Steps that the scale is a mean over; None weighs all of the past alike."""
+    calendar: tuple[str, ...] = ()
+    """Cycles of the time that the stack is told beforehand: some of hour, weekday, month."""
+    short: Annotated[float, Range(at_least=1)] = 10.0
+    """Steps whose mean surprise the anomaly likelihood looks at."""
+    long: Annotated[float, Range(at_least=2)] = 8000.0
+    """Steps of the past it is compared with."""
+    alarm: Annotated[float, _SHARE] = 1e-5
+    """Tail probability below which an observation raises an alarm."""
+    margin: Annotated[float | None, AT_LEAST_0] = None
+    """Raise one, too, for a value that lies so many widths of the range so far outside it; None does not look."""
+    probation: Annotated[int, AT_LEAST_0] = 200
+    """First observations, which raise no alarm."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calendar", tuple(self.calendar))
+        check(self)
+        clock.number_of(self.calendar)
+
+
+class Forecast(NamedTuple):
+    """What is expected of the next H observations, in the units of the stream, each [H, D]; of symbols [H, D] too,
+    their probabilities."""
+
+    expected: NDArray[np.float64]  # medians of draws; of symbols, shares of draws
+    low: NDArray[np.float64]  # of the interval
+    high: NDArray[np.float64]
+
+
+class Online:
+    """A stack that scores, learns from and forecasts a stream, one observation at a time.
+
+    Memory and time of a step do not grow with the stream. Where Numba is installed (`pip install pcrnn[online]`) and
+    covers the stack and its rule, a step is one call of compiled code; `engine` says which it is, and why.
+
+    What is observed is told by a stack, or by exactly one of the sizes: `channels` real values, of which NaN or None is
+    missing; one of `symbols`; `counts`; `bits`.
+
+    Args:
+        stack: a stack that predicts its next observation; it learns in place.
+        rule: a learning rule, or its name.
+        optimiser: over the stack's weights, at its own rates; by default AdamW as `config` has it.
+        channels, symbols, counts, bits: how many there are, where no stack is given.
+        hidden: sizes of the layers, bottom first, where no stack is given.
+        covariates: numbers beside those of the calendar that are known of an observation before it comes, such as an
+            action, where no stack is given; of one that is given, what the calendar leaves.
+        lanes: streams that are read side by side and teach one stack; x then has a row for each.
+        config: everything else.
+        schedule: learning rate of update 0, 1, ... in place of the constant one.
+        compiled: False takes the general engine; True raises UsageError where the compiled one cannot be had.
+
+    Not to be used from two threads at once: even looking at an observation uses memory that a step uses. One instance a
+    thread, or a lock, is safe.
+
+    >>> import numpy as np
+    >>> online = Online(channels=1, hidden=(8,))
+    >>> scores = online.learn_many(np.sin(np.arange(500) / 5))
+    >>> bool(scores.surprise[-100:].mean() < scores.surprise[:100].mean())
+    True
+    """
+
+    def __init__(
+        self,
+        stack: PredictiveStack | None = None,
+        rule: Rule | str = "local",
+        optimiser: torch.optim.Optimizer | None = None,
+        *,
+        channels: int | None = None,
+        symbols: int | None = None,
+        counts: int | None = None,
+        bits: int | None = None,
+        hidden: Sequence[int] = (32, 32),
+        covariates: int = 0,
+        lanes: int = 1,
+        config: OnlineConfig | None = None,
+        schedule: Schedule | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        self.config = config = OnlineConfig() if config is None else config
+        features = clock.number_of(config.calendar)
+        sizes = {"channels": channels, "symbols": symbols, "counts": counts, "bits": bits}
+        if stack is None:
+            stack = PredictiveStack(_observation(sizes), hidden, covariates=2 * len(features) + covariates)
+        elif any(size is not None for size in sizes.values()) or covariates:
+            raise UsageError("Online: expected a stack or sizes, got both; leave out one")
+        _check_stack(stack, features, lanes)
+        self.stack, self.lanes = stack, lanes
+        self.makes_optimiser = optimiser is None and schedule is None
+        if optimiser is None:
+            settings = OptimiserConfig(lr=config.lr, weight_decay=config.weight_decay, clip=config.clip)
+            optimiser, schedule = adamw(stack, settings), schedule or partial(_warmed_up, config)
+        self._learner = Learner(stack, rule, optimiser, batch=lanes, schedule=schedule, clip=config.clip)
+        real = isinstance(stack.observation, RealObservation)
+        values = 1 if stack.observation.symbolic else stack.observation.size
+        self._plan = Plan(
+            depth=len(stack.layers), lanes=lanes, size=stack.observation.size, values=values,
+            covariates=stack.covariates, features=features, real=real, scaled=real and config.scaling,
+            horizon=config.horizon or math.inf, short=config.short, long=config.long,
+        )  # fmt: skip
+        self._carried = Carried.empty(lanes, values, stack.covariates)
+        self._alarms = Alarms(config.alarm, config.margin, config.probation)
+        self._asked = compiled
+        self._engine, self._reason = self._choose()
+
+    def _choose(self) -> tuple[Any, str]:
+        reason = "asked for" if self._asked is False else _why_not_compiled(self._learner)
+        if reason is None:
+            from pcrnn.streaming.compiled import CompiledEngine
+
+            return CompiledEngine(self._learner, self._plan, self._carried), "numba"
+        if self._asked:
+            raise UsageError(f"Online: expected what can be compiled, got {reason}; leave out compiled=True")
+        return GeneralEngine(self._learner, self._plan, self._carried), reason
+
+    @property
+    def engine(self) -> str:
+        """Which engine learns, and why: `compiled: numba`, or `general: the rule bptt`."""
+        return f"{self._engine.name}: {self._reason}"
+
+    @property
+    def seen(self) -> int:
+        """Observations so far, of every lane."""
+        return int(self._carried.seen[0])
+
+    def score_one(self, x: Any, time: Any = None, covariates: Any = None) -> Score:
+        """How surprising x would be if it came now; nothing changes. Arguments as of `learn_one`."""
+        values, times, own = self._one(x, time, covariates)
+        rows = np.empty((1, self.lanes, self._plan.width))
+        self._engine.look(values, times, own, rows)
+        return self._score(rows[0], self.seen)
+
+    def learn_one(self, x: Any, time: Any = None, covariates: Any = None) -> Score:
+        """How surprising x is, after which the stack learns from it.
+
+        Args:
+            x: a number, or [X]; with lanes [B] or [B, X]. A symbol is its number, from 0.
+            time: of x, where there is a calendar: a datetime, a numpy.datetime64 or seconds since 1970.
+            covariates: what else was known of x beforehand, where the stack has such: [C - 2 F], with lanes [B, ...].
+
+        Raises UsageError for anything else, DivergedError where a number is not finite, with nothing of x learned.
+        """
+        values, times, own = self._one(x, time, covariates)
+        rows = np.empty((1, self.lanes, self._plan.width))
+        before = self.seen
+        self._require_all(self._engine.advance(values, times, own, rows), 1)
+        return self._score(rows[0], before)
+
+    def learn_many(self, x: Any, times: Any = None, covariates: Any = None) -> Score:
+        """As `learn_one` of every observation of a stretch, in its order; the score is that of all of them.
+
+        Args:
+            x: [T] or [T, X]; with lanes [T, B] or [T, B, X].
+            times: [T], of the observations.
+            covariates: [T, C - 2 F], with lanes [T, B, C - 2 F].
+        """
+        values = self._checked(np.asarray(x, np.float64), many=True)
+        steps = len(values)
+        if len(self._plan.features):
+            if times is None or np.shape(times) != (steps,):
+                raise UsageError(f"times: expected {steps}, one an observation, got {np.shape(times) or times}")
+            seconds = np.array([clock.to_seconds(each) for each in times])
+        else:
+            seconds = np.full(steps, np.nan)
+        own = self._own_covariates(covariates, steps)
+        rows = np.empty((steps, self.lanes, self._plan.width))
+        before = self.seen
+        self._require_all(self._engine.advance(values, seconds, own, rows), steps)
+        return self._score(rows, before + np.arange(steps))
+
+    def forecast(
+        self, horizon: int, *, interval: float = 0.9, draws: int = 100, seed: int = 0, covariates: Any = None
+    ) -> Forecast:
+        """What is expected of the next `horizon` observations, in which `interval` of them should lie; nothing changes.
+
+        Continuations are drawn, each step given the draws before it. Of one lane only.
+
+        Args:
+            covariates: the user's own, of every step of the horizon, [H, C - 2 F].
+
+        Raises UsageError for numbers out of range, and before the first observation.
+        """
+        from pcrnn.streaming.forecast import forecast
+
+        return forecast(self, horizon, interval, draws, seed, covariates)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything that the stream has left, as `folder`/step_N; returns that path.
+
+        Whole or not at all, with a checksum of every file, as a run's checkpoints; nothing is pickled. The one before
+        is removed when the new one is on the disk. Raises UsageError for a rule, a likelihood or an optimiser that
+        `load` could not make again, CheckpointError where the disk refuses.
+        """
+        from pcrnn.streaming.saved import save
+
+        return save(self, Path(folder))
+
+    @staticmethod
+    def load(folder: str | Path, *, compiled: bool | None = None) -> Online:
+        """Go on where `save` has written, to the bit. Raises CheckpointError where nothing sound is there."""
+        from pcrnn.streaming.saved import load
+
+        return load(Path(folder), compiled=compiled)
+
+    def _one(self, x: Any, time: Any, covariates: Any) -> tuple[Array, Array, Array]:
+        values = self._checked(np.asarray(x, np.float64), many=False)
+        seconds = clock.to_seconds(time) if len(self._plan.features) else math.nan
+        return values, np.array([seconds]), self._own_covariates(covariates, 1)
+
+    def _checked(self, values: Array, *, many: bool) -> Array:
+        """Observations as [T, B X]; UsageError where they are none of this stream's."""
+        plan, lead = self._plan, values.ndim if not many else values.ndim - 1
+        shape = values.shape[1:] if many else values.shape
+        allowed = [(plan.values,) if plan.lanes == 1 else (plan.lanes, plan.values)]
+        if plan.values == 1:
+            allowed.append(() if plan.lanes == 1 else (plan.lanes,))
+        if lead < 0 or shape not in allowed:
+            first = "[T, ...] with ... " if many else ""
+            raise UsageError(f"x: expected {first}{' or '.join(map(str, map(list, allowed)))}, got {list(values.shape)}")
+        problem = _problem(values, self.stack.observation)
+        if problem is not None:
+            raise UsageError(f"x: expected {problem}; fix it, or leave the observation out")
+        return np.ascontiguousarray(values).reshape(-1, plan.lanes * plan.values)
+
+    def _own_covariates(self, covariates: Any, steps: int) -> Array:
+        width = self._plan.covariates - 2 * len(self._plan.features)
+        if covariates is None and width == 0:
+            return np.zeros((steps, self.lanes, 0))
+        found = np.asarray(covariates, np.float64)
+        if found.size != steps * self.lanes * width or not np.isfinite(found).all():
+            raise UsageError(
+                f"covariates: expected {width} finite numbers an observation, got {covariates!r:.80}; "
+                "give what is known of it beforehand"
+            )
+        return found.reshape(steps, self.lanes, width)
+
+    def _require_all(self, done: int, steps: int) -> None:
+        if done < steps:
+            raise DivergedError(
+                f"observation {self.seen + 1}: expected finite numbers, but its surprise or an error is not; nothing "
+                f"of it was learned ({done} before it were); lower the learning rate, or leave the observation out"
+            )
+
+    def _score(self, rows: Array, steps: Any) -> Score:
+        rows = rows if self.lanes > 1 else rows[..., 0, :]
+        many = np.ndim(steps) and self.lanes > 1
+        return Score(rows, self._plan, self.stack.observation, self._alarms, steps[:, None] if many else steps)
+
+    def _state_now(self) -> tuple[torch.Tensor, StackState]:
+        """What is expected of the next observation, [B, D], and the state after the last; torch's own."""
+        state = self._learner.state
+        if self.seen == 0:
+            return state.layers[-1].expectation, state
+        steps = GeneralEngine(self._learner, self._plan, self._carried).pending_steps()
+        with torch.no_grad():
+            activity, state = self.stack.observe(steps, state)
+        return activity.expectations[-1][:, -1], state
+
+
+def _warmed_up(config: OnlineConfig, update: int) -> float:
+    return config.lr * min(1.0, (update + 1) / max(1, config.warm_up))
+
+
+def _observation(sizes: dict[str, int | None]) -> Observation:
+    given = {name: size for name, size in sizes.items() if size is not None}
+    if len(given) != 1:
+        raise UsageError(
+            f"Online: expected a stack, or exactly one of {', '.join(sizes)}, got {', '.join(given) or 'none'}"
+        )
+    kinds: dict[str, Callable[[int], Observation]]
+    kinds = {"channels": StudentT, "symbols": Categorical, "counts": Poisson, "bits": Bernoulli}
+    ((name, size),) = given.items()
+    if size < 1:
+        raise UsageError(f"{name}: expected at least 1, got {size}")
+    return kinds[name](size)
+
+
+def _check_stack(stack: PredictiveStack, features: NDArray[np.int64], lanes: int) -> None:
+    if not isinstance(stack, PredictiveStack) or stack.prior is not None or stack.directions > 1:
+        kind = "one with a target" if getattr(stack, "prior", None) is not None else type(stack).__name__
+        raise UsageError(f"Online: expected a stack that predicts its next observation, got {kind}")
+    if stack.covariates < 2 * len(features):
+        raise UsageError(
+            f"calendar: expected a stack with at least {2 * len(features)} covariates for {len(features)} cycles, got "
+            f"one with {stack.covariates}; build it with PredictiveStack(..., covariates={2 * len(features)})"
+        )
+    if type(lanes) is not int or lanes < 1:
+        raise UsageError(f"lanes: expected at least 1, got {lanes}")
+    if stack.base.eta.device.type != "cpu":
+        raise UsageError(f"Online: expected a stack on the CPU, got one on {stack.base.eta.device}; move it")
+
+
+def _problem(values: Array, observation: Observation) -> str | None:
+    """What is wrong with observations, with what was expected; None where nothing is."""
+    if isinstance(observation, RealObservation):
+        return "finite values, or NaN where one is missing, got an infinite one" if np.isinf(values).any() else None
+    if not np.isfinite(values).all():
+        return "no missing value: only real values may be missing"
+    if isinstance(observation, Categorical):
+        wrong = (values < 0) | (values >= observation.size) | (values != np.floor(values))
+        return f"symbols from 0 to {observation.size - 1}, got {values[wrong][0]:g}" if wrong.any() else None
+    if isinstance(observation, Poisson):
+        wrong = (values < 0) | (values != np.floor(values))
+        return f"whole counts of at least 0, got {values[wrong][0]:g}" if wrong.any() else None
+    if isinstance(observation, Bernoulli):
+        wrong = (values != 0) & (values != 1)
+        return f"zeros and ones, got {values[wrong][0]:g}" if wrong.any() else None
+    return None
+
+
+def _why_not_compiled(learner: Learner) -> str | None:
+    from pcrnn.streaming.availability import why_not_compiled
+
+    return why_not_compiled(learner)
+

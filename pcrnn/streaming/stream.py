@@ -1,0 +1,106 @@
+"""What is carried along a stream beside the stack: its scale, its clock, the past of its surprise and its range.
+
+Shapes: B lanes, X numbers of an observation (D channels, or 1 for a symbol), C covariates (2 F of the calendar, then
+the user's own), L layers, W numbers of a row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcrnn.streaming.clock import DISTANCES
+
+Array = NDArray[np.float64]
+
+
+class Carried(NamedTuple):
+    """Arrays that change with every observation, in place."""
+
+    mean: Array  # of the scale, [B X]
+    variance: Array  # [B X]
+    count: Array  # values behind them, [B X]
+    past: Array  # of the surprise, see `likelihood`, [B, 4]
+    low: Array  # least value seen, [B X]; infinite before the first
+    high: Array  # greatest value seen
+    clock: Array  # see `clock`, [2 + DISTANCES]
+    pending: Array  # the last observation, standardised, which is learned from when the next one comes, [B X]
+    covariates: Array  # with which it was taken in, [B C]
+    seen: Array  # observations so far, [1]
+
+    @classmethod
+    def empty(cls, lanes: int, values: int, covariates: int) -> Carried:
+        """Before the first observation."""
+        numbers = lanes * values
+        clock = np.zeros(2 + DISTANCES)
+        clock[0] = math.nan
+        return cls(
+            *(np.zeros(numbers) for _ in range(3)), np.zeros((lanes, 4)), np.full(numbers, math.inf),
+            np.full(numbers, -math.inf), clock, np.zeros(numbers), np.zeros(lanes * covariates), np.zeros(1),
+        )  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """What is done with each observation, and where it stands in the row that says so."""
+
+    depth: int  # L
+    lanes: int  # B
+    size: int  # D
+    values: int  # X
+    covariates: int  # C
+    features: NDArray[np.int64]  # of the calendar, [F]
+    real: bool  # whether values have a scale and a range
+    scaled: bool  # whether they are standardised
+    horizon: float  # of the scale, in steps
+    short: float  # of the anomaly likelihood, in steps
+    long: float
+
+    @property
+    def channels(self) -> int:
+        """Of real values, for each of which a row has a scale."""
+        return self.size if self.real else 0
+
+    @property
+    def state(self) -> int:
+        """Where state surprises begin, after the L + 1 surprises."""
+        return self.depth + 1
+
+    @property
+    def eta(self) -> int:
+        """Where the top's natural parameters begin, D of them."""
+        return self.state + self.depth
+
+    @property
+    def variance(self) -> int:
+        """Where the likelihood's squared scales begin, one a channel; then means and deviations of the stream."""
+        return self.eta + self.size
+
+    @property
+    def tail(self) -> int:
+        """Where the tail probability stands, and after it how far outside its range the observation was."""
+        return self.variance + 3 * self.channels
+
+    @property
+    def width(self) -> int:
+        """W."""
+        return self.tail + 2
+
+
+def beyond(x, low, high):
+    """How far x [X] lies outside what was seen before, in widths of its range; takes it into low and high [X].
+
+    0 inside, where a value is missing, and while no range is known.
+    """
+    farthest = 0.0
+    for k in range(x.shape[0]):
+        if math.isnan(x[k]):
+            continue
+        width = high[k] - low[k]
+        if width > 0:
+            farthest = max(farthest, (x[k] - high[k]) / width, (low[k] - x[k]) / width)
+        low[k] = min(low[k], x[k])
+        high[k] = max(high[k], x[k])
+    return farthest
