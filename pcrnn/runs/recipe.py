@@ -1,8 +1,8 @@
 """How a stack is built, as a document of JSON types, and the stack built from it again.
 
-    observation, target   the likelihood's family, its size and options
-    covariates            C
-    stack                 sizes of the layers and the options of `PredictiveStack`
+observation, target   the likelihood's family, its size and options
+covariates            C
+stack                 sizes of the layers and the options of `PredictiveStack`
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def describe(stack: PredictiveStack) -> dict[str, Any]:
     if not isinstance(options["cell"], str):
         raise UsageError(
             "cell: expected the name of a registered cell, got a function that makes cells, which a file cannot hold; "
-            "register it: @CELLS.register(\"name\")"
+            'register it: @CELLS.register("name")'
         )
     return {
         "observation": _of_family(stack.observation),

@@ -81,8 +81,8 @@ class GeneralEngine:
             )
         for lane, row in enumerate(rows):
             at = slice(lane * plan.values, (lane + 1) * plan.values)
-            row[plan.tail] = likelihood.follow(row[plan.depth], c.past[lane], plan.short, plan.long)
-            row[plan.tail + 1] = beyond(now[at], c.low[at], c.high[at]) if plan.real else 0.0
+            row[plan.tail : plan.tail + 2] = likelihood.follow(row[plan.depth], c.past[lane], plan.long, plan.quiet)
+            row[plan.tail + 2] = beyond(now[at], c.low[at], c.high[at]) if plan.real else 0.0
         if plan.scaled:
             scaling.follow(now, c.mean, c.variance, c.count, plan.horizon)
         c.pending[:], c.covariates[:] = z, known

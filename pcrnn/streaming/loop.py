@@ -15,7 +15,7 @@ from pcrnn.streaming import clock, likelihood, scaling, stream
 
 PLAN = np.dtype(
     [(name, np.int64) for name in "real scaled features own channels state eta variance tail width".split()]
-    + [(name, np.float64) for name in "horizon short long".split()],
+    + [(name, np.float64) for name in "horizon long quiet".split()],
     align=True,
 )
 
@@ -78,11 +78,11 @@ def advance(fingerprint):
                 for layer in range(stack.depth):
                     surprises = vector(stack.state_surprise, stack.depth * lanes, _DOUBLE)
                     row[plan.state + layer] = surprises[layer * lanes + lane]
-                row[plan.tail] = _follow_surprise(row[stack.depth], past[lane], plan.short, plan.long)
-                row[plan.tail + 1] = 0.0
+                tail, fresh = _follow_surprise(row[stack.depth], past[lane], plan.long, plan.quiet)
+                row[plan.tail], row[plan.tail + 1], row[plan.tail + 2] = tail, fresh, 0.0
                 if plan.real:
                     at = lane * values
-                    row[plan.tail + 1] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
+                    row[plan.tail + 2] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
             if plan.scaled:
                 _follow_scale(now, mean, variance, count, plan.horizon)
             pending[:] = z

@@ -41,7 +41,7 @@ _SHARE = Range(above=0, below=1, words="a number between 0 and 1")
 class OnlineConfig:
     """How a stream is read and learned from; every value is checked."""
 
-    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 3e-3
+    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 1e-3
     """Learning rate, which stays what it is: a stream has no end to anneal it towards."""
     warm_up: Annotated[int, AT_LEAST_0] = 100
     """Updates over which the learning rate rises linearly."""
@@ -55,10 +55,12 @@ class OnlineConfig:
     """Steps that the scale is a mean over; None weighs all of the past alike."""
     calendar: tuple[str, ...] = ()
     """Cycles of the time that the stack is told beforehand: some of hour, weekday, month."""
-    short: Annotated[float, Range(at_least=1)] = 10.0
+    short: Annotated[int, AT_LEAST_1] = 10
     """Steps whose mean surprise the anomaly likelihood looks at."""
     long: Annotated[float, Range(at_least=2)] = 8000.0
     """Steps of the past it is compared with."""
+    quiet: Annotated[int, AT_LEAST_0] = 200
+    """Steps after an alarm within which only a stronger one is raised."""
     alarm: Annotated[float, _SHARE] = 1e-5
     """Tail probability below which an observation raises an alarm."""
     margin: Annotated[float | None, AT_LEAST_0] = None
@@ -103,7 +105,9 @@ class Online:
         schedule: learning rate of update 0, 1, ... in place of the constant one.
         compiled: False takes the general engine; True raises UsageError where the compiled one cannot be had.
 
-    Not to be used from two threads at once: even looking at an observation uses memory that a step uses. One instance a
+    Attributes: `stack`, `config`; `notes`, JSON types of whoever feeds the stream, kept by `save` and `load`.
+
+    A copy (`copy.deepcopy`, `pickle`) goes on by itself. Not to be used from two threads at once: even looking at an observation uses memory that a step uses. One instance a
     thread, or a lock, is safe.
 
     >>> import numpy as np
@@ -149,11 +153,12 @@ class Online:
         self._plan = Plan(
             depth=len(stack.layers), lanes=lanes, size=stack.observation.size, values=values,
             covariates=stack.covariates, features=features, real=real, scaled=real and config.scaling,
-            horizon=config.horizon or math.inf, short=config.short, long=config.long,
+            horizon=config.horizon or math.inf, short=config.short, long=config.long, quiet=config.quiet,
         )  # fmt: skip
-        self._carried = Carried.empty(lanes, values, stack.covariates)
+        self._carried = Carried.empty(self._plan)
         self._alarms = Alarms(config.alarm, config.margin, config.probation)
         self._asked = compiled
+        self.notes: dict[str, Any] = {}
         self._engine, self._reason = self._choose()
 
     def _choose(self) -> tuple[Any, str]:
@@ -165,6 +170,13 @@ class Online:
         if self._asked:
             raise UsageError(f"Online: expected what can be compiled, got {reason}; leave out compiled=True")
         return GeneralEngine(self._learner, self._plan, self._carried), reason
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_engine", "_reason")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._engine, self._reason = self._choose()  # a compiled one holds addresses
 
     @property
     def engine(self) -> str:
@@ -269,7 +281,9 @@ class Online:
             allowed.append(() if plan.lanes == 1 else (plan.lanes,))
         if lead < 0 or shape not in allowed:
             first = "[T, ...] with ... " if many else ""
-            raise UsageError(f"x: expected {first}{' or '.join(map(str, map(list, allowed)))}, got {list(values.shape)}")
+            raise UsageError(
+                f"x: expected {first}{' or '.join(map(str, map(list, allowed)))}, got {list(values.shape)}"
+            )
         problem = _problem(values, self.stack.observation)
         if problem is not None:
             raise UsageError(f"x: expected {problem}; fix it, or leave the observation out")
@@ -365,4 +379,3 @@ def _why_not_compiled(learner: Learner) -> str | None:
     from pcrnn.streaming.availability import why_not_compiled
 
     return why_not_compiled(learner)
-

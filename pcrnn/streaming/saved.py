@@ -1,9 +1,9 @@
 """A stream on the disk: everything that it has left, in a checkpoint like a run's.
 
-    weights.safetensors   the stack
-    trainer.safetensors   optimiser, state and traces, and what is carried beside the stack
-    stream.json           how the stack is built, its rule, optimiser and settings
-    manifest.json         checksums, written last
+weights.safetensors   the stack
+trainer.safetensors   optimiser, state and traces, and what is carried beside the stack
+stream.json           how the stack is built, its rule, optimiser and settings
+manifest.json         checksums, written last
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def save(online: Online, folder: Path) -> Path:
         "rule": _of_rule(online._learner.rule),
         "optimiser": _of_optimiser(online),
         "config": dataclasses.asdict(online.config),
+        "notes": online.notes,
     }
     checkpoint = checkpoints.Checkpoint(
         step=online.seen, weights=weights, trainer=tensors | carried, documents={_DOCUMENT: document}
@@ -83,12 +84,11 @@ def load(folder: Path, *, compiled: bool | None = None) -> Online:
         assert part is not None
         getattr(online._carried, name)[...] = part.numpy()
     online._engine, online._reason = online._choose()
+    online.notes = document["notes"]
     return online
 
 
-def _built(
-    document: Mapping[str, Any], origin: str, weights: Mapping[str, Tensor], compiled: bool | None
-) -> Online:
+def _built(document: Mapping[str, Any], origin: str, weights: Mapping[str, Tensor], compiled: bool | None) -> Online:
     from pcrnn.streaming.online import Online, OnlineConfig
 
     shapes = {name: list(tensor.shape) for name, tensor in weights.items()}

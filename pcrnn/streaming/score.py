@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from pcrnn.errors import UsageError
 from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, StudentT
-from pcrnn.streaming.likelihood import anomaly_score
 from pcrnn.streaming.stream import Plan
 
 
@@ -108,25 +107,30 @@ class Score:
 
     @property
     def anomaly(self) -> Any:
-        """The anomaly score, log(tail) / log(1e-10) between 0 and 1, [...]; 1 outside the range, where that counts."""
-        score = np.clip(np.log(np.maximum(self.tail, 1e-300)) / math.log(1e-10), 0, 1)
+        """The anomaly score, [...], from 0 to 1: log(tail) / log(1e-10) of a step that is fresh, 0 of others, and 1
+        outside the range, where that counts; see `pcrnn.streaming.likelihood`."""
+        score = self._fresh * np.clip(np.log(np.maximum(self.tail, 1e-300)) / math.log(1e-10), 0, 1)
         return self._plain(np.where(self._out_of_range, 1.0, score))
 
     @property
     def outside(self) -> Any:
         """How far x lies outside everything that was seen before, in widths of that range, [...]; 0 inside."""
-        return self._plain(self.rows[..., self._plan.tail + 1])
+        return self._plain(self.rows[..., self._plan.tail + 2])
 
     @property
     def alarm(self) -> Any:
         """Whether this is an anomaly, [...]."""
-        alarm = (np.asarray(self.tail) < self._alarms.tail) | self._out_of_range
+        alarm = (self._fresh * (np.asarray(self.tail) < self._alarms.tail) > 0) | self._out_of_range
         return bool(alarm) if alarm.ndim == 0 else alarm
+
+    @property
+    def _fresh(self) -> NDArray[np.float64]:
+        return self.rows[..., self._plan.tail + 1]
 
     @property
     def _out_of_range(self) -> NDArray[np.bool_]:
         margin = math.inf if self._alarms.margin is None else self._alarms.margin
-        return (self.rows[..., self._plan.tail + 1] > margin) & (self._steps > self._alarms.probation)
+        return (self.rows[..., self._plan.tail + 2] > margin) & (self._steps > self._alarms.probation)
 
     def __len__(self) -> int:
         return len(self.rows) if self.rows.ndim > 1 else 1
@@ -175,6 +179,3 @@ def _t_quantile(share: float, degrees: float) -> float:
     below = np.cumsum(np.cos(angles) ** (degrees - 1))
     angle = np.interp(2 * share - 1, below / below[-1], angles + math.pi / 4 / pieces)
     return math.sqrt(degrees) * math.tan(float(angle))
-
-
-__all__ = ["Alarms", "Interval", "Score", "anomaly_score"]

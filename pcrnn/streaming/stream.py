@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pcrnn.streaming import likelihood
 from pcrnn.streaming.clock import DISTANCES
 
 Array = NDArray[np.float64]
@@ -23,7 +24,7 @@ class Carried(NamedTuple):
     mean: Array  # of the scale, [B X]
     variance: Array  # [B X]
     count: Array  # values behind them, [B X]
-    past: Array  # of the surprise, see `likelihood`, [B, 4]
+    past: Array  # of the surprise, see `likelihood`, [B, RING + short]
     low: Array  # least value seen, [B X]; infinite before the first
     high: Array  # greatest value seen
     clock: Array  # see `clock`, [2 + DISTANCES]
@@ -32,13 +33,14 @@ class Carried(NamedTuple):
     seen: Array  # observations so far, [1]
 
     @classmethod
-    def empty(cls, lanes: int, values: int, covariates: int) -> Carried:
+    def empty(cls, plan: Plan) -> Carried:
         """Before the first observation."""
-        numbers = lanes * values
+        lanes, covariates = plan.lanes, plan.covariates
+        numbers = lanes * plan.values
         clock = np.zeros(2 + DISTANCES)
         clock[0] = math.nan
         return cls(
-            *(np.zeros(numbers) for _ in range(3)), np.zeros((lanes, 4)), np.full(numbers, math.inf),
+            *(np.zeros(numbers) for _ in range(3)), np.zeros((lanes, likelihood.numbers(plan.short))), np.full(numbers, math.inf),
             np.full(numbers, -math.inf), clock, np.zeros(numbers), np.zeros(lanes * covariates), np.zeros(1),
         )  # fmt: skip
 
@@ -55,8 +57,9 @@ class Plan(NamedTuple):
     real: bool  # whether values have a scale and a range
     scaled: bool  # whether they are standardised
     horizon: float  # of the scale, in steps
-    short: float  # of the anomaly likelihood, in steps
+    short: int  # of the anomaly likelihood, in steps
     long: float
+    quiet: float
 
     @property
     def channels(self) -> int:
@@ -80,13 +83,13 @@ class Plan(NamedTuple):
 
     @property
     def tail(self) -> int:
-        """Where the tail probability stands, and after it how far outside its range the observation was."""
+        """Where the tail probability stands; then whether it is fresh, and how far outside its range x was."""
         return self.variance + 3 * self.channels
 
     @property
     def width(self) -> int:
         """W."""
-        return self.tail + 2
+        return self.tail + 3
 
 
 def beyond(x, low, high):

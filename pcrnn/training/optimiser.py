@@ -14,7 +14,9 @@ from pcrnn.validation import as_flag
 BASE_RATE_FACTOR = 10.0  # of the learning rate
 
 
-def adamw(module: nn.Module, config: OptimiserConfig, *, capturable: bool = False) -> torch.optim.Optimizer:
+def adamw(
+    module: nn.Module, config: OptimiserConfig, *, capturable: bool = False, eps: float = 1e-8
+) -> torch.optim.Optimizer:
     """AdamW that decays matrices only: a bias or a base rate pulled to zero would forget what it counts.
 
     The base rate has far to go, log frequencies span many nats, and nothing else moves it: it learns faster. So do the
@@ -33,7 +35,7 @@ def adamw(module: nn.Module, config: OptimiserConfig, *, capturable: bool = Fals
     for group in groups:  # a rate of its own on the device each, so that a captured graph sees it change
         device = group["params"][0].device
         group["lr"] = torch.tensor(config.lr, device=device) if capturable else config.lr
-    return torch.optim.AdamW(groups, betas=config.betas, fused=True, capturable=capturable)
+    return torch.optim.AdamW(groups, betas=config.betas, eps=eps, fused=True, capturable=capturable)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

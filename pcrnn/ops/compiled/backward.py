@@ -258,7 +258,10 @@ def _advance(layer, lane, trace, bias_trace, message, memory, bias, weight, adds
             if layer.cell == ROTATING:
                 square, of_bias = _advance_complex(layer, lane, block, i, trace, bias_trace, message, like)
             else:
-                square, of_bias = _advance_row(row, decay[i], immediate[at], message), decay[i] * bias_trace[at] + immediate[at]
+                square, of_bias = (
+                    _advance_row(row, decay[i], immediate[at], message),
+                    decay[i] * bias_trace[at] + immediate[at],
+                )
                 bias_trace[at] = of_bias
             factor = memory[i]
             if adds:

@@ -52,7 +52,9 @@ def _observe_lane(stack, layers, parameters, statistics, x, covariates, lane, li
                 message[d + c] = covariates[c]
         else:
             lower = layers[index - 1]
-            copy(vector(lower.state_error + lane * lower.units * item, lower.units, like), part(message, d, lower.units))
+            copy(
+                vector(lower.state_error + lane * lower.units * item, lower.units, like), part(message, d, lower.units)
+            )
         older = vector(layer.messages + lane * (layer.taps - 1) * m * item, (layer.taps - 1) * m, like)
         for tap in range(1, layer.taps):  # the state has the oldest first, the window the newest
             copy(part(older, (layer.taps - 1 - tap) * m, m), part(message, tap * m, m))

@@ -63,7 +63,10 @@ def step_rows(stack, parameter, first_row, factors, scale, x, like):
             for j in range(columns):
                 row[j] = row[j] * kept - factor * source[j]
         return
-    first, second = vector(parameter.first + start, rows * columns, like), vector(parameter.second + start, rows * columns, like)
+    first, second = (
+        vector(parameter.first + start, rows * columns, like),
+        vector(parameter.second + start, rows * columns, like),
+    )
     beta1, beta2, epsilon = number(stack.beta1), number(stack.beta2), number(stack.epsilon)
     for i in range(rows):
         factor = number(scale) * factors[i]

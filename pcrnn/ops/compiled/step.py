@@ -33,7 +33,9 @@ def score(stack, layers, statistics, x, pending, like):
         sent = vector(stack.message_error + lane * d * item, d, like)
         error, scale = vector(stack.error + lane * d * item, d, like), statistics[BASE_SCALE]
         variance = vector(scale.variance, scale.size, like)
-        surprises[lane] = prediction_error(stack, vector(stack.eta, d, like), observed, variance, scale.floor, error, sent)
+        surprises[lane] = prediction_error(
+            stack, vector(stack.eta, d, like), observed, variance, scale.floor, error, sent
+        )
         for index in range(stack.depth):
             layer = layers[index]
             formed = layer.new_expectation if pending else layer.expectation

@@ -1,0 +1,46 @@
+"""What River's estimators of `pcrnn.streaming.river` have in common, and the guard where River is not installed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from pcrnn.streaming.online import Online, OnlineConfig
+
+try:
+    from river import base  # pyright: ignore[reportMissingImports]
+    from river.time_series.base import Forecaster  # pyright: ignore[reportMissingImports]
+except ImportError as error:
+    raise ImportError("pcrnn.streaming.river: expected River; pip install 'pcrnn[river]'") from error
+
+__all__ = ["Forecaster", "OverOnline", "base"]
+
+
+class OverOnline(base.Estimator):
+    """An estimator over a stream, which begins with the first thing that is learned.
+
+    River reads the parameters of an estimator from its own `__init__`, so every one lists and keeps these four.
+    """
+
+    hidden: Sequence[int]
+    lr: float | None
+    seed: int
+    config: OnlineConfig | None
+    _online: Online | None = None
+
+    def _settings(self) -> OnlineConfig:
+        config = OnlineConfig() if self.config is None else self.config
+        return config if self.lr is None else dataclasses.replace(config, lr=self.lr)
+
+    def _begin(self, **sizes: int) -> Online:
+        """A new stream, whose weights come from the seed alone; torch's own generator stays where it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return Online(hidden=self.hidden, config=self._settings(), **sizes)
+
+    @classmethod
+    def _unit_test_params(cls) -> Iterator[dict[str, Any]]:
+        yield {"hidden": (8, 8)}

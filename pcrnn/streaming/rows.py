@@ -1,0 +1,372 @@
+"""Rows of numbers from lines of text as they come: a table with a delimiter, or a JSON object a line.
+
+Nothing here reads a file or prints. `Lines` cuts bytes into lines, `RowReader` makes rows of lines: the first lines of
+an input tell it what the columns are. A line that is no row raises BadRowError, and the reader goes on with the next.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pcrnn.errors import DataError, UsageError, nearest
+from pcrnn.streaming.clock import to_seconds
+
+LONGEST = 1 << 20  # bytes of a line; what is longer is left out, and takes no memory
+LARGEST = 1e150  # size of a number, whose square is still finite
+TIME_NAMES = ("timestamp", "time", "date", "ds", "datetime")
+"""Columns that are taken for times by themselves, in whatever case."""
+
+_MISSING = {"", "nan", "-nan", "na", "n/a", "null", "none"}
+_DELIMITERS = "\t;|,"  # a comma may stand inside the numbers of a table with another delimiter
+_BOM = b"\xef\xbb\xbf"
+_FOREIGN = {
+    b"\xff\xfe": "UTF-16; iconv -f UTF-16 -t UTF-8 turns it into UTF-8",
+    b"\xfe\xff": "UTF-16; iconv -f UTF-16 -t UTF-8 turns it into UTF-8",
+    b"\x1f\x8b": "a gzip file; zcat unpacks it",
+    b"PK\x03\x04": "a spreadsheet or zip file; save it as CSV",
+}
+
+
+class BadRowError(ValueError):
+    """A line that is no row; its text is what was expected and what came."""
+
+
+class Piece(NamedTuple):
+    """One line, or one character, of an input."""
+
+    content: Any  # bytes of a line without its end, None where it was too long; or a character
+    size: int  # bytes of the input that it took
+
+
+class Row(NamedTuple):
+    """One observation."""
+
+    values: list[float]  # by channel, NaN where one is missing
+    time: str | None  # as it is written
+    seconds: float  # since 1970, NaN where there is no column of times
+
+
+class Lines:
+    """Cuts bytes into lines. It holds at most the bytes it was given last and a line of `LONGEST` bytes.
+
+    >>> lines = Lines()
+    >>> lines.feed(b"a,b\\n1,2\\n3,")
+    >>> [piece.content for piece in lines.take(256)]
+    [b'a,b', b'1,2']
+    """
+
+    def __init__(self) -> None:
+        self._whole: deque[Piece] = deque()
+        self._rest, self._dropped = b"", 0  # of the last line: what came, and how much of it was too long to keep
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in the bytes that follow."""
+        *ended, rest = chunk.split(b"\n")
+        for line in ended:
+            self._end(line, 1)
+        if len(self._rest) + len(rest) > LONGEST or self._dropped:
+            self._dropped += len(self._rest) + len(rest)
+            self._rest = b""
+        else:
+            self._rest += rest
+
+    def finish(self) -> None:
+        """The input has ended: what came of a last line is a line."""
+        if self._rest or self._dropped:
+            self._end(b"", 0)
+
+    def take(self, most: int) -> list[Piece]:
+        """The next lines, as many as are there, at most so many."""
+        return [self._whole.popleft() for _ in range(min(most, len(self._whole)))]
+
+    def _end(self, tail: bytes, ending: int) -> None:
+        size = len(self._rest) + self._dropped + len(tail) + ending
+        line = None if self._dropped or size > LONGEST else (self._rest + tail).removesuffix(b"\r")
+        self._whole.append(Piece(line, size))
+        self._rest, self._dropped = b"", 0
+
+
+@dataclass(kw_only=True)
+class RowReader:
+    """Makes rows of lines.
+
+    What is left empty is found out from the first lines: the format from the first character, the delimiter, whether
+    there is a header, the column of times by its name, and as channels all other columns with a number in the first
+    row. `names`, `channels` and `time` then say what was found.
+
+    Args:
+        format: `csv`, `jsonl` or `auto`.
+        names: of the columns of a table; without a header and names they are called 1, 2, ...
+        channels: the columns to observe.
+        time: the column of times.
+        timed: whether there must be times.
+
+    >>> reader = RowReader()
+    >>> reader.read(b"time,load,note")
+    >>> reader.read(b"2024-01-01,0.5,ok")
+    Row(values=[0.5], time='2024-01-01', seconds=1704067200.0)
+    """
+
+    format: str = "auto"
+    names: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    time: str | None = None
+    timed: bool = False
+    known: bool = field(default=False, init=False)  # whether channels and time are found
+    _is_json: bool = field(default=False, init=False)
+    _delimiter: str = field(default=",", init=False)
+    _header: list[str] = field(default_factory=list, init=False)
+    _fresh: bool = field(default=True, init=False)
+    _places: tuple[list[int], int | None] | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """Another input begins, perhaps with a header of its own."""
+        self._fresh = True
+
+    def notes(self) -> dict[str, Any]:
+        """What was found, of JSON types, for `go_on`."""
+        found = {"names": self.names, "channels": self.channels, "header": self._header}
+        return found | {"time": self.time, "delimiter": self._delimiter, "json": self._is_json}
+
+    def go_on(self, notes: Mapping[str, Any], *, within: bool) -> None:
+        """Take up what `notes` said: at the place of an input where that was, or (not within) at another's beginning."""
+        self.names, self.channels, self._header = tuple(notes["names"]), tuple(notes["channels"]), list(notes["header"])
+        self.time, self._delimiter, self._is_json = notes["time"], notes["delimiter"], notes["json"]
+        self.known, self._fresh = True, not within
+        if not self._is_json:
+            self._places = self._found_places()
+
+    def read(self, line: bytes | None) -> Row | None:
+        """The row of a line; None for a header or an empty line.
+
+        Raises BadRowError for any other line that is no row; UsageError and DataError where no line can be one.
+        """
+        if line is None:
+            raise BadRowError(f"expected a line of at most {LONGEST:,} bytes, got a longer one")
+        if self._fresh:
+            line = line.removeprefix(_BOM)
+        if not line.strip():
+            return None
+        text = _decoded(line)
+        if self._fresh:
+            self._fresh = False
+            if self._begin_with(line, text):
+                return None
+        return self._of_object(text) if self._is_json else self._of_cells(self._cells(text))
+
+    # The first line of an input.
+
+    def _begin_with(self, line: bytes, text: str) -> bool:
+        """Find out from the first line how rows are written; whether it is a header."""
+        for start, what in _FOREIGN.items():
+            if line.startswith(start):
+                raise DataError(f"expected lines of text, got {what}")
+        self._is_json = self.format == "jsonl" or (self.format == "auto" and text.lstrip().startswith("{"))
+        if self._is_json:
+            return False
+        plain = re.sub('"[^"]*"', "", text)
+        if not (self.known and self._delimiter in plain):
+            self._delimiter = next((mark for mark in _DELIMITERS if mark in plain), ",")
+        cells = self._cells(text)
+        has_header = _is_header(cells)
+        if has_header:
+            self._header = cells
+        self._name_columns(cells, has_header)
+        return has_header
+
+    def _name_columns(self, cells: list[str], has_header: bool) -> None:
+        """`names`, and the places of what was asked for by name."""
+        if has_header and (self.known or not self.names):
+            self.names = tuple(cells)
+        elif not self.names:
+            self.names = tuple(str(number + 1) for number in range(len(cells)))
+        for name in (*self.channels, *([self.time] if self.time is not None else [])):
+            self._require(name, has_header)
+        self._places = self._found_places() if self.known else None
+
+    def _require(self, name: str, has_header: bool) -> None:
+        if self.names.count(name) == 1:
+            return
+        if name in self.names:
+            raise DataError(f"expected one column {name!r}, got {self.names.count(name)}; name them all with --names")
+        listed = ", ".join(self.names)[:200]
+        if self.known:
+            raise DataError(f"expected a column {name!r}, as in what was learned from before, got {listed}")
+        hint = nearest(name, self.names) if has_header else "; the first line is no header: --names says what they are"
+        raise UsageError(f"--channels, --time: expected some of the columns {listed}, got {name!r}{hint}")
+
+    def _found_places(self) -> tuple[list[int], int | None]:
+        time = None if self.time is None else self.names.index(self.time)
+        return [self.names.index(name) for name in self.channels], time
+
+    # A row of a table.
+
+    def _cells(self, text: str) -> list[str]:
+        if '"' not in text:
+            return [cell.strip() for cell in text.split(self._delimiter)]
+        try:
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=self._delimiter), [])]
+        except csv.Error as error:
+            raise BadRowError(f"expected cells of a table, got {shown(text)}: {error}") from None
+
+    def _of_cells(self, cells: list[str]) -> Row | None:
+        if cells == self._header:  # once more, as where files are joined
+            return None
+        if len(cells) != len(self.names):
+            raise BadRowError(
+                f"expected {len(self.names)} cells, got {len(cells)}: {shown(self._delimiter.join(cells))}"
+            )
+        if self._places is None:
+            self._learn_columns(dict(zip(self.names, cells, strict=True)))
+            self._places = self._found_places()
+        places, time = self._places
+        values = [_number(cells[place], name) for place, name in zip(places, self.channels, strict=True)]
+        return Row(values, None, math.nan) if time is None else self._timed(values, cells[time])
+
+    def _learn_columns(self, cells: dict[str, Any]) -> None:
+        """Find the column of times and the channels, by the first row; BadRowError where it does not show them."""
+        time, channels = self.time, self.channels
+        if time is None:
+            time = next((name for name in cells if self._is_time(name, cells[name])), None)
+            if time is None and self.timed:
+                raise UsageError(
+                    f"--calendar: expected a column of times, got {', '.join(cells)[:200]}; name one with --time"
+                )
+        if not channels:
+            channels = tuple(name for name, cell in cells.items() if name != time and as_number(cell) is not None)
+            if all(math.isnan(as_number(cells[name]) or 0.0) for name in channels):
+                raise BadRowError(f"expected a number in some column, got {shown(', '.join(map(str, cells.values())))}")
+            if not self._is_json:
+                for name in channels:
+                    self._require(name, has_header=True)
+        self.time, self.channels, self.known = time, channels, True
+
+    def _is_time(self, name: str, cell: Any) -> bool:
+        if name.lower() not in TIME_NAMES or name in self.channels:
+            return False
+        try:
+            seconds_of(cell)
+        except BadRowError:
+            return False
+        return True
+
+    def _timed(self, values: list[float], cell: Any) -> Row:
+        try:
+            return Row(values, str(cell), seconds_of(cell))
+        except BadRowError as error:
+            raise BadRowError(f"column {self.time!r}: {error}") from None
+
+    # A JSON object.
+
+    def _of_object(self, text: str) -> Row:
+        try:
+            cells = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadRowError(f"expected a JSON object, got {shown(text)}: {error}") from None
+        if not isinstance(cells, dict):
+            raise BadRowError(f"expected a JSON object, got {shown(text)}")
+        if not self.known:
+            self._learn_columns(cells)
+        if not any(name in cells for name in self.channels):
+            wanted, got = ", ".join(self.channels), ", ".join(cells)
+            raise BadRowError(f"expected an object with {wanted:.80}, got one with {shown(got)}")
+        values = [_number(cells.get(name), name) for name in self.channels]
+        return Row(values, None, math.nan) if self.time is None else self._timed(values, cells.get(self.time, ""))
+
+
+def as_number(cell: Any) -> float | None:
+    """A cell as a number, NaN where it says that one is missing, None where it is something else."""
+    if isinstance(cell, str):
+        try:
+            number = float(cell)
+        except ValueError:
+            return math.nan if cell.strip().lower() in _MISSING else None
+        return number if cell.isascii() and "_" not in cell else None
+    if cell is None:
+        return math.nan
+    if isinstance(cell, bool) or not isinstance(cell, int | float):
+        return None
+    try:
+        return float(cell)
+    except OverflowError:
+        return math.inf
+
+
+def seconds_of(cell: Any) -> float:
+    """A time as seconds since 1970 on its own clock: ISO 8601, what `pcrnn.data` reads besides, or Unix time.
+
+    A number too large to count seconds counts milliseconds, microseconds or nanoseconds. BadRowError for anything else.
+
+    >>> seconds_of("1970-01-02T00:00+01:00"), seconds_of("86400"), seconds_of(1700000000000)
+    (86400.0, 86400.0, 1700000000.0)
+    """
+    number = as_number(cell)
+    if number is not None and math.isfinite(number) and not re.fullmatch(r"(19|20)[0-9]{6}", str(cell)):
+        while abs(number) >= 1e11:
+            number /= 1000
+        return number
+    text = str(cell)
+    try:
+        return to_seconds(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        if number is not None and math.isfinite(number):
+            return number  # eight digits that are no date
+        return _otherwise_written(text)
+
+
+def _otherwise_written(cell: str) -> float:
+    if any(map(str.isdigit, cell)):
+        from pcrnn.data.formats.times import NotATimeError, TimeReader  # which takes a while, and is seldom needed
+
+        with suppress(NotATimeError):
+            return TimeReader()(cell) / 1e6
+    raise BadRowError(f"expected a time (like 2009-01-31 12:00, or Unix seconds), got {shown(cell)}")
+
+
+def shown(cell: Any) -> str:
+    """A cell or a line as a message shows it."""
+    text = cell if isinstance(cell, str) else json.dumps(cell, default=str)
+    if not text:
+        return "an empty cell"
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _number(cell: Any, column: str) -> float:
+    number = as_number(cell)
+    if number is None:
+        raise BadRowError(f"column {column!r}: expected a number, got {shown(cell)}")
+    if abs(number) > LARGEST:
+        raise BadRowError(f"column {column!r}: expected a finite number of at most {LARGEST:g}, got {shown(cell)}")
+    return number
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Whether cells are names: none is a number or a time, and some say something."""
+    return any(as_number(cell) is None for cell in cells) and not any(map(_is_number_or_time, cells))
+
+
+def _is_number_or_time(cell: str) -> bool:
+    number = as_number(cell)
+    if number is not None:
+        return not math.isnan(number)
+    try:
+        seconds_of(cell)
+    except BadRowError:
+        return False
+    return True
+
+
+def _decoded(line: bytes) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        return line.decode("latin-1")
