@@ -243,7 +243,8 @@ class NetworkBptt:
         expectation = activity.expectations[-1].detach()
         model.target.adapt(expectation, chunk.targets, chunk.mask)
         surprise = surprise.detach()  # there is no level below: both have the same surprise
-        result = Result(loss.detach(), torch.cat([surprise, surprise]), torch.zeros_like(surprise), expectation)
+        both = torch.cat([surprise, surprise])
+        result = Result(loss.detach(), both, torch.zeros_like(surprise), expectation, expectation)
         return result, tree_map(Tensor.detach, state), carry
 
     def clip_groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:

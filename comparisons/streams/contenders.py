@@ -1,0 +1,27 @@
+"""The table of who reads a stream once.
+
+A contender is a function from a stream, settings and a seed to a `OnePass`. Those that learn, learn with AdamW at a
+constant rate; networks have as many parameters as the stack, and the same likelihood.
+"""
+
+from .baselines import copy_last, counts
+from .chunked import network, stack
+from .one_pass import Contender, Stream
+
+LOCAL = "cascade, exact"
+
+LEARNERS: dict[str, Contender] = {
+    "local, chunk 8": stack(LOCAL, 8),
+    "bptt, chunk 8": stack("bptt", 8),
+    "bptt, chunk 32": stack("bptt", 32),
+    "LSTM, chunk 8": network("LSTM", 8),
+    "GRU, chunk 8": network("GRU", 8),
+}
+"""Those that learn, by the steps from one update to the next; what learns at every step has its place here, too."""
+OF_VALUES: dict[str, Contender] = {"copy-last": copy_last}
+OF_SYMBOLS: dict[str, Contender] = {"unigram": counts(0), "bigram": counts(1)}
+
+
+def contenders(stream: Stream) -> dict[str, Contender]:
+    """Everybody who reads such a stream, by name."""
+    return LEARNERS | (OF_SYMBOLS if stream.symbols else OF_VALUES)
