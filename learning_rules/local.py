@@ -213,7 +213,8 @@ class Local(LocalOptions):
         credit = backward.learn(signals[own], trace, learns_through_time, recurrent)
 
         def credit_of(n: int) -> GateCredit:
-            if n == own and learns_through_time == sends_through_time:
+            one_step = backward.activity.output.shape[1] == 1 and learns_through_time  # through no time, all are one
+            if n == own and (learns_through_time == sends_through_time or one_step):
                 return credit
             if learns_through_time and at_once and self.credit == "cascade":
                 return backward.cascade_credit(backward.signal(broadcast_error, None), signals[n])

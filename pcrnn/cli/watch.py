@@ -1,24 +1,23 @@
 """The command `pcrnn watch`: learn from a live stream, and say how surprising each observation was.
 
-Watch     the flags, and what follows from them
-Stop      signals, which wake what waits
-Source    bytes of a pipe, a file or a growing file
-Reports   lines that are no rows, on standard error
-Table     rows of scores, on standard output or appended to a file
-Watcher   what connects them: pieces of the input to observations, observations to rows, all of it to a folder
+    Watch     the flags
+    Stop      signals, which wake what waits
+    Reports   lines that are no rows, on standard error
+    Table     rows of scores, on standard output or at the end of a file
+    Watcher   pieces of the input become observations, these rows of scores, and all of it goes to a folder
+
+What is read is in `pcrnn.streaming`: `live` has the bytes, `rows` and `alphabet` what they say.
 """
 
-import hashlib
 import json
 import math
 import os
 import select
 import signal
-import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,19 +33,17 @@ from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SEED, SHARE, SIZES, OneOf, 
 from pcrnn.writing import make_folder, open_to_append, write_file
 
 if TYPE_CHECKING:
-    from pcrnn.streaming.live import Picture
+    from pcrnn.streaming.live import Picture, Source
     from pcrnn.streaming.online import Online
-    from pcrnn.streaming.rows import Piece
+    from pcrnn.streaming.rows import Piece, Row
     from pcrnn.streaming.score import Score
 
 # Everything that needs torch is imported by the function that needs it: --help must not wait for it.
 
 TOGETHER = 256  # observations that are learned from in one call, where so many wait
-CHUNK = 1 << 16  # bytes read at once
-POLL = 0.2  # seconds between two looks at a file that may grow
 REPORTS = 10  # bad rows in a row that are reported one by one
 _NOTES = "watch"  # where Online.notes has what belongs to this command
-_CHECKED = 1024  # bytes before a place in a file by which the file is known again
+_LISTS = ("names", "channels", "calendar")  # flags that list names with commas
 
 _POSITIVE = Range(above=0, at_most=math.inf, words="a number above 0")
 
@@ -103,7 +100,7 @@ class Watch:
 
     hidden: Annotated[tuple[int, ...] | None, SIZES, arg(metavar="INT [INT ...]"), _default("32 32")] = None
     """Units of each layer, bottom first."""
-    lr: Annotated[float | None, _POSITIVE, _default("0.003")] = None
+    lr: Annotated[float | None, _POSITIVE, _default("0.001")] = None
     """Learning rate."""
     rule: Annotated[str | None, OneOf(RULES), _default("local")] = None
     """Learning rule."""
@@ -122,11 +119,13 @@ class Watch:
 
     def run(self) -> int:
         """Watch until the input ends or a signal comes; returns the exit code."""
+        from pcrnn.streaming.live import Source
+
         self._check_together()
         with ExitStack() as held:
+            source = held.enter_context(Source(self.input, self.follow))
             if self.state is not None:
                 held.enter_context(_locked(self.state))
-            source = held.enter_context(Source(self.input, self.follow))
             watcher = Watcher(self, source)
             held.callback(watcher.close)
             stop = held.enter_context(Stop())
@@ -135,21 +134,25 @@ class Watch:
 
     def _check_together(self) -> None:
         """UsageError for flags of which one says that the other is not meant."""
-        of_rows = {name: getattr(self, name) for name in ("names", "channels", "time", "calendar")}
-        given = [f"--{name}" for name, value in of_rows.items() if value is not None]
-        given += ["--format"] if self.format != "auto" else []
-        if self.characters and given:
-            raise UsageError(f"--characters: expected text, which has no columns, got {', '.join(given)}; leave it out")
+        of_rows = [f"--{name}" for name in (*_LISTS, "time") if getattr(self, name) is not None]
+        of_rows += ["--format"] if self.format != "auto" else []
+        if self.characters and of_rows:
+            raise UsageError(
+                f"--characters: expected text, which has no columns, got {', '.join(of_rows)}; leave out one"
+            )
+        if self.symbols is not None and of_rows:
+            raise UsageError(f"--symbols: expected --characters, got {', '.join(of_rows)}; leave out one")
         if self.follow and self.input == "-":
             raise UsageError("--follow: expected a file that grows, got standard input, which ends when it ends")
-        if self.out is not None and self.out.exists() and os.path.exists(self.input):
-            if self.out.samefile(self.input):
-                raise UsageError(f"--out: expected another file than the input, got {self.out}")
+        if self.out is not None and os.path.exists(self.input) and self.out.exists() and self.out.samefile(self.input):
+            raise UsageError(f"--out: expected another file than the input, got {self.out}")
 
-    def listed(self, name: str) -> tuple[str, ...]:
-        """The names of a flag that lists some with commas."""
+    def given(self, name: str) -> Any:
+        """What a flag says, of JSON types; None where it was not given."""
         value = getattr(self, name)
-        return () if value is None else tuple(part.strip() for part in value.split(","))
+        if name in _LISTS and value is not None:
+            return [part.strip() for part in value.split(",")]
+        return list(value) if isinstance(value, tuple) else value
 
     @property
     def compiled(self) -> bool | None:
@@ -187,103 +190,6 @@ class Stop:
         elif descriptor is None:  # where pipes cannot be selected
             time.sleep(seconds or 0)
         return self.signal is not None
-
-
-class Source:
-    """The bytes of standard input, a pipe, a file, or a file that grows, as they come.
-
-    Args:
-        name: of the file or pipe, - for standard input.
-        follow: whether to wait for more at its end, and for another file in its place.
-    """
-
-    def __init__(self, name: str, follow: bool) -> None:
-        self.name, self.follow = name, follow
-        self.where = "standard input" if name == "-" else name
-        self.truncated = False  # whether the file that was begun last is the one before, made shorter
-        self._position = 0
-        self._descriptor: int | None = None
-        if name == "-":
-            self._descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
-        elif not self._open() and not follow:
-            raise DataError(f"{name}: expected a file or a pipe to read, found none")
-
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._descriptor is not None and self.name != "-":
-            os.close(self._descriptor)
-
-    def read(self, stop: Stop) -> bytes | None:
-        """The next bytes; none at the end, or when it is time to stop; None where another file begins."""
-        try:
-            return self._read(stop)
-        except OSError as error:
-            raise DataError(f"{self.where}: reading failed: {error.strerror}") from None
-
-    def mark(self, at: int) -> dict[str, Any] | None:
-        """What `find` needs to find a place in the file again, so many bytes after its beginning; None in a pipe."""
-        if self.name == "-" or self._descriptor is None or not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            return None
-        return {"bytes": at, "check": self._check(self._descriptor, at)}
-
-    def find(self, mark: Mapping[str, Any] | None) -> bool:
-        """Go on at a place that `mark` has described, if the file is still what it was up to there."""
-        if mark is None or self._descriptor is None or (mark | {"check": 0}) != {"bytes": mark["bytes"], "check": 0}:
-            return False
-        found = self.mark(mark["bytes"])
-        if found != mark or os.fstat(self._descriptor).st_size < mark["bytes"]:
-            return False
-        self._position = os.lseek(self._descriptor, mark["bytes"], os.SEEK_SET)
-        return True
-
-    def _read(self, stop: Stop) -> bytes | None:
-        leaving = False
-        while not stop.waits(self._descriptor, 0 if self._descriptor is None else None):
-            chunk = b"" if self._descriptor is None else os.read(self._descriptor, CHUNK)
-            self._position += len(chunk)
-            if chunk or not self.follow:
-                return chunk
-            if self._descriptor is None or leaving:
-                if self._open():
-                    return None
-            elif self._is_shorter(self._descriptor):
-                self.truncated, self._position = True, os.lseek(self._descriptor, 0, os.SEEK_SET)
-                return None
-            elif self._is_replaced(self._descriptor):
-                leaving = True  # once it is read to its end, to which something may have been added meanwhile
-                continue
-            stop.waits(None, POLL)
-        return b""
-
-    def _open(self) -> bool:
-        """Open the file at its beginning, in place of the one before; whether it is there."""
-        try:
-            descriptor = os.open(self.name, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise DataError(f"{self.name}: expected a file or a pipe to read, got: {error.strerror}") from None
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor, self._position, self.truncated = descriptor, 0, False
-        return True
-
-    def _is_shorter(self, descriptor: int) -> bool:
-        found = os.fstat(descriptor)
-        return stat.S_ISREG(found.st_mode) and found.st_size < self._position
-
-    def _is_replaced(self, descriptor: int) -> bool:
-        try:
-            return not os.path.samestat(os.stat(self.name), os.fstat(descriptor))
-        except OSError:  # between two files
-            return False
-
-    @staticmethod
-    def _check(descriptor: int, at: int) -> str:
-        first = max(0, at - _CHECKED)
-        return hashlib.sha256(os.pread(descriptor, at - first, first)).hexdigest()
 
 
 class Reports:
@@ -327,7 +233,7 @@ class Table:
             if kept is None:
                 write_file(path, b"")
             self._file = open_to_append(path)
-            if kept is not None and self.bytes > kept:
+            if kept is not None and (self.bytes or 0) > kept:
                 self._file.truncate(kept)  # rows after those that the saved stream has learned from: they come again
 
     @property
@@ -337,16 +243,16 @@ class Table:
 
     def begin(self, columns: Sequence[str]) -> None:
         """Say what the columns are; UsageError where the file has others."""
-        header = "\t".join(map(_plain, columns)) + "\n"
-        self._keys = [f"{json.dumps(_plain(name))}: " for name in columns]
+        from pcrnn.streaming.alphabet import escaped
+
+        columns = ["".join(map(escaped, name)) for name in columns]
+        header = "\t".join(columns) + "\n"
+        self._keys = [f"{json.dumps(name)}: " for name in columns]
         if self.bytes:
             assert self.path is not None
             with self.path.open("rb") as file:
                 first = file.readline(1 << 20)
-            other = (
-                first != header.encode() if self.to == "tsv" else not first.startswith(f"{{{self._keys[0]}".encode())
-            )
-            if other:
+            if first != header.encode() if self.to == "tsv" else not first.startswith(b"{"):
                 raise UsageError(
                     f"--out {self.path}: expected a file with the columns {header.strip()!r:.200}, got others; "
                     "give the flags that it was begun with, or another file"
@@ -388,7 +294,7 @@ class Table:
 def _cell(value: Any) -> str:
     if type(value) is float:
         return f"{value:.6g}"
-    return str(int(value)) if isinstance(value, int) else _plain(value)
+    return value if isinstance(value, str) else str(int(value))
 
 
 def _json(value: Any) -> str:
@@ -397,36 +303,371 @@ def _json(value: Any) -> str:
     return json.dumps(value)
 
 
-def _plain(text: str) -> str:
-    """A text without what would end a cell or a line."""
-    if text.isprintable():
-        return text
-    return text.encode("unicode_escape", "backslashreplace").decode() if not text.isprintable() else text
-
-
 class Watcher:
-    """Takes pieces of the input in: learns from them, writes rows, saves.
+    """Takes pieces of the input in: learns from them, writes rows of scores, saves.
 
     Args:
         command: the flags.
-        source: the input, not yet read from.
+        source: the input, of which nothing was read.
     """
 
-    def __init__(self, command: Watch, source: Source) -> None:
+    def __init__(self, command: Watch, source: "Source") -> None:
+        import pcrnn.streaming.online  # noqa: F401 - which takes seconds, while no row waits yet
         from pcrnn.streaming.alphabet import Alphabet, Characters
         from pcrnn.streaming.rows import Lines, RowReader
 
         self.command, self.source = command, source
-        self.online, notes = _loaded(command)
-        self.settings = _new_settings(command) if notes is None else notes["settings"]
+        self.online, notes = _saved(command)
+        self.settings: dict[str, Any] = _new_settings(command) if notes is None else notes["settings"]
         self.characters: bool = self.settings["characters"]
         self.lines = self.at = 0  # of the file that is read: lines and bytes that were taken in
-        self.saved = self.online.seen if self.online is not None else 0
-        self._make_cutter = Characters if self.characters else Lines
-        self.cutter = self._make_cutter()
-        self.alphabet = Alphabet(self.settings["symbols"])
-        self.reader = RowReader(
-            format=command.format, names=command.listed("names"), channels=command.listed("channels"),
-            time=command.time, timed=bool(self.settings["calendar"]),
-        )  # fmt: skip
+        self.saved = 0 if self.online is None else self.online.seen
+        self.alarms = 0
         self.picture: Picture | None = None
+        self.reports = Reports(source.where, self.say)
+        self.make_cutter = Characters if self.characters else Lines
+        self.cutter = self.make_cutter()
+        self.alphabet = Alphabet(self.settings["symbols"], "" if notes is None else notes["alphabet"])
+        self.reader = RowReader(
+            format=command.format, names=tuple(command.given("names") or ()),
+            channels=tuple(command.given("channels") or ()), time=command.time, timed=bool(self.settings["calendar"]),
+        )  # fmt: skip
+        if notes is not None:
+            self._find_place(notes)
+        self.table = Table(command.to, command.out, _bytes_of_table(command, notes))
+        if command.live:
+            self._begin_picture()
+        if not source.is_there:
+            self.say(f"note: waiting for {source.where}")
+
+    def say(self, line: str) -> None:
+        """A line on standard error, above the picture if there is one."""
+        if self.picture is not None:
+            self.picture.say(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def watch(self, stop: Stop) -> None:
+        """Learn until the input ends or it is time to stop; what was learned is saved even where an error comes."""
+        try:
+            self._read_all(stop)
+        except (PcrnnError, OSError):
+            self.reports.good()
+            self._save_in_spite()
+            raise
+        self.reports.good()
+        self.save()
+        if self.online is None and stop.signal is None:
+            raise DataError(f"{self.source.where}: expected rows to learn from, got none in {self.lines:,} lines")
+        if self.command.state is not None or self.reports.all:
+            self._sum_up()
+
+    def save(self) -> None:
+        """Save everything that the stream has left, if there is a folder for it."""
+        if self.command.state is None or self.online is None:
+            return
+        self.table.sync()
+        out = None if self.command.out is None else {"path": str(self.command.out.resolve()), "bytes": self.table.bytes}
+        self.online.notes[_NOTES] = {
+            "settings": self.settings,
+            "rows": None if self.characters else self.reader.notes(),
+            "alphabet": self.alphabet.characters,
+            "place": self.source.mark(self.at),
+            "lines": self.lines,
+            "out": out,
+        }
+        self.online.save(self.command.state)
+        self.saved = self.online.seen
+
+    def close(self) -> None:
+        """Leave the terminal and the file as they should be."""
+        if self.picture is not None:
+            self.picture.close()
+        self.table.close()
+
+    # From the input to pieces.
+
+    def _read_all(self, stop: Stop) -> None:
+        while stop.signal is None:
+            if pieces := self.cutter.take(TOGETHER):
+                self._take_in(pieces)
+                continue
+            chunk = self.source.read(stop.waits)
+            if chunk is None:
+                self._begin_another_file()
+            elif chunk:
+                self.cutter.feed(chunk)
+            elif stop.signal is None:
+                self._take_in_the_last()
+                return
+
+    def _take_in_the_last(self) -> None:
+        self.cutter.finish()
+        while pieces := self.cutter.take(TOGETHER):
+            self._take_in(pieces)
+
+    def _begin_another_file(self) -> None:
+        if self.source.truncated:
+            self.cutter = self.make_cutter()
+        else:
+            self._take_in_the_last()
+        self.lines = self.at = 0
+        self.reader.begin()
+
+    # From pieces to observations.
+
+    def _take_in(self, pieces: "Sequence[Piece]") -> None:
+        if self.characters:
+            self.at += sum(piece.size for piece in pieces)
+            self._learn_characters([piece.content for piece in pieces])
+        else:
+            self._take_in_lines(pieces)
+        if self.online is not None and self.online.seen - self.saved >= self.command.save_every:
+            self.save()
+
+    def _take_in_lines(self, pieces: "Sequence[Piece]") -> None:
+        from pcrnn.streaming.rows import BadRowError
+
+        rows: list[tuple[int, Row]] = []
+        problem: PcrnnError | None = None
+        for piece in pieces:
+            line = self.lines + 1
+            try:
+                row = self.reader.read(piece.content)
+            except BadRowError as error:
+                if self.command.bad == "stop":
+                    problem = DataError(f"{self.source.where}:{line}: {error}; fix it, or leave it out with --bad skip")
+                    break
+                self.reports.bad(line, error)
+            except PcrnnError as error:
+                problem = type(error)(f"{self.source.where}:{line}: {error}")
+                break
+            else:
+                if row is not None:
+                    self.reports.good()
+                    rows.append((line, row))
+            self.lines, self.at = line, self.at + piece.size
+        if rows:
+            self._learn_rows(rows)
+        if problem is not None:
+            raise problem
+
+    # From observations to rows of scores.
+
+    def _learn_rows(self, rows: "Sequence[tuple[int, Row]]") -> None:
+        channels = self.reader.channels
+        online = self._online(channels=len(channels))
+        first = online.seen + 1
+        times = [row.seconds for _, row in rows] if self.settings["calendar"] else None
+        score = online.learn_many([row.values for _, row in rows], times)
+        timed, observed = self.reader.time is not None, self.command.observed
+        if not self.table.begun:
+            columns = ["index", "line", *(["time"] if timed else [])]
+            columns += [f"{name}_observed" for name in channels if observed] + _score_columns(score)
+            parts = ("expected", "low", "high") if self.command.expected else ()
+            self.table.begin([*columns, *(f"{name}_{part}" for name in channels for part in parts)])
+        heads = [
+            [first + at, line, *([row.time] if timed else []), *(row.values if observed else [])]
+            for at, (line, row) in enumerate(rows)
+        ]
+        tails = self._expected_values(score) if self.command.expected else [[]] * len(rows)
+        self._write(score, heads, tails, [row.time or f"line {line}" for line, row in rows])
+
+    def _learn_characters(self, characters: Sequence[str]) -> None:
+        from pcrnn.streaming.alphabet import escaped
+
+        online = self._online(symbols=self.alphabet.size)
+        first = online.seen + 1
+        numbers = [self.alphabet.number(character) for character in characters]
+        score = online.learn_many(numbers)
+        observed, expected = self.command.observed, self.command.expected
+        if not self.table.begun:
+            columns = ["index", *(["character"] if observed else []), *_score_columns(score)]
+            self.table.begin([*columns, *(["probability"] if expected else [])])
+        shown = [escaped(character) for character in characters]
+        heads = [[first + at, *([each] if observed else [])] for at, each in enumerate(shown)]
+        tails = (
+            [[p] for p in score.expected[range(len(numbers)), numbers].tolist()] if expected else [[]] * len(numbers)
+        )
+        self._write(score, heads, tails, shown)
+
+    def _expected_values(self, score: "Score") -> list[list[float]]:
+        """Of each observation and channel the value that was expected, and the ends of the interval."""
+        import numpy as np
+
+        low, high = score.interval(self.command.interval) or (score.expected, score.expected)
+        return np.stack([score.expected, low, high], -1).reshape(len(score), -1).tolist()
+
+    def _write(
+        self, score: "Score", heads: Sequence[list[Any]], tails: Sequence[list[Any]], when: Sequence[str]
+    ) -> None:
+        alarms: list[bool] = score.alarm.tolist()
+        surprises, levels = score.surprise.tolist(), score.levels.tolist()
+        middles = zip(surprises, score.likelihood.tolist(), score.anomaly.tolist(), alarms, strict=True)
+        rows = [
+            [*head, *middle, *own, *tail] for head, middle, own, tail in zip(heads, middles, levels, tails, strict=True)
+        ]
+        raised = [at for at, alarm in enumerate(alarms) if alarm]
+        self.alarms += len(raised)
+        if self.picture is not None:
+            from pcrnn.streaming.live import Alarm
+
+            listed = [Alarm(heads[at][0], when[at], surprises[at]) for at in raised]
+            self.picture.add(heads[-1][0], surprises, levels[-1], listed)
+        if self.picture is None or self.command.out is not None or not sys.stdout.isatty():
+            self.table.write([rows[at] for at in raised] if self.command.only_alarms else rows)
+
+    # Beginning and end.
+
+    def _online(self, **size: int) -> "Online":
+        """The stream, which begins with the first observation where none was saved."""
+        if self.online is None:
+            self.online = _built(self.settings, self.command.compiled, size)
+            if self.characters:
+                what = f"characters, {self.alphabet.size} symbols"
+            else:
+                times = "" if self.reader.time is None else f", at the times in {self.reader.time}"
+                what = f"{', '.join(self.reader.channels)}{times}"
+            self.say(f"note: learning from {what}; by the rule {self.settings['rule']}, {self.online.engine}")
+        return self.online
+
+    def _find_place(self, notes: Mapping[str, Any]) -> None:
+        """Go on in the file where it was read to, if it is the same file; a pipe brings what is new."""
+        assert self.online is not None
+        found = self.source.find(notes["place"])
+        if found:
+            self.lines, self.at = notes["lines"], notes["place"]["bytes"]
+        if notes["rows"] is not None:
+            self.reader.go_on(notes["rows"], within=found)
+        place = ""
+        if found:
+            place = f", from {f'byte {self.at:,}' if self.characters else f'line {self.lines + 1:,}'} of {self.source.where}"
+        elif notes["place"] is not None:
+            place = f", from the beginning of {self.source.where}, which is not the file that was read before"
+        self.say(f"note: going on after observation {self.online.seen:,}{place}")
+
+    def _begin_picture(self) -> None:
+        from pcrnn.streaming.live import Picture
+
+        if sys.stderr.isatty():
+            self.picture = Picture(self.source.where)
+        else:
+            warn(["--live: standard error is no terminal; no picture is drawn"])
+
+    def _save_in_spite(self) -> None:
+        """Save where something else has gone wrong, which is what is reported in the end."""
+        try:
+            self.save()
+        except PcrnnError as error:
+            self.say(f"note: {error}")
+
+    def _sum_up(self) -> None:
+        parts = [f"{0 if self.online is None else self.online.seen:,} observations"]
+        parts += [f"{self.alarms:,} alarms", f"{self.reports.all:,} lines left out"]
+        saved = "" if self.command.state is None or self.online is None else f"; saved in {self.command.state}"
+        self.say(f"note: {', '.join(parts)}{saved}")
+
+
+def _score_columns(score: "Score") -> list[str]:
+    return ["surprise", "likelihood", "anomaly", "alarm", *(f"surprise_{n}" for n in range(score.levels.shape[-1]))]
+
+
+# What a stream keeps for good.
+
+
+def _new_settings(command: Watch) -> dict[str, Any]:
+    """The settings of a new stream, of JSON types; flags that are not given are at their defaults."""
+    from pcrnn.config import rule_option_names
+    from pcrnn.streaming.online import OnlineConfig
+
+    config = OnlineConfig()
+    defaults = {"symbols": 256, "calendar": [], "hidden": [32, 32], "rule": "local", "credit": None, "seed": 0}
+    defaults |= {name: getattr(config, name) for name in ("lr", "alarm", "margin", "probation")}
+    found = {
+        name: default if command.given(name) is None else command.given(name) for name, default in defaults.items()
+    }
+    if command.symbols is not None and not command.characters:
+        raise UsageError(f"--symbols: expected --characters, got rows with --symbols {command.symbols}; leave out one")
+    if command.credit is not None and "credit" not in rule_option_names(found["rule"]):
+        raise UsageError(f"--credit: expected the rule local, got {found['rule']}; leave out one")
+    return found | {"characters": command.characters}
+
+
+def _built(settings: Mapping[str, Any], compiled: bool | None, size: Mapping[str, Any]) -> "Online":
+    import torch
+
+    import learning_rules
+    from pcrnn.streaming.online import Online, OnlineConfig
+
+    torch.manual_seed(settings["seed"])
+    options = {} if settings["credit"] is None else {"credit": settings["credit"]}
+    names = ("lr", "alarm", "margin", "probation", "calendar")
+    config = OnlineConfig(**{name: settings[name] for name in names})
+    rule = learning_rules.make(settings["rule"], **options)
+    return Online(rule=rule, hidden=settings["hidden"], config=config, compiled=compiled, **size)
+
+
+def _saved(command: Watch) -> "tuple[Online | None, dict[str, Any] | None]":
+    """The stream in the folder of --state, and what this command has noted beside it; nothing where none is there."""
+    from pcrnn.runs import checkpoint as checkpoints
+    from pcrnn.streaming.online import Online
+
+    if command.state is None or not checkpoints.steps(command.state):
+        return None, None
+    online = Online.load(command.state, compiled=command.compiled)
+    notes = online.notes.get(_NOTES)
+    if not isinstance(notes, dict) or not {"settings", "rows", "alphabet", "place", "lines", "out"} <= notes.keys():
+        raise CheckpointError(f"{command.state}: expected what pcrnn watch has saved, got a stream of another program")
+    _require_same(command, notes)
+    return online, notes
+
+
+def _require_same(command: Watch, notes: Mapping[str, Any]) -> None:
+    """UsageError that names every flag which contradicts what was saved."""
+    saved = notes["settings"] | {name: (notes["rows"] or {}).get(name) for name in ("names", "channels", "time")}
+    given = {name: command.given(name) for name in saved}
+    given["characters"] = command.characters or None
+    differ = [
+        f"--{name} {_as_flag(value)} (saved: {_as_flag(saved[name])})"
+        for name, value in given.items()
+        if value is not None and value != saved[name]
+    ]
+    if differ:
+        raise UsageError(
+            f"--state {command.state}: expected the settings of the stream that is saved there, got "
+            f"{', '.join(differ)}; leave them out, or choose another folder"
+        )
+
+
+def _as_flag(value: Any) -> str:
+    return as_flag(tuple(value)) if isinstance(value, list) else "none" if value is None else as_flag(value)
+
+
+def _bytes_of_table(command: Watch, notes: Mapping[str, Any] | None) -> int | None:
+    """How much of the file of --out was written when the stream was saved; None where it is to be begun anew."""
+    if command.out is None or notes is None:
+        return None
+    out = notes["out"]
+    if out is not None and out["path"] == str(command.out.resolve()):
+        return out["bytes"]
+    return sys.maxsize
+
+
+@contextmanager
+def _locked(state: Path) -> Iterator[None]:
+    """Hold the folder of a stream for this process; UsageError where another one does, or it is another folder."""
+    make_folder(state)
+    folder = RunFolder(state)
+    if folder.config.exists():
+        raise UsageError(f"--state {state}: expected a folder of its own, got that of a run; choose another")
+    with ExitStack() as held:
+        try:
+            held.enter_context(folder.locked())
+        except UsageError as error:
+            if "another process" not in str(error):
+                raise
+            raise UsageError(
+                f"--state {state}: expected a stream that nobody else learns, but another process does; "
+                "end it or choose another folder"
+            ) from None
+        yield

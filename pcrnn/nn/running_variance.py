@@ -69,30 +69,35 @@ class RunningVariance(nn.Module):
             self.variance, self.weight = (part.to(self.variance.device, torch.float32) for part in before)
         return self
 
-    @torch.no_grad()
     def update(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, ..., D], where `counted`, which broadcasts to them, is True."""
         if self.half_life is None or error.numel() == 0:
             return
-        limit = self.outlier * self.believed.sqrt()
-        squares = error.to(torch.promote_types(error.dtype, limit.dtype)).clamp(-limit, limit).square_()
+        largest = self.outlier**2 * self.believed
+        squares = error.detach().to(torch.promote_types(error.dtype, largest.dtype)).square().minimum(largest)
         if counted is not None:
             squares.masked_fill_(~counted, 0)
-        steps, others = error.shape[1], [d for d in range(error.dim() - 1) if d != 1]
-        ages = torch.arange(steps - 1, -1, -1, device=error.device)
-        weights = torch.exp2(ages / -self.half_life).to(squares.dtype)
-        total = weights @ squares.sum(others)
-        if counted is None:
-            count = weights.sum().mul(error[:, 0, ..., 0].numel()).expand_as(total)
+        steps = error.shape[1]
+        if steps == 1:  # a stream, whose updates are many: no step is older than another
+            total = squares.flatten(0, -2).sum(0)
+            of_all = error.numel() // error.shape[-1]
+            count: Tensor | int = of_all if counted is None else counted.expand_as(error).flatten(0, -2).sum(0)
         else:
-            count = weights @ counted.expand_as(error).sum(others).to(weights.dtype)
+            others = [d for d in range(error.dim() - 1) if d != 1]
+            ages = torch.arange(steps - 1, -1, -1, device=error.device)
+            weights = torch.exp2(ages / -self.half_life).to(squares.dtype)
+            total = weights @ squares.sum(others)
+            if counted is None:
+                count = weights.sum().mul(error[:, 0, ..., 0].numel())
+            else:
+                count = weights @ counted.expand_as(error).sum(others).to(weights.dtype)
         if self.pool is None:
-            self.move(total, count, steps)
+            self.move(total, torch.as_tensor(count, device=total.device).expand_as(total), steps)
         else:
-            self.pool += torch.stack([total, count])
+            self.pool[0] += total
+            self.pool[1] += count
             self.pooled_steps = steps
 
-    @torch.no_grad()
     def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
         """Go on by a chunk of so many steps: its weighted sum of squares [D] and the weight of its errors [D].
 
@@ -101,16 +106,28 @@ class RunningVariance(nn.Module):
         """
         if self.half_life is None or steps == 0:
             return
-        count = count.to(self.weight)
-        # A long gap must not leave the next error as the only one that is known. Where a chunk has errors enough of its
-        # own, the past decays as the equation says, however long the chunk.
-        least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)
-        kept = torch.maximum(self.weight * 2 ** (-steps / self.half_life), least)
-        weight = kept + count
-        variance = (kept * self.variance + total.to(kept)) / weight
-        moves = variance.isfinite() if unless is None else variance.isfinite() & (unless == 0)
-        self.variance.copy_(torch.where(moves, variance, self.variance))
-        self.weight.copy_(torch.where(moves, weight, self.weight))
+        self.forget(unless)
+        variance, weight = _moved(self.variance, self.weight, total, count, 2 ** (-steps / self.half_life), unless)
+        self.variance.copy_(variance)
+        self.weight.copy_(weight)
+
+    def forget(self, unless: Tensor | None = None) -> None:
+        """What comes before a move: of a running variance, nothing."""
+
+
+def _moved(
+    variance: Tensor, weight: Tensor, total: Tensor, count: Tensor, decay: Tensor | float, unless: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Variance and weight after a chunk over which the past decays by `decay`; as they were where it is not finite."""
+    count = count.to(weight)
+    # A long gap must not leave the next error as the only one that is known. Where a chunk has errors enough of its
+    # own, the past decays as the equation says, however long the chunk.
+    least = (weight.clamp_max(PRIOR / 2) - count).clamp_min(0)
+    kept = torch.maximum(weight * decay, least)
+    after = kept + count
+    mean = (kept * variance + total.to(kept)) / after
+    moves = mean.isfinite() if unless is None else mean.isfinite() & (unless == 0)
+    return torch.where(moves, mean, variance), torch.where(moves, after, weight)
 
 
 class PooledVariances:
@@ -122,11 +139,17 @@ class PooledVariances:
 
     def __init__(self, model: nn.Module) -> None:
         self.parts = [part for part in model.modules() if isinstance(part, RunningVariance)]
-        sizes = [2 * len(part.variance) for part in self.parts]
+        sizes = [len(part.variance) for part in self.parts]
         like = self.parts[0].variance if self.parts else torch.empty(0)
-        self.pool = like.new_zeros(sum(sizes), dtype=accumulation_dtype(like.dtype))
-        self._pools = [pool.view(2, -1) for pool in self.pool.split(sizes)]
+        self.pool = like.new_zeros(2 * sum(sizes), dtype=accumulation_dtype(like.dtype))
+        self._sizes, self._whole = sizes, self.pool.view(2, -1)
+        self._pools = self._whole.split(sizes, 1)
         self._steps = [0] * len(self.parts)
+        self._decays: tuple[int, Tensor] | None = None
+        self._alike = all(
+            part.half_life is not None and (part.variance.dtype, part.variance.device) == (like.dtype, like.device)
+            for part in self.parts
+        )
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -143,8 +166,30 @@ class PooledVariances:
 
     def move(self, unless: Tensor | None = None) -> None:
         """Move every variance by what is in the pool; nothing where `unless` is above 0."""
+        if self._alike and len(set(self._steps)) == 1 and self._steps[0]:
+            self._move_together(self._steps[0], unless)
+            return
         for part, pool, steps in zip(self.parts, self._pools, self._steps, strict=True):
             part.move(pool[0], pool[1], steps, unless)
+
+    def _move_together(self, steps: int, unless: Tensor | None) -> None:
+        """All of them at once: of small layers, what they cost is the number of operations."""
+        for part in self.parts:
+            part.forget(unless)
+        variances, weights = [part.variance for part in self.parts], [part.weight for part in self.parts]
+        total, count = self._whole
+        moved = _moved(torch.cat(variances), torch.cat(weights), total, count, self._decay(steps), unless)
+        for targets, values in zip((variances, weights), moved, strict=True):
+            torch._foreach_copy_(targets, values.split(self._sizes))  # pyright: ignore[reportPrivateImportUsage]
+
+    def _decay(self, steps: int) -> Tensor:
+        """What is left of every channel's past after so many steps, as a number of its variance's type, [sum of D]."""
+        if self._decays is None or self._decays[0] != steps:
+            like = self.parts[0].variance
+            each = [2 ** (-steps / part.half_life) for part in self.parts if part.half_life is not None]
+            decays = torch.tensor(each, dtype=torch.float64).repeat_interleave(torch.tensor(self._sizes))
+            self._decays = steps, decays.to(like)
+        return self._decays[1]
 
 
 class ErrorNorm(RunningVariance):
@@ -185,17 +230,14 @@ class ErrorNorm(RunningVariance):
         """pi, [1]."""
         return self.believed.rsqrt()
 
-    @torch.no_grad()
-    def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
-        """Forget the past where `recent` says so; then as every running variance."""
-        if self.half_life is not None and steps > 0:
-            ratio = self.believed / self.recent.believed
-            changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
-            if unless is not None:
-                changed &= unless == 0
-            self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
-            self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
-        super().move(total, count, steps, unless)
+    def forget(self, unless: Tensor | None = None) -> None:
+        """Go on from the recent mean where it says that the scale has changed."""
+        ratio = self.believed / self.recent.believed
+        changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
+        if unless is not None:
+            changed &= unless == 0
+        self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
+        self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""

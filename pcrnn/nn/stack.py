@@ -80,8 +80,8 @@ class PredictiveStack(nn.Module):
             finite, are inputs of layer 1 beside the sensory error, but never predicted, scored or learned from. At step
             t they hold what is known beforehand of step t + 1: its hour, an action taken. Not with symbols.
 
-    `connections` has the blocks of every layer's message, bottom first; `options` the arguments above from `cell` on, as
-    they were settled.
+    `connections` has the blocks of every layer's message, bottom first; `options` the arguments above from `cell` on,
+    with what was None settled.
 
     >>> from pcrnn import Categorical
     >>> stack = PredictiveStack(Categorical(27), (32, 32))

@@ -114,9 +114,21 @@ for _name, _schema in _SCHEMAS.items():
     _register(_library, _name, _schema)
 
 
-def _op(name: str) -> Any:
-    """A differentiable op, in plain torch where `torch.func` transforms it."""
-    return getattr(transformable if transformable.transforming() else torch.ops.pcrnn, name)
+_ON_CPU = {name: _contiguous(_on_cpu(name)) for name in _SCHEMAS}
+
+
+def _op(name: str, x: Tensor) -> Any:
+    """An op on x and what is like it: itself, or what it would run, where finding that out costs more than running it.
+
+    Without a gradient on the CPU that is its implementation. `torch.func` transforms plain torch only, and only
+    differentiable ops have that.
+    """
+    if name in _DIFFERENTIABLE and transformable.transforming():
+        return getattr(transformable, name)
+    plain = type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu"
+    if plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return _ON_CPU[name]
+    return getattr(torch.ops.pcrnn, name)
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
@@ -125,7 +137,7 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
     Args: `decay` and `drive` [B, T, N]; `initial` [B, N], the state before the first step; `reverse` runs from the
     last step to the first. Returns the states [B, T, N]. Differentiable in all three tensors.
     """
-    return _op("scan")(decay, drive, initial, reverse)
+    return _op("scan", drive)(decay, drive, initial, reverse)
 
 
 def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -136,10 +148,10 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
     if family == "gaussian":
         assert precision is not None
         missing = x.isnan()
-        error, surprise = _op("gaussian_error")(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
+        error, surprise = _op("gaussian_error", eta)(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
         left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
         return _limited(error.masked_fill(missing, 0)), surprise - (missing * left_out).sum(-1)
-    error, surprise = _op(f"{family}_error")(eta, x)
+    error, surprise = _op(f"{family}_error", eta)(eta, x)
     return (_limited(error) if family == "poisson" else error), surprise
 
 
@@ -155,7 +167,7 @@ def _limited(error: Tensor) -> Tensor:
 
 def state_error(output: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised state error eps = d / rms(d), d = output - prediction [..., N], and 1 / rms(d) [..., 1]."""
-    return _op("state_error")(output, prediction)
+    return _op("state_error", output)(output, prediction)
 
 
 def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -167,17 +179,17 @@ def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, 
         return transformable.gated_cell(preactivation, initial)
     if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
         return reference.gated_cell(preactivation, initial)
-    return torch.ops.pcrnn.gated_cell(preactivation, initial)
+    return _op("gated_cell", preactivation)(preactivation, initial)
 
 
 def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
     """Credit of the traced preactivations, [B, T, G N]; equations in `reference.credit`."""
-    return torch.ops.pcrnn.credit(decay, immediate, learning_signal)
+    return _op("credit", decay)(decay, immediate, learning_signal)
 
 
 def state_error_backward(gradient: Tensor, error: Tensor, inverse_rms: Tensor) -> Tensor:
     """Gradient in output - prediction of a gradient in eps [..., N]."""
-    return torch.ops.pcrnn.state_error_backward(gradient, error, inverse_rms)
+    return _op("state_error_backward", gradient)(gradient, error, inverse_rms)
 
 
 def eligibility_update_(
@@ -195,6 +207,6 @@ def eligibility_update_(
     Adds to `gradient` and `bias_gradient`, advances `trace` and `bias_trace` in place, returns the credit of the
     traced preactivations, [B, T, G N]. Raises RuntimeError when a gradient through it is required.
     """
-    return torch.ops.pcrnn.eligibility_update_(
+    return _op("eligibility_update_", decay)(
         gradient, bias_gradient, trace, bias_trace, decay, immediate, presynaptic, learning_signal
     )

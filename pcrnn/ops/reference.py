@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
 
 RMS_EPSILON = 1e-6
@@ -130,6 +129,12 @@ def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
 
 
+def _scan_op(drive: Tensor) -> Callable[..., Tensor]:
+    """The op, which has a gradient and a kernel; where neither is wanted, what it would run."""
+    plain = type(drive) is Tensor and not drive.requires_grad and drive.device.type == "cpu"
+    return scan if plain and not torch.compiler.is_compiling() else torch.ops.pcrnn.scan
+
+
 def gated_cell(
     preactivation: Tensor, initial: Tensor, scan: Callable[..., Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -144,7 +149,7 @@ def gated_cell(
     c, f, o = preactivation.to(accumulation_dtype(dtype)).chunk(3, -1)
     decay, candidate = f.sigmoid(), c.tanh()
     drive = torch.addcmul(candidate, decay, candidate, value=-1)
-    state = (scan or torch.ops.pcrnn.scan)(decay, drive, initial, False)
+    state = (scan or _scan_op(drive))(decay, drive, initial, False)
     output = state * torch.nn.functional.silu(o)
     return decay.to(dtype), candidate.to(dtype), state.to(dtype), output.to(dtype)
 
@@ -202,8 +207,8 @@ def credit(decay: Tensor, immediate: Tensor, learning_signal: Tensor) -> Tensor:
 
 def credited(immediate: Tensor, credit: Tensor) -> Tensor:
     """Credit of each traced preactivation: immediate [B, T, G N] times the credit [B, T, N] of its unit's state."""
-    by_block = rearrange(immediate, "b t (g n) -> b t g n", n=credit.shape[-1])
-    return rearrange(by_block * credit.unsqueeze(2), "b t g n -> b t (g n)")
+    by_block = immediate.unflatten(-1, (-1, credit.shape[-1]))
+    return (by_block * credit.unsqueeze(2)).flatten(2)
 
 
 def eligibility_update_(
@@ -236,9 +241,9 @@ def eligibility_update_(
     if trace is None or bias_trace is None:
         return traced
     blocks = immediate.shape[-1] // decay.shape[-1]
-    into_trace = repeat(decay[:, 0] * credit[:, 0], "b n -> b (g n)", g=blocks)
+    into_trace = (decay[:, 0] * credit[:, 0]).repeat(1, blocks)
     suffix = suffix_products(decay)
-    left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)
+    left = (suffix[:, 0] * decay[:, 0]).repeat(1, blocks)
     arriving = credited(immediate, suffix)
     bias_gradient.add_((into_trace * bias_trace).sum(0))
     bias_trace.mul_(left).add_(arriving.sum(1))

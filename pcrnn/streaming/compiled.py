@@ -126,7 +126,7 @@ class CompiledEngine:
             self._take_in_again()
 
     def advance(self, x: Array, times: Array, own: Array, rows: Array) -> int:
-        """Learn from observations x [T, B X], one after the other; fills rows [T, B, W]; returns how many were taken in.
+        """Learn from observations x [T, B X] one after the other, and fill rows [T, B, W]; how many were taken in.
 
         It ends before the first whose numbers are not finite. Args: times [T]; own, the user's covariates [T, B, own].
         """
@@ -158,7 +158,7 @@ class CompiledEngine:
         c = self.carried
         return self._advance(
             self._plans, self.stacks, self.layers, self.parameters, self.statistics, self.routes, self.plan.features,
-            c.mean, c.variance, c.count, c.past, c.low, c.high, c.clock, c.pending, c.covariates, c.seen, x, times,
+            c.mean, c.variance, c.number, c.past, c.low, c.high, c.clock, c.pending, c.covariates, c.seen, x, times,
             own, rates, learns, rows, self.like,
         )  # fmt: skip
 

@@ -82,8 +82,8 @@ class Features:
             elif not self._full:
                 self._full = True
                 warnings.warn(
-                    f"expected at most {self.columns} features, got {name!r}, too, which is ignored as all later ones will be; "
-                    "give a larger max_features",
+                    f"expected at most {self.columns} features, got {name!r}, too, which is ignored, as are all "
+                    "later ones; give a larger max_features",
                     stacklevel=3,
                 )
 
@@ -119,7 +119,7 @@ class Covariates(Features):
         """What a stack is told beforehand, [K]."""
         z, deviation = np.empty(self.columns), np.empty(self.columns)
         scaling.standardise(self.row(numbers), self._mean, self._variance, self._count, z, deviation)
-        return np.clip(np.nan_to_num(z), -scaling.OUTLIER, scaling.OUTLIER)
+        return np.clip(np.where(np.isnan(z), 0.0, z), -scaling.OUTLIER, scaling.OUTLIER)
 
     def follow(self, numbers: Numbers, horizon: float) -> None:
         """Take a row into the scale, which is a mean over `horizon` of them."""

@@ -95,5 +95,5 @@ def _in_units(online: Online, values: NDArray[np.float64]) -> NDArray[np.float64
     carried = online._carried
     if not online._plan.scaled:
         return values
-    deviation = np.where(carried.count > 1, np.sqrt(carried.variance), 0.0)
+    deviation = np.where(carried.number > 1, np.sqrt(carried.variance), 0.0)
     return carried.mean + deviation * values

@@ -37,7 +37,7 @@ class GeneralEngine:
         self.learner, self.plan, self.carried, self.stack = learner, plan, carried, learner.model
 
     def advance(self, x: Array, times: Array, own: Array, rows: Array) -> int:
-        """Learn from observations x [T, B X], one after the other; fills rows [T, B, W]; returns how many were taken in.
+        """Learn from observations x [T, B X] one after the other, and fill rows [T, B, W]; how many were taken in.
 
         It ends before the first whose numbers are not finite. Args: times [T]; own, the user's covariates [T, B, own].
         """
@@ -60,7 +60,7 @@ class GeneralEngine:
             c.covariates[:] = self._known(seconds, own)
         z, deviation = np.array(now), np.ones(len(now))
         if plan.scaled:
-            scaling.standardise(now, c.mean, c.variance, c.count, z, deviation)
+            scaling.standardise(now, c.mean, c.variance, c.number, z, deviation)
         variance = self._variance()
         with torch.no_grad():
             surprise, eta, state = self._learn(z) if waits and learns else self._score(z, waits)
@@ -84,7 +84,7 @@ class GeneralEngine:
             row[plan.tail : plan.tail + 2] = likelihood.follow(row[plan.depth], c.past[lane], plan.long, plan.quiet)
             row[plan.tail + 2] = beyond(now[at], c.low[at], c.high[at]) if plan.real else 0.0
         if plan.scaled:
-            scaling.follow(now, c.mean, c.variance, c.count, plan.horizon)
+            scaling.follow(now, c.mean, c.variance, c.number, plan.horizon)
         c.pending[:], c.covariates[:] = z, known
         c.seen[0] += 1
         return True

@@ -14,8 +14,11 @@ from pcrnn.ops.compiled.step import score
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
 PLAN = np.dtype(
-    [(name, np.int64) for name in "real scaled features own channels state eta variance tail width".split()]
-    + [(name, np.float64) for name in "horizon long quiet".split()],
+    [
+        (name, np.int64)
+        for name in ["real", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width"]
+    ]
+    + [(name, np.float64) for name in ["horizon", "long", "quiet"]],
     align=True,
 )
 

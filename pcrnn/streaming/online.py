@@ -222,8 +222,9 @@ class Online:
         values = self._checked(np.asarray(x, np.float64), many=True)
         steps = len(values)
         if len(self._plan.features):
-            if times is None or np.shape(times) != (steps,):
-                raise UsageError(f"times: expected {steps}, one an observation, got {np.shape(times) or times}")
+            if times is None or len(times) != steps:
+                got = "none" if times is None else len(times)
+                raise UsageError(f"times: expected {steps}, one an observation, got {got}")
             seconds = np.array([clock.to_seconds(each) for each in times])
         else:
             seconds = np.full(steps, np.nan)
@@ -276,7 +277,7 @@ class Online:
         """Observations as [T, B X]; UsageError where they are none of this stream's."""
         plan, lead = self._plan, values.ndim if not many else values.ndim - 1
         shape = values.shape[1:] if many else values.shape
-        allowed = [(plan.values,) if plan.lanes == 1 else (plan.lanes, plan.values)]
+        allowed: list[tuple[int, ...]] = [(plan.values,) if plan.lanes == 1 else (plan.lanes, plan.values)]
         if plan.values == 1:
             allowed.append(() if plan.lanes == 1 else (plan.lanes,))
         if lead < 0 or shape not in allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,13 +11,19 @@ import torch
 
 from pcrnn.streaming.online import Online, OnlineConfig
 
-try:
-    from river import base  # pyright: ignore[reportMissingImports]
-    from river.time_series.base import Forecaster  # pyright: ignore[reportMissingImports]
-except ImportError as error:
-    raise ImportError("pcrnn.streaming.river: expected River; pip install 'pcrnn[river]'") from error
 
-__all__ = ["Forecaster", "OverOnline", "base"]
+def _part_of_river(module: str) -> Any:
+    """A module of River's by its name at run time: here, beside a file of that name, type checkers would find that."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError("pcrnn.streaming.river: expected River; pip install 'pcrnn[river]'") from error
+
+
+base = _part_of_river("river.base")
+Forecaster: Any = _part_of_river("river.time_series.base").Forecaster
+if not hasattr(base, "AnomalyDetector"):  # it stood elsewhere before
+    raise ImportError("pcrnn.streaming.river: expected River 0.26 or later; pip install -U 'pcrnn[river]'")
 
 
 class OverOnline(base.Estimator):
@@ -35,7 +42,7 @@ class OverOnline(base.Estimator):
         config = OnlineConfig() if self.config is None else self.config
         return config if self.lr is None else dataclasses.replace(config, lr=self.lr)
 
-    def _begin(self, **sizes: int) -> Online:
+    def _begin(self, **sizes: Any) -> Online:
         """A new stream, whose weights come from the seed alone; torch's own generator stays where it is."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

@@ -138,7 +138,7 @@ class RowReader:
         return found | {"time": self.time, "delimiter": self._delimiter, "json": self._is_json}
 
     def go_on(self, notes: Mapping[str, Any], *, within: bool) -> None:
-        """Take up what `notes` said: at the place of an input where that was, or (not within) at another's beginning."""
+        """Take up what `notes` said: within the input that it was said of, or else at the beginning of another."""
         self.names, self.channels, self._header = tuple(notes["names"]), tuple(notes["channels"]), list(notes["header"])
         self.time, self._delimiter, self._is_json = notes["time"], notes["delimiter"], notes["json"]
         self.known, self._fresh = True, not within
@@ -261,7 +261,7 @@ class RowReader:
 
     def _timed(self, values: list[float], cell: Any) -> Row:
         try:
-            return Row(values, str(cell), seconds_of(cell))
+            return Row(values, str(cell).strip(), seconds_of(cell))
         except BadRowError as error:
             raise BadRowError(f"column {self.time!r}: {error}") from None
 

@@ -23,7 +23,7 @@ class Carried(NamedTuple):
 
     mean: Array  # of the scale, [B X]
     variance: Array  # [B X]
-    count: Array  # values behind them, [B X]
+    number: Array  # of values behind them, [B X]
     past: Array  # of the surprise, see `likelihood`, [B, RING + short]
     low: Array  # least value seen, [B X]; infinite before the first
     high: Array  # greatest value seen
@@ -40,7 +40,7 @@ class Carried(NamedTuple):
         clock = np.zeros(2 + DISTANCES)
         clock[0] = math.nan
         return cls(
-            *(np.zeros(numbers) for _ in range(3)), np.zeros((lanes, likelihood.numbers(plan.short))), np.full(numbers, math.inf),
+            np.zeros(numbers), np.zeros(numbers), np.zeros(numbers), np.zeros((lanes, likelihood.numbers(plan.short))), np.full(numbers, math.inf),
             np.full(numbers, -math.inf), clock, np.zeros(numbers), np.zeros(lanes * covariates), np.zeros(1),
         )  # fmt: skip
 

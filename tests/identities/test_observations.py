@@ -8,7 +8,7 @@ import torch
 from torch import distributions as D
 
 from pcrnn import Bernoulli, Categorical, Gaussian, Poisson, StudentT
-from pcrnn.runs.export import _as_document, _recipe
+from pcrnn.runs.recipe import _of_family, _recipe
 
 
 def gaussian() -> Gaussian:
@@ -248,7 +248,7 @@ def test_degrees_of_freedom_that_are_none_are_refused(degrees):
     ],
 )
 def test_options_come_back_from_an_export(family):
-    made = _recipe(json.loads(json.dumps(_as_document(family))))()
+    made = _recipe(json.loads(json.dumps(_of_family(family))))()
     assert type(made) is type(family) and made.size == 3 and made.options() == family.options()
     assert (made.running.half_life, made.running.floor) == (family.running.half_life, family.running.floor)
 

@@ -30,10 +30,10 @@ from pcrnn.errors import UsageError
 
 pytest.importorskip("numba", reason="the compiled engine needs Numba: pip install -e '.[online]'")
 
-import learning_rules  # noqa: E402
-from pcrnn.config import OptimiserConfig  # noqa: E402
-from pcrnn.nn.cells import GatedCell  # noqa: E402
-from pcrnn.training.optimiser import adamw  # noqa: E402
+import learning_rules
+from pcrnn.config import OptimiserConfig
+from pcrnn.nn.cells import GatedCell
+from pcrnn.training.optimiser import adamw
 
 STEPS = 120
 FAMILIES = {

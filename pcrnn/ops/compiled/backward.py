@@ -24,7 +24,6 @@ from pcrnn.ops.compiled.vector_math import (
     square_norm,
 )
 
-
 BLOCK = 16  # rows of a matrix that stay in the first cache between being read for credit and being updated
 
 
@@ -136,7 +135,7 @@ def _send_rows(stack, layers, index, parameters, lane, signal, routes, first, cr
 def _learn_outer(stack, layers, index, parameters, routes, like):
     """One lane: every gradient is an outer product, or a trace whose rows are weighted; none is stored."""
     layer = layers[index]
-    n, d, width, traced = layer.units, stack.size, layer.window, layer.traced
+    n, width, traced = layer.units, layer.window, layer.traced
     own = layer.first_parameter
     message = vector(layer.message, width, like)
     memory, gate = vector(layer.grad_memory, n, like), vector(layer.grad_gate, n, like)
@@ -289,7 +288,7 @@ def _advance_row(row, decay, immediate, message):
 
 @compiled
 def _advance_complex(layer, lane, block, i, trace, bias_trace, message, like):
-    """The same of a unit's two components, which turn by its angle; the squared norm of the real one, and its bias's."""
+    """The same of a unit's two components, which turn by its angle; the squared norm of the real one, and its bias."""
     n, width, item = layer.units, message.shape[0], like.itemsize
     turn = vector(layer.angle, 2 * n, like)
     gates = vector(layer.gates + lane * layer.blocks * n * item, layer.blocks * n, like)

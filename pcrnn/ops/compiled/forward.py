@@ -11,7 +11,7 @@ import numpy as np
 from pcrnn.ops.compiled import cells
 from pcrnn.ops.compiled.families import prediction_error
 from pcrnn.ops.compiled.jit import compiled, part, vector
-from pcrnn.ops.compiled.records import BASE_SCALE, PER_LAYER, UNIT
+from pcrnn.ops.compiled.records import BASE_SCALE, UNIT
 from pcrnn.ops.compiled.statistics import believed
 from pcrnn.ops.compiled.vector_math import copy, dot, fill, matvec_add
 

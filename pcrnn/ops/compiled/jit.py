@@ -7,17 +7,14 @@ keeps a function until its own file changes; here the key has the sources of the
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array, populate_array
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Sums may be taken in any order and a * b + c in one instruction; NaN and infinity keep their meaning.
 _OPTIONS: dict[str, Any] = {
@@ -28,12 +25,17 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def compiled(function: Function) -> Function:
+def _intrinsic(function: Any) -> Any:
+    """Numba's decorator: it takes the first argument away and gives the function as many as its signature has."""
+    return intrinsic(function)
+
+
+def compiled(function: Any) -> Any:
     """Decorator: compile a function that compiled functions call."""
     return numba.njit(**_OPTIONS)(function)
 
 
-def inlined(function: Function) -> Function:
+def inlined(function: Any) -> Any:
     """Decorator: as `compiled`, and written out where it is called."""
     return numba.njit(inline="always", **_OPTIONS)(function)
 
@@ -54,7 +56,7 @@ def _fingerprint() -> str:
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(used))).hexdigest()
 
 
-@intrinsic
+@_intrinsic
 def vector(typing: Any, address: Any, size: Any, like: Any) -> Any:
     """The array of `size` numbers at an address, of `like`'s type; it owns nothing, and nothing counts references.
 
@@ -79,7 +81,7 @@ def vector(typing: Any, address: Any, size: Any, like: Any) -> Any:
     return array(types.int64, types.int64, like), generate
 
 
-@intrinsic
+@_intrinsic
 def part(typing: Any, whole: Any, first: Any, size: Any) -> Any:
     """whole[first : first + size], unchecked, which owns nothing; `whole` must outlive it."""
 
@@ -101,7 +103,7 @@ def part(typing: Any, whole: Any, first: Any, size: Any) -> Any:
     return whole(whole, types.int64, types.int64), generate
 
 
-@intrinsic
+@_intrinsic
 def float_of_bits(typing: Any, bits: Any) -> Any:
     """The float32 whose bits an int32 has."""
 
@@ -109,6 +111,3 @@ def float_of_bits(typing: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
-
-
-__all__ = ["compiled", "entry", "float_of_bits", "inlined", "np", "part", "vector"]

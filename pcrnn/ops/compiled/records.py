@@ -44,5 +44,5 @@ PARAMETER = _record("value first second step rows columns gradient", "rate decay
 PER_LAYER = 5
 
 STATISTIC = _record("variance weight size moves", "factor floor outlier")
-"""Rows 0 and 1: the unit of messages and its recent mean; 2: level 0's scale. Then two a layer: its scale, its sigma."""
+"""Rows 0 and 1: the unit of messages and its recent mean; 2: level 0's scale. Then two a layer: scale and sigma."""
 UNIT, RECENT, BASE_SCALE = 0, 1, 2

@@ -98,7 +98,7 @@ def adapt_scale(stack, statistic, expectations, x, like):
 
 @compiled
 def adapt_unit(stack, statistics, residuals, x, like):
-    """The unit of messages, pi, and the recent mean that shows when the scale has changed: residuals [B D] of level 0."""
+    """The unit of messages, pi, and the recent mean that shows a change of scale: residuals [B D] of level 0."""
     unit, recent = statistics[UNIT], statistics[RECENT]
     if unit.moves == 0:
         return

@@ -10,8 +10,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from pcrnn.ops.reference import FORGOTTEN
 from pcrnn.ops.compiled.jit import compiled, float_of_bits, inlined, part
+from pcrnn.ops.reference import FORGOTTEN
 
 _FORGOTTEN = np.float32(FORGOTTEN)
 _LOG2_E = np.float32(1.44269504)
