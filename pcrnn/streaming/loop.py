@@ -13,13 +13,9 @@ from pcrnn.ops.compiled.step import advance as _advance
 from pcrnn.ops.compiled.step import score
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
+_NUMBERS = ("real", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width")
 PLAN = np.dtype(
-    [
-        (name, np.int64)
-        for name in ["real", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width"]
-    ]
-    + [(name, np.float64) for name in ["horizon", "long", "quiet"]],
-    align=True,
+    [(name, np.int64) for name in _NUMBERS] + [(name, np.float64) for name in ("horizon", "long", "quiet")], align=True
 )
 
 _standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
@@ -121,10 +117,10 @@ def _known_of(plan, lanes, features, seconds, own, known):
 
 @compiled
 def _differ(a, b):
+    farthest = 0.0
     for i in range(a.shape[0]):
-        if abs(a[i] - b[i]) > 1e-9:
-            return True
-    return False
+        farthest = max(farthest, abs(a[i] - b[i]))
+    return farthest > 1e-9
 
 
 @compiled

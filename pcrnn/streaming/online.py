@@ -107,8 +107,8 @@ class Online:
 
     Attributes: `stack`, `config`; `notes`, JSON types of whoever feeds the stream, kept by `save` and `load`.
 
-    A copy (`copy.deepcopy`, `pickle`) goes on by itself. Not to be used from two threads at once: even looking at an observation uses memory that a step uses. One instance a
-    thread, or a lock, is safe.
+    A copy (`copy.deepcopy`, `pickle`) goes on by itself. Not to be used from two threads at once: even looking at an
+    observation uses memory that a step uses. One instance a thread, or a lock, is safe.
 
     >>> import numpy as np
     >>> online = Online(channels=1, hidden=(8,))

@@ -244,7 +244,8 @@ class RowReader:
         if not channels:
             channels = tuple(name for name, cell in cells.items() if name != time and as_number(cell) is not None)
             if all(math.isnan(as_number(cells[name]) or 0.0) for name in channels):
-                raise BadRowError(f"expected a number in some column, got {shown(', '.join(map(str, cells.values())))}")
+                got, hint = " ".join(map(str, cells.values())), max(map(_comma_hint, cells.values()))
+                raise BadRowError(f"expected a number in some column, got {shown(got)}{hint}")
             if not self._is_json:
                 for name in channels:
                     self._require(name, has_header=True)
@@ -343,10 +344,15 @@ def shown(cell: Any) -> str:
 def _number(cell: Any, column: str) -> float:
     number = as_number(cell)
     if number is None:
-        raise BadRowError(f"column {column!r}: expected a number, got {shown(cell)}")
+        raise BadRowError(f"column {column!r}: expected a number, got {shown(cell)}{_comma_hint(cell)}")
     if abs(number) > LARGEST:
         raise BadRowError(f"column {column!r}: expected a finite number of at most {LARGEST:g}, got {shown(cell)}")
     return number
+
+
+def _comma_hint(cell: Any) -> str:
+    """The end of a message about a cell that is a number elsewhere."""
+    return "; write a decimal point: tr , ." if re.fullmatch(r"-?[0-9]+,[0-9]+", str(cell)) else ""
 
 
 def _is_header(cells: Sequence[str]) -> bool:

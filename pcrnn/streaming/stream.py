@@ -37,11 +37,13 @@ class Carried(NamedTuple):
         """Before the first observation."""
         lanes, covariates = plan.lanes, plan.covariates
         numbers = lanes * plan.values
+        past = np.zeros((lanes, likelihood.numbers(plan.short)))
         clock = np.zeros(2 + DISTANCES)
         clock[0] = math.nan
         return cls(
-            np.zeros(numbers), np.zeros(numbers), np.zeros(numbers), np.zeros((lanes, likelihood.numbers(plan.short))), np.full(numbers, math.inf),
-            np.full(numbers, -math.inf), clock, np.zeros(numbers), np.zeros(lanes * covariates), np.zeros(1),
+            mean=np.zeros(numbers), variance=np.zeros(numbers), number=np.zeros(numbers), past=past,
+            low=np.full(numbers, math.inf), high=np.full(numbers, -math.inf), clock=clock, pending=np.zeros(numbers),
+            covariates=np.zeros(lanes * covariates), seen=np.zeros(1),
         )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ def test_the_delimiter_is_that_of_the_first_line(mark):
 
 def test_a_comma_inside_numbers_does_not_hide_another_delimiter():
     reader = RowReader()
-    with pytest.raises(BadRowError, match="'1,5'"):
-        assert reader.read(b"a;b") is None
+    assert reader.read(b"a;b") is None
+    with pytest.raises(BadRowError, match="got '1,5 2,5'; write a decimal point: tr , ."):
         reader.read(b"1,5;2,5")
 
 
@@ -85,9 +85,9 @@ def test_missing_values_of_json_are_nan():
         ("a,b\n1,2\n1,\x002", "expected a number"),
         ("a,b\n1,2\n1,\udce9", "expected a number, got 'é'"),
         ('a,b\n1,2\n"1,2', "expected 2 cells, got 1"),
-        ("a,b\nx,y\nx,y", "expected a number in some column, got 'x, y'"),
+        ("a,b\nx,y\nx,y", "expected a number in some column, got 'x y'"),
         ("time,b\n2024-01-01,2\nsoon,3", "column 'time': expected a time .*got 'soon'"),
-        ("time,b\n2024-01-01,2\n,3", "column 'time': expected a time, got an empty cell"),
+        ("time,b\n2024-01-01,2\n,3", "column 'time': expected a time .*got an empty cell"),
         ("time,b\n2024-01-01,2\n2024-02-30,3", "expected a time"),
         ('{"a": 1}\n{"a": 1', "expected a JSON object, got '{\"a\": 1'"),
         ('{"a": 1}\n[1]', "expected a JSON object, got '\\[1\\]'"),

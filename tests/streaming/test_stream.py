@@ -55,7 +55,7 @@ def test_one_outlier_does_not_throw_the_scale_and_a_new_scale_is_reached():
     noise = np.random.default_rng(0).standard_normal(2000)
     _, mean, variance = scaled([*noise, 1e12, *noise])
     assert abs(mean) < 0.1 and math.sqrt(variance) < 1.1
-    found, mean, variance = scaled([*noise, *(1000 * noise)], horizon=500)
+    _, mean, variance = scaled([*noise, *(1000 * noise)], horizon=500)
     assert math.sqrt(variance) == pytest.approx(1000, rel=0.15)
 
 
