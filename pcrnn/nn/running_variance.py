@@ -138,7 +138,16 @@ class PooledVariances:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.parts = [part for part in model.modules() if isinstance(part, RunningVariance)]
+        self._hold([part for part in model.modules() if isinstance(part, RunningVariance)])
+
+    def __getstate__(self) -> list[RunningVariance]:
+        return self.parts
+
+    def __setstate__(self, parts: list[RunningVariance]) -> None:
+        self._hold(parts)  # a copy of views would be views of nothing
+
+    def _hold(self, parts: list[RunningVariance]) -> None:
+        self.parts = parts
         sizes = [len(part.variance) for part in self.parts]
         like = self.parts[0].variance if self.parts else torch.empty(0)
         self.pool = like.new_zeros(2 * sum(sizes), dtype=accumulation_dtype(like.dtype))
