@@ -12,6 +12,7 @@ class Info:
         import torch
 
         from pcrnn import ops
+        from pcrnn.streaming.availability import why_not_installed
         from pcrnn.version import versions
 
         for name, version in versions().items():
@@ -21,4 +22,6 @@ class Info:
         print(f"devices   {', '.join(['cpu', *names])}")
         backend, reason = ops.backend()
         print(f"ops       {backend}: {reason}")
+        missing = why_not_installed()
+        print(f"streams   {'compiled: numba' if missing is None else f'general: {missing}'}")
         return 0

@@ -8,7 +8,8 @@ data"):
     tail = P(a >= a_t) of a normal distribution with the mean and variance of a over about the last `long` steps
 
 A moving mean and variance stand in place of the paper's window of thousands: memory is a handful of numbers, whatever
-`long` is. The past is followed robustly: a mean beyond `OUTLIER` deviations counts as that far, so that an anomaly
+`long` is. Until the stream is that long, step k weighs in proportion to k, because a stack that has just begun to learn
+is surprised by everything. The past is followed robustly: a mean beyond `OUTLIER` deviations counts as that far, so that an anomaly
 does not teach that anomalies are usual.
 
 One anomaly lasts for several steps and should raise one alarm: a step is `fresh` where its tail is smaller than all
@@ -56,7 +57,7 @@ def follow(surprise, past, long, quiet):
         if deviation > 0:
             tail = 0.5 * math.erfc(distance / deviation / math.sqrt(2.0))
         distance = min(max(distance, -8.0 * deviation), 8.0 * deviation)
-    weight = max(1 / steps, 1 / long)
+    weight = max(2 / (steps + 1), 1 / long)
     past[1] += weight * distance
     past[2] = (1 - weight) * (past[2] + weight * distance * distance)
     past[4] += 1

@@ -47,7 +47,9 @@ class Source:
         self._position = 0
         self._descriptor: int | None = None
         if name == "-":
-            self._descriptor = sys.__stdin__.fileno() if sys.__stdin__ is not None else 0
+            if sys.__stdin__ is None:
+                raise DataError("standard input: expected rows, but it is closed; give a file")
+            self._descriptor = sys.__stdin__.fileno()
         elif not self._open() and not follow:
             raise DataError(f"{name}: expected a file or a pipe to read, found none")
 

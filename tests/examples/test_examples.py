@@ -86,3 +86,8 @@ def test_missing_scikit_learn_is_named_with_its_remedy(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(SystemExit, match="pip install scikit-learn"):
         importlib.import_module(f"examples.{name}").main(quick=True)
+
+
+def test_a_stream_raises_no_alarm_in_its_first_days():
+    pytest.importorskip("pvlib", reason="the package pvlib is not installed", exc_type=ImportError)
+    assert importlib.import_module("examples.stream").main(quick=True) == []

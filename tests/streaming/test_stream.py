@@ -117,12 +117,13 @@ def tails(surprises, short=10, long=8000.0, quiet=100.0):
 
 
 def test_the_tail_is_that_of_the_mean_over_the_last_steps_against_its_own_past():
-    """Oracle: the definition, with numpy's mean and variance of all means before."""
+    """Oracle: the definition, with numpy's mean and variance of all means before, the k-th of weight k."""
     surprises = np.random.default_rng(0).standard_normal(200)
     means = np.array([surprises[max(0, t - 9) : t + 1].mean() for t in range(200)])
     found = tails(surprises)[:, 0]
     for t in range(30, 200):
-        z = (means[t] - means[:t].mean()) / means[:t].std()
+        mean = np.average(means[:t], weights=np.arange(1, t + 1))
+        z = (means[t] - mean) / np.sqrt(np.average((means[:t] - mean) ** 2, weights=np.arange(1, t + 1)))
         assert found[t] == pytest.approx(0.5 * math.erfc(z / math.sqrt(2)), rel=1e-6)
 
 
