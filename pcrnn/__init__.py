@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pcrnn.nn.observations import StudentT as StudentT
     from pcrnn.nn.stack import PredictiveStack as PredictiveStack
     from pcrnn.runs.export import load as load
+    from pcrnn.streaming.config import OnlineConfig as OnlineConfig
     from pcrnn.streaming.online import Online as Online
-    from pcrnn.streaming.online import OnlineConfig as OnlineConfig
     from pcrnn.training.fit import fit as fit
     from pcrnn.training.learner import Learner as Learner
 
@@ -39,7 +39,8 @@ _HOMES = {
     "nn.activity": ("Chunk", "StackActivity", "StackState"),
     "nn.stack": ("PredictiveStack",),
     "runs.export": ("load",),
-    "streaming.online": ("Online", "OnlineConfig"),
+    "streaming.config": ("OnlineConfig",),
+    "streaming.online": ("Online",),
     "training.fit": ("fit",),
     "training.learner": ("Learner",),
 }

@@ -21,7 +21,7 @@ from pcrnn import trees
 from pcrnn.nn.cells import GatedCell, RotatingCell
 from pcrnn.nn.layer import PredictiveLayer
 from pcrnn.nn.observations import Bernoulli, Categorical, Gaussian, Observation, Poisson, StudentT
-from pcrnn.nn.running_variance import RunningVariance
+from pcrnn.nn.running_variance import DRIFT, PRIOR, RunningVariance
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.ops.compiled import records
 from pcrnn.streaming.stream import Array, Carried, Plan
@@ -314,7 +314,7 @@ class CompiledEngine:
                     row, variance=self._own(statistic.variance), weight=self._own(statistic.weight),
                     size=len(statistic.variance), moves=int(half_life is not None),
                     factor=1.0 if half_life is None else 2 ** (-1 / half_life), floor=statistic.floor,
-                    outlier=statistic.outlier,
+                    outlier=statistic.outlier, prior=PRIOR, drift=DRIFT,
                 )  # fmt: skip
 
     def _fill_parameters(self, stack: PredictiveStack) -> None:

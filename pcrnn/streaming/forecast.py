@@ -5,46 +5,59 @@ Shapes: H steps, D channels, S draws, C covariates.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcrnn.analysis.generate import rollout
 from pcrnn.errors import UsageError
 from pcrnn.nn.activity import StackState
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.streaming import clock
-
-if TYPE_CHECKING:
-    from pcrnn.streaming.online import Forecast, Online
+from pcrnn.streaming.stream import Carried, Plan
 
 
-def forecast(online: Online, horizon: int, interval: float, draws: int, seed: int, covariates: Any) -> Forecast:
-    """See `Online.forecast`."""
-    from pcrnn.streaming.online import Forecast
+class Forecast(NamedTuple):
+    """What is expected of the next H observations, in the units of the stream, each [H, D]; of symbols [H, D] too,
+    their probabilities."""
 
+    expected: NDArray[np.float64]  # medians of draws; of symbols, shares of draws
+    low: NDArray[np.float64]  # of the interval
+    high: NDArray[np.float64]
+
+
+class Past(NamedTuple):
+    """What a forecast goes out from."""
+
+    stack: PredictiveStack
+    plan: Plan
+    carried: Carried
+    expectation: Tensor  # of the next observation, [1, D]
+    state: StackState  # after the last
+
+
+def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int, own: Any) -> Forecast:
+    """See `pcrnn.Online.forecast`; `own` are the user's covariates of the horizon."""
     if horizon < 1 or draws < 1 or not 0 < interval < 1:
         raise UsageError(
             "forecast: expected a horizon and draws of at least 1 and an interval between 0 and 1, got horizon "
             f"{horizon}, draws {draws}, interval {interval}"
         )
-    if online.lanes > 1 or online.seen == 0:
-        got = f"{online.lanes} lanes" if online.lanes > 1 else "one of which nothing was seen"
-        raise UsageError(f"forecast: expected a stream of one lane that has begun, got {got}")
-    expectation, state = online._state_now()
-    known = _covariates(online, horizon, covariates)
+    known = _covariates(past, horizon, own)
     drawn = rollout(
-        online.stack, expectation.repeat_interleave(draws, 0), _repeated(state, draws), horizon, seed=seed,
-        limits=_limits(online),
-        covariates=None if known is None else torch.from_numpy(known).to(expectation).expand(draws, -1, -1),
+        past.stack, past.expectation.repeat_interleave(draws, 0), _repeated(past.state, draws), horizon, seed=seed,
+        limits=_limits(past),
+        covariates=None if known is None else torch.from_numpy(known).to(past.expectation).expand(draws, -1, -1),
     )  # fmt: skip
-    if online.stack.observation.symbolic:
-        shares = torch.nn.functional.one_hot(drawn, online.stack.observation.size).double().mean(0).numpy()
+    if past.stack.observation.symbolic:
+        shares = torch.nn.functional.one_hot(drawn, past.stack.observation.size).double().mean(0).numpy()
         return Forecast(shares, shares, shares)
     tails = torch.tensor([(1 - interval) / 2, 0.5, (1 + interval) / 2], dtype=torch.float64)
     low, middle, high = drawn.double().quantile(tails, dim=0).numpy()
-    return Forecast(*(_in_units(online, values) for values in (middle, low, high)))
+    return Forecast(*(_in_units(past, values) for values in (middle, low, high)))
 
 
 def _repeated(state: StackState, times: int) -> StackState:
@@ -53,9 +66,9 @@ def _repeated(state: StackState, times: int) -> StackState:
     )
 
 
-def _covariates(online: Online, horizon: int, own: Any) -> NDArray[np.float64] | None:
+def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | None:
     """Of the rows drawn, [H, C]: what is known of the one after each."""
-    plan, carried = online._plan, online._carried
+    plan, carried = past.plan, past.carried
     if not plan.covariates:
         return None
     width = plan.covariates - 2 * len(plan.features)
@@ -76,9 +89,9 @@ def _covariates(online: Online, horizon: int, own: Any) -> NDArray[np.float64] |
     return known[1:]
 
 
-def _limits(online: Online) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Least and greatest value that a draw may have, standardised: the range seen, widened by its own width."""
-    plan, carried = online._plan, online._carried
+    plan, carried = past.plan, past.carried
     if not plan.real:
         return None
     width = carried.high - carried.low
@@ -87,13 +100,13 @@ def _limits(online: Online) -> tuple[torch.Tensor, torch.Tensor] | None:
         deviation = np.maximum(np.sqrt(carried.variance), 1e-150)
         low, high = (low - carried.mean) / deviation, (high - carried.mean) / deviation
     low, high = np.where(np.isfinite(low), low, -np.inf), np.where(np.isfinite(high), high, np.inf)
-    kind = online.stack.base.eta.dtype
+    kind = past.stack.base.eta.dtype
     return torch.from_numpy(low).to(kind), torch.from_numpy(high).to(kind)
 
 
-def _in_units(online: Online, values: NDArray[np.float64]) -> NDArray[np.float64]:
-    carried = online._carried
-    if not online._plan.scaled:
+def _in_units(past: Past, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    carried = past.carried
+    if not past.plan.scaled:
         return values
     deviation = np.where(carried.number > 1, np.sqrt(carried.variance), 0.0)
     return carried.mean + deviation * values

@@ -9,8 +9,8 @@ data"):
 
 A moving mean and variance stand in place of the paper's window of thousands: memory is a handful of numbers, whatever
 `long` is. Until the stream is that long, step k weighs in proportion to k, because a stack that has just begun to learn
-is surprised by everything. The past is followed robustly: a mean beyond `OUTLIER` deviations counts as that far, so that an anomaly
-does not teach that anomalies are usual.
+is surprised by everything. The past is followed robustly: a mean beyond `OUTLIER` deviations counts as that far, so
+that an anomaly does not teach that anomalies are usual.
 
 One anomaly lasts for several steps and should raise one alarm: a step is `fresh` where its tail is smaller than all
 others since the last fresh step, or that is more than `quiet` steps ago.

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,61 +25,15 @@ from pcrnn.errors import DivergedError, UsageError
 from pcrnn.nn.activity import StackState
 from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, RealObservation, StudentT
 from pcrnn.nn.stack import PredictiveStack
-from pcrnn.streaming import clock
+from pcrnn.streaming import clock, saved
+from pcrnn.streaming.config import OnlineConfig as OnlineConfig
+from pcrnn.streaming.forecast import Forecast, Past, forecast
 from pcrnn.streaming.general import GeneralEngine
+from pcrnn.streaming.saved import Asked
 from pcrnn.streaming.score import Alarms, Score
 from pcrnn.streaming.stream import Array, Carried, Plan
 from pcrnn.training.learner import Learner, Schedule
 from pcrnn.training.optimiser import adamw
-from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, Range, check
-
-_SHARE = Range(above=0, below=1, words="a number between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnlineConfig:
-    """How a stream is read and learned from; every value is checked."""
-
-    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 1e-3
-    """Learning rate, which stays what it is: a stream has no end to anneal it towards."""
-    warm_up: Annotated[int, AT_LEAST_0] = 100
-    """Updates over which the learning rate rises linearly."""
-    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
-    """Decay of the weight matrices (AdamW)."""
-    clip: Annotated[float, AT_LEAST_0] = 1.0
-    """Largest gradient norm, of each layer for the local rule; 0 never clips."""
-    scaling: bool = True
-    """Standardise real values by the running mean and deviation of those before; see `pcrnn.streaming.scaling`."""
-    horizon: Annotated[float | None, Range(at_least=2)] = None
-    """Steps that the scale is a mean over; None weighs all of the past alike."""
-    calendar: tuple[str, ...] = ()
-    """Cycles of the time that the stack is told beforehand: some of hour, weekday, month."""
-    short: Annotated[int, AT_LEAST_1] = 10
-    """Steps whose mean surprise the anomaly likelihood looks at."""
-    long: Annotated[float, Range(at_least=2)] = 8000.0
-    """Steps of the past it is compared with."""
-    quiet: Annotated[int, AT_LEAST_0] = 200
-    """Steps after an alarm within which only a stronger one is raised."""
-    alarm: Annotated[float, _SHARE] = 1e-5
-    """Tail probability below which an observation raises an alarm."""
-    margin: Annotated[float | None, AT_LEAST_0] = None
-    """Raise one, too, for a value that lies so many widths of the range so far outside it; None does not look."""
-    probation: Annotated[int, AT_LEAST_0] = 200
-    """First observations, which raise no alarm."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "calendar", tuple(self.calendar))
-        check(self)
-        clock.number_of(self.calendar)
-
-
-class Forecast(NamedTuple):
-    """What is expected of the next H observations, in the units of the stream, each [H, D]; of symbols [H, D] too,
-    their probabilities."""
-
-    expected: NDArray[np.float64]  # medians of draws; of symbols, shares of draws
-    low: NDArray[np.float64]  # of the interval
-    high: NDArray[np.float64]
 
 
 class Online:
@@ -246,9 +199,11 @@ class Online:
 
         Raises UsageError for numbers out of range, and before the first observation.
         """
-        from pcrnn.streaming.forecast import forecast
-
-        return forecast(self, horizon, interval, draws, seed, covariates)
+        if self.lanes > 1 or self.seen == 0:
+            got = f"{self.lanes} lanes" if self.lanes > 1 else "one of which nothing was seen"
+            raise UsageError(f"forecast: expected a stream of one lane that has begun, got {got}")
+        past = Past(self.stack, self._plan, self._carried, *self._state_now())
+        return forecast(past, horizon, interval=interval, draws=draws, seed=seed, own=covariates)
 
     def save(self, folder: str | Path) -> Path:
         """Write everything that the stream has left, as `folder`/step_N; returns that path.
@@ -257,16 +212,21 @@ class Online:
         is removed when the new one is on the disk. Raises UsageError for a rule, a likelihood or an optimiser that
         `load` could not make again, CheckpointError where the disk refuses.
         """
-        from pcrnn.streaming.saved import save
-
-        return save(self, Path(folder))
+        asked = Asked(self.lanes, self.config, self.notes, makes_optimiser=self.makes_optimiser)
+        return saved.save(Path(folder), self._learner, self._carried, asked)
 
     @staticmethod
     def load(folder: str | Path, *, compiled: bool | None = None) -> Online:
         """Go on where `save` has written, to the bit. Raises CheckpointError where nothing sound is there."""
-        from pcrnn.streaming.saved import load
-
-        return load(Path(folder), compiled=compiled)
+        found = saved.load(Path(folder))
+        asked = found.asked
+        online = Online(
+            found.stack, found.rule, found.optimiser, lanes=asked.lanes, config=asked.config, compiled=compiled
+        )
+        found.restore(online._learner, online._carried)
+        online._engine, online._reason = online._choose()
+        online.notes = asked.notes
+        return online
 
     def _one(self, x: Any, time: Any, covariates: Any) -> tuple[Array, Array, Array]:
         values = self._checked(np.asarray(x, np.float64), many=False)

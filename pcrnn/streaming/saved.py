@@ -10,111 +10,138 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import learning_rules
+from learning_rules import Rule
 from pcrnn import extensions
 from pcrnn.errors import CheckpointError, PcrnnError, UsageError
+from pcrnn.nn.stack import PredictiveStack
 from pcrnn.runs import checkpoint as checkpoints
 from pcrnn.runs import recipe
+from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.stream import Carried
 from pcrnn.tables import RULES
-
-if TYPE_CHECKING:
-    from pcrnn.streaming.online import Online
+from pcrnn.training.learner import Learner
 
 FORMAT = 1
 _DOCUMENT = "stream"
-_OPTIMISERS = {"AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+_OPTIMISERS: dict[str, Any] = {"AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 _OF_GROUPS = ("lr", "weight_decay", "betas", "eps", "factor", "momentum", "nesterov", "amsgrad", "fused", "dampening")
 _STACK = "stack."
 
 
-def save(online: Online, folder: Path) -> Path:
-    """See `Online.save`."""
-    tensors = online._learner.state_dict()
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for, beside the stack, the rule and an optimiser."""
+
+    lanes: int
+    config: OnlineConfig
+    notes: dict[str, Any]
+    makes_optimiser: bool = dataclasses.field(kw_only=True)  # whether the optimiser is the one that `config` makes
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was read: new objects, and the numbers that belong into them."""
+
+    stack: PredictiveStack
+    rule: Rule
+    optimiser: torch.optim.Optimizer | None  # None for the one that `config` makes
+    asked: Asked
+    origin: str
+    tensors: Mapping[str, Tensor]  # of the learner's state_dict
+    carried: Mapping[str, Tensor]
+
+    def restore(self, learner: Learner, carried: Carried) -> None:
+        """Fill a learner and what is carried beside it; CheckpointError where something does not fit."""
+        expected = {name: torch.from_numpy(part) for name, part in carried._asdict().items()}
+        checkpoints.check_fits(expected, self.carried, self.origin)
+        learner.load_state_dict(dict(self.tensors), self.origin)
+        for name, part in self.carried.items():
+            getattr(carried, name)[...] = part.numpy()
+
+
+def save(folder: Path, learner: Learner, carried: Carried, asked: Asked) -> Path:
+    """Write `folder`/step_N of a stream of N observations; see `pcrnn.Online.save`."""
+    stack = learner.model
+    assert isinstance(stack, PredictiveStack)
+    tensors = learner.state_dict()
     weights = {name.removeprefix(_STACK): tensors.pop(name) for name in list(tensors) if name.startswith(_STACK)}
-    carried = {f"stream.{name}": torch.from_numpy(part) for name, part in online._carried._asdict().items()}
     document = {
         "format": FORMAT,
         "imports": extensions.loaded(),
-        **recipe.describe(online.stack),
-        "dtype": str(online.stack.base.eta.dtype).removeprefix("torch."),
-        "lanes": online.lanes,
-        "rule": _of_rule(online._learner.rule),
-        "optimiser": _of_optimiser(online),
-        "config": dataclasses.asdict(online.config),
-        "notes": online.notes,
+        **recipe.describe(stack),
+        "dtype": str(stack.base.eta.dtype).removeprefix("torch."),
+        "lanes": asked.lanes,
+        "rule": _of_rule(learner.rule),
+        "optimiser": None if asked.makes_optimiser else _of_optimiser(learner),
+        "config": dataclasses.asdict(asked.config),
+        "notes": asked.notes,
     }
+    beside = {f"stream.{name}": torch.from_numpy(part) for name, part in carried._asdict().items()}
     checkpoint = checkpoints.Checkpoint(
-        step=online.seen, weights=weights, trainer=tensors | carried, documents={_DOCUMENT: document}
+        step=int(carried.seen[0]), weights=weights, trainer=tensors | beside, documents={_DOCUMENT: document}
     )
     return checkpoints.save(folder, checkpoint)
 
 
-def load(folder: Path, *, compiled: bool | None = None) -> Online:
-    """See `Online.load`."""
+def load(folder: Path) -> Found:
+    """The newest sound save in a folder; see `pcrnn.Online.load`."""
     loaded = checkpoints.load_newest(folder)
     checkpoint, origin = loaded.checkpoint, str(loaded.folder)
     try:
         document = checkpoint.documents[_DOCUMENT]
         if document["format"] > FORMAT:
-            raise CheckpointError(f"{origin}: expected format {FORMAT} or earlier, got {document['format']}")
+            raise CheckpointError(
+                f"{origin}: expected format {FORMAT} or earlier, got {document['format']}; use the version of pcrnn "
+                "that wrote it, or a newer one"
+            )
         with extensions.required(document.get("imports")):
-            online = _built(document, origin, checkpoint.weights, compiled)
+            return _found(document, checkpoint, origin)
     except CheckpointError:
         raise
     except recipe.DAMAGE as error:
         reason = str(error) if isinstance(error, PcrnnError) else repr(error)
         raise CheckpointError(f"{origin}: expected what Online.save writes, but reading it gave {reason}") from None
-    trainer = dict(checkpoint.trainer)
-    parts = {name: trainer.pop(f"stream.{name}", None) for name in Carried._fields}
-    checkpoints.check_fits(
-        {name: torch.from_numpy(part) for name, part in online._carried._asdict().items()},
-        {name: part for name, part in parts.items() if part is not None},
-        origin,
-    )
-    tensors = {_STACK + name: tensor for name, tensor in checkpoint.weights.items()} | trainer
-    online._learner.load_state_dict(tensors, origin)
-    for name, part in parts.items():
-        assert part is not None
-        getattr(online._carried, name)[...] = part.numpy()
-    online._engine, online._reason = online._choose()
-    online.notes = document["notes"]
-    return online
 
 
-def _built(document: Mapping[str, Any], origin: str, weights: Mapping[str, Tensor], compiled: bool | None) -> Online:
-    from pcrnn.streaming.online import Online, OnlineConfig
-
+def _found(document: Mapping[str, Any], checkpoint: checkpoints.Checkpoint, origin: str) -> Found:
+    weights, trainer = checkpoint.weights, dict(checkpoint.trainer)
     shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
     stack = recipe.parse(document, origin, shapes).build()
     if document["dtype"] not in ("float32", "float64"):
         raise ValueError(f"dtype {document['dtype']!r}")
     stack = stack.to(getattr(torch, document["dtype"]))
     rule = learning_rules.make(document["rule"]["name"], **document["rule"]["options"])
-    config = OnlineConfig(**document["config"])
-    optimiser = _optimiser(document["optimiser"], stack)
-    return Online(stack, rule, optimiser, lanes=document["lanes"], config=config, compiled=compiled)
+    makes_optimiser = document["optimiser"] is None
+    optimiser = None if makes_optimiser else _optimiser(document["optimiser"], stack)
+    asked = Asked(
+        document["lanes"], OnlineConfig(**document["config"]), document["notes"], makes_optimiser=makes_optimiser
+    )
+    names = {name: f"stream.{name}" for name in Carried._fields}
+    carried = {name: trainer.pop(stored) for name, stored in names.items() if stored in trainer}
+    tensors = {_STACK + name: tensor for name, tensor in weights.items()} | trainer
+    return Found(stack, rule, optimiser, asked, origin, tensors, carried)
 
 
 def _of_rule(rule: Any) -> dict[str, Any]:
+    """UsageError for a rule that is not registered, since nobody could load it."""
     name = RULES.name_of(type(rule))
     options = {field.name: getattr(rule, field.name) for field in dataclasses.fields(rule) if field.init}
     return {"name": name, "options": options}
 
 
-def _of_optimiser(online: Online) -> dict[str, Any] | None:
-    """None for the one that `config` makes; else its class, and its groups with the names of their weights."""
-    if online.makes_optimiser:
-        return None
-    optimiser, names = online._learner.optimiser, {p: name for name, p in online.stack.named_parameters()}
+def _of_optimiser(learner: Learner) -> dict[str, Any]:
+    """Its class, and its groups with the names of their weights."""
+    optimiser, names = learner.optimiser, {p: name for name, p in learner.model.named_parameters()}
     kind = type(optimiser).__name__
-    if _OPTIMISERS.get(kind) is not type(optimiser) or online._learner.schedule is not None:
+    if _OPTIMISERS.get(kind) is not type(optimiser) or learner.schedule is not None:
         got = "a schedule" if _OPTIMISERS.get(kind) is type(optimiser) else kind
         raise UsageError(
             f"save: expected an optimiser of {', '.join(_OPTIMISERS)} at its own rates, or none, got {got}, which "
@@ -127,9 +154,7 @@ def _of_optimiser(online: Online) -> dict[str, Any] | None:
     return {"class": kind, "groups": groups}
 
 
-def _optimiser(document: Mapping[str, Any] | None, stack: Any) -> torch.optim.Optimizer | None:
-    if document is None:
-        return None
+def _optimiser(document: Mapping[str, Any], stack: PredictiveStack) -> torch.optim.Optimizer:
     weights = dict(stack.named_parameters())
     groups = [
         {key: tuple(value) if key == "betas" else value for key, value in group.items() if key in _OF_GROUPS}

@@ -16,8 +16,8 @@ ROOMS = {
     "comparisons": ("comparisons",),
     "cli": ("pcrnn.cli", "pcrnn.__main__"),
     "front door": (),  # pcrnn/__init__.py itself: it names what users import, and nothing below may go through it
-    "training": ("pcrnn.training",),
     "streaming": ("pcrnn.streaming",),
+    "training": ("pcrnn.training",),
     "analysis": ("pcrnn.analysis",),
     "plots": ("pcrnn.plots",),
     "runs": ("pcrnn.runs",),

@@ -43,6 +43,6 @@ PARAMETER = _record("value first second step rows columns gradient", "rate decay
 """Row 0: the base rate. Then five a layer: weight, bias, predictor, readout, mixing; no rows where there is none."""
 PER_LAYER = 5
 
-STATISTIC = _record("variance weight size moves", "factor floor outlier")
+STATISTIC = _record("variance weight size moves", "factor floor outlier prior drift")
 """Rows 0 and 1: the unit of messages and its recent mean; 2: level 0's scale. Then two a layer: scale and sigma."""
 UNIT, RECENT, BASE_SCALE = 0, 1, 2

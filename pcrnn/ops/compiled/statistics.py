@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from pcrnn.nn.running_variance import DRIFT, PRIOR
 from pcrnn.ops.compiled.families import is_missing, standardised
 from pcrnn.ops.compiled.jit import compiled, inlined, part, vector
 from pcrnn.ops.compiled.records import GAUSSIAN, RECENT, STUDENT_T, UNIT
@@ -31,7 +30,7 @@ def clipped_square(statistic, variance, error):
 def move(statistic, variance, weight, d, total, count):
     """Channel d goes on by a step whose `count` errors have the sum of squares `total`."""
     before = np.float64(weight[d])
-    least = max(min(before, PRIOR / 2) - count, 0.0)
+    least = max(min(before, statistic.prior / 2) - count, 0.0)
     kept = max(before * statistic.factor, least)
     mean = (kept * np.float64(variance[d]) + total) / (kept + count)
     if math.isfinite(mean):
@@ -61,7 +60,7 @@ def _adapt_lane(statistic, residuals, variance, weight):
     """The same for one lane, in the stack's own precision, which vectorises: every unit has its error."""
     number = variance.dtype.type
     floor, outlier, factor = number(statistic.floor), number(statistic.outlier), number(statistic.factor)
-    one, half_prior = number(1), number(PRIOR / 2)
+    one, half_prior = number(1), number(statistic.prior / 2)
     for i in range(variance.shape[0]):
         square = min(residuals[i] * residuals[i], outlier * outlier * max(variance[i], floor))
         before = weight[i]
@@ -114,7 +113,7 @@ def adapt_unit(stack, statistics, residuals, x, like):
                 recent_total += clipped_square(recent, recent_variance[0], error)
                 count += 1
     ratio = believed(unit, variance[0]) / believed(recent, recent_variance[0])
-    if ratio > DRIFT or ratio < 1 / DRIFT:
+    if ratio > unit.drift or ratio < 1 / unit.drift:
         variance[0], weight[0] = recent_variance[0], recent_weight[0]
     move(unit, variance, weight, 0, total, count)
     move(recent, recent_variance, recent_weight, 0, recent_total, count)

@@ -1,0 +1,47 @@
+"""How a stream is read and learned from: settings, each checked when they are made."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+from pcrnn.streaming import clock
+from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, Range, check
+
+_SHARE = Range(above=0, below=1, words="a number between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineConfig:
+    """How a stream is read and learned from; every value is checked."""
+
+    lr: Annotated[float, Range(above=0, at_most=math.inf, words="a number above 0")] = 1e-3
+    """Learning rate, which stays what it is: a stream has no end to anneal it towards."""
+    warm_up: Annotated[int, AT_LEAST_0] = 100
+    """Updates over which the learning rate rises linearly."""
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
+    """Decay of the weight matrices (AdamW)."""
+    clip: Annotated[float, AT_LEAST_0] = 1.0
+    """Largest gradient norm, of each layer for the local rule; 0 never clips."""
+    scaling: bool = True
+    """Standardise real values by the running mean and deviation of those before; see `pcrnn.streaming.scaling`."""
+    horizon: Annotated[float | None, Range(at_least=2)] = None
+    """Steps that the scale is a mean over; None weighs all of the past alike."""
+    calendar: tuple[str, ...] = ()
+    """Cycles of the time that the stack is told beforehand: some of hour, weekday, month."""
+    short: Annotated[int, AT_LEAST_1] = 10
+    """Steps whose mean surprise the anomaly likelihood looks at."""
+    long: Annotated[float, Range(at_least=2)] = 8000.0
+    """Steps of the past it is compared with."""
+    quiet: Annotated[int, AT_LEAST_0] = 200
+    """Steps after an alarm within which only a stronger one is raised."""
+    alarm: Annotated[float, _SHARE] = 1e-5
+    """Tail probability below which an observation raises an alarm."""
+    margin: Annotated[float | None, AT_LEAST_0] = None
+    """Raise one, too, for a value that lies so many widths of the range so far outside it; None does not look."""
+    probation: Annotated[int, AT_LEAST_0] = 200
+    """First observations, which raise no alarm."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "calendar", tuple(self.calendar))
+        check(self)
+        clock.number_of(self.calendar)
