@@ -173,19 +173,23 @@ class CompiledEngine:
 
     def _rates(self, steps: int) -> Array:
         """What every step's learning rates are multiplied with; 1 where the optimiser's own stay."""
-        schedule, done = self.learner.schedule, self.learner.updates
+        schedule, first = self.learner.schedule, self.learner.updates
         if schedule is None:
             self._set_rates(None)
             return np.ones(steps)
-        begun = int(self.carried.seen[0] > 0)  # the first observation of all is no update
-        rates = np.array([schedule(max(0, done + step - 1 + begun)) for step in range(steps)])
-        set_rate(self.learner.optimiser, float(rates[-1]))
+        if self.carried.seen[0] == 0:
+            first -= 1  # the first observation of all is no update
+        rates = np.array([schedule(max(0, first + step)) for step in range(steps)])
+        if rates[-1] != self._rate:
+            self._rate = rates[-1]
+            set_rate(self.learner.optimiser, float(self._rate))
         return rates
 
     def _bind(self) -> None:
         learner, stack = self.learner, self.learner.model
         assert isinstance(stack, PredictiveStack)
         self._kept: list[Any] = []  # what the tables point at
+        self._rate = math.nan
         self._number: type = np.float32 if stack.base.eta.dtype == torch.float32 else np.float64
         self.like = np.zeros(1, self._number)
         depth, size, lanes = len(stack.layers), stack.observation.size, learner.batch
@@ -209,9 +213,10 @@ class CompiledEngine:
         return self._addresses == self._current_addresses()
 
     def _current_addresses(self) -> tuple[int, ...]:
-        learner, (first, *_) = self.learner, self._modules
-        state = learner.state.layers[0].cell
-        return first.eta.data_ptr(), self._modules[-1].weight.data_ptr(), state.data_ptr()
+        base, *_, top = self._modules
+        state = self.learner.state.layers[0].cell
+        eta, weight = base._parameters["eta"], top._parameters["weight"]  # as fast as an attribute of a module is slow
+        return eta.data_ptr(), weight.data_ptr(), state.data_ptr()
 
     # Where things are.
 

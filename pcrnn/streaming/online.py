@@ -108,8 +108,12 @@ class Online:
             covariates=stack.covariates, features=features, real=real, scaled=real and config.scaling,
             horizon=config.horizon or math.inf, short=config.short, long=config.long, quiet=config.quiet,
         )  # fmt: skip
+        self._shapes: list[tuple[int, ...]] = [(values,) if lanes == 1 else (lanes, values)]
+        if values == 1:
+            self._shapes.append(() if lanes == 1 else (lanes,))
         self._carried = Carried.empty(self._plan)
         self._alarms = Alarms(config.alarm, config.margin, config.probation)
+        self._family = stack.observation
         self._asked = compiled
         self.notes: dict[str, Any] = {}
         self._engine, self._reason = self._choose()
@@ -235,25 +239,20 @@ class Online:
 
     def _checked(self, values: Array, *, many: bool) -> Array:
         """Observations as [T, B X]; UsageError where they are none of this stream's."""
-        plan, lead = self._plan, values.ndim if not many else values.ndim - 1
         shape = values.shape[1:] if many else values.shape
-        allowed: list[tuple[int, ...]] = [(plan.values,) if plan.lanes == 1 else (plan.lanes, plan.values)]
-        if plan.values == 1:
-            allowed.append(() if plan.lanes == 1 else (plan.lanes,))
-        if lead < 0 or shape not in allowed:
+        if shape not in self._shapes or values.ndim < many:
+            allowed = " or ".join(str(list(shape)) for shape in self._shapes)
             first = "[T, ...] with ... " if many else ""
-            raise UsageError(
-                f"x: expected {first}{' or '.join(map(str, map(list, allowed)))}, got {list(values.shape)}"
-            )
-        problem = _problem(values, self.stack.observation)
+            raise UsageError(f"x: expected {first}{allowed}, got {list(values.shape)}")
+        problem = _problem(values, self._family)
         if problem is not None:
             raise UsageError(f"x: expected {problem}; fix it, or leave the observation out")
-        return np.ascontiguousarray(values).reshape(-1, plan.lanes * plan.values)
+        return np.ascontiguousarray(values).reshape(-1, self._plan.lanes * self._plan.values)
 
     def _own_covariates(self, covariates: Any, steps: int) -> Array:
         width = self._plan.covariates - 2 * len(self._plan.features)
         if covariates is None and width == 0:
-            return np.zeros((steps, self.lanes, 0))
+            return np.empty((steps, self.lanes, 0))
         found = np.asarray(covariates, np.float64)
         if found.size != steps * self.lanes * width or not np.isfinite(found).all():
             raise UsageError(
@@ -272,7 +271,7 @@ class Online:
     def _score(self, rows: Array, steps: Any) -> Score:
         rows = rows if self.lanes > 1 else rows[..., 0, :]
         many = np.ndim(steps) and self.lanes > 1
-        return Score(rows, self._plan, self.stack.observation, self._alarms, steps[:, None] if many else steps)
+        return Score(rows, self._plan, self._family, self._alarms, steps[:, None] if many else steps)
 
     def _state_now(self) -> tuple[torch.Tensor, StackState]:
         """What is expected of the next observation, [B, D], and the state after the last; torch's own."""
