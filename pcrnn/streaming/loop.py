@@ -6,7 +6,7 @@ One function for one observation and for a million, so that it is compiled once.
 import numpy as np
 
 from pcrnn.ops.compiled.forward import commit, observe
-from pcrnn.ops.compiled.jit import compiled, entry, part, vector
+from pcrnn.ops.compiled.jit import compiled, entry, flush_subnormals, part, restore, vector
 from pcrnn.ops.compiled.records import BASE_SCALE
 from pcrnn.ops.compiled.statistics import believed
 from pcrnn.ops.compiled.step import advance as _advance
@@ -39,6 +39,7 @@ def advance(fingerprint):
         pending, covariates, seen, x, times, own, rates, learns, rows, like,
     ):  # fmt: skip
         _ = fingerprint
+        control = flush_subnormals()
         plan, stack = plans[0], stacks[0]
         lanes, values = stack.lanes, stack.values
         z, deviation, known = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * stack.covariates)
@@ -69,6 +70,7 @@ def advance(fingerprint):
                     commit(stack, layers, like)
                 observe(stack, layers, parameters, statistics, z, known, like)
             if not finite:
+                restore(control)
                 return t
             for lane in range(lanes):
                 row = rows[t, lane]
@@ -87,6 +89,7 @@ def advance(fingerprint):
             pending[:] = z
             covariates[:] = known
             seen[0] += 1
+        restore(control)
         return x.shape[0]
 
     return advance

@@ -20,7 +20,6 @@ from pcrnn.ops.compiled.vector_math import (
     copy,
     dot,
     fill,
-    forget,
     square_norm,
 )
 
@@ -280,7 +279,7 @@ def _advance_row(row, decay, immediate, message):
     """E_i <- a E_i + m u; the squared norm after it."""
     square = row.dtype.type(0)
     for j in range(row.shape[0]):
-        value = forget(decay * row[j] + immediate * message[j])
+        value = decay * row[j] + immediate * message[j]
         row[j] = value
         square += value * value
     return square
@@ -309,8 +308,8 @@ def _advance_complex(layer, lane, block, i, trace, bias_trace, message, like):
     square = one - one
     for j in range(width):
         real, complement = real_row[j], imaginary_row[j]
-        value = forget(cosine * real - sine * complement + real_part * message[j])
-        imaginary_row[j] = forget(sine * real + cosine * complement + imaginary_part * message[j])
+        value = cosine * real - sine * complement + real_part * message[j]
+        imaginary_row[j] = sine * real + cosine * complement + imaginary_part * message[j]
         real_row[j] = value
         square += value * value
     real, complement = bias_trace[at], bias_trace[other]

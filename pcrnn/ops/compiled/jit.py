@@ -5,6 +5,7 @@ keeps a function until its own file changes; here the key has the sources of the
 """
 
 import hashlib
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,6 @@ def entry(make: Callable[[str], Callable[..., Any]]) -> Any:
 def _fingerprint() -> str:
     package = Path(__file__).parents[2]
     used = [*(package / "ops" / "compiled").glob("*.py"), *(package / "streaming").glob("*.py")]
-    used.append(package / "ops" / "reference.py")  # of which constants are used
     return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(used))).hexdigest()
 
 
@@ -111,3 +111,53 @@ def float_of_bits(typing: Any, bits: Any) -> Any:
         return builder.bitcast(arguments[0], ir.FloatType())
 
     return types.float32(types.int32), generate
+
+
+@_intrinsic
+def flush_subnormals(typing: Any) -> Any:
+    """Let numbers below the normal ones count as 0 in this thread; returns what `restore` undoes that with.
+
+    Units that are shut, traces and moments of a sensor that does not move: all decay to where an x86 takes a hundred
+    times as long. Other processors do not, and keep them.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        held = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
+        if _IS_X86:
+            _control(builder, "st", held)
+            before = builder.load(held)
+            _write_control(builder, held, builder.or_(before, ir.Constant(ir.IntType(32), _FLUSH)))
+            return before
+        return builder.load(held)
+
+    return types.uint32(), generate
+
+
+@_intrinsic
+def restore(typing: Any, before: Any) -> Any:
+    """What `flush_subnormals` has changed, as it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if _IS_X86:
+            held = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(32), 0))
+            _write_control(builder, held, arguments[0])
+        return context.get_dummy_value()
+
+    return types.void(types.uint32), generate
+
+
+_IS_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_FLUSH = 0x8040  # of the register MXCSR: results that are subnormal become 0, and so do operands
+
+
+def _write_control(builder: Any, held: Any, value: Any) -> None:
+    builder.store(value, held)
+    _control(builder, "ld", held)
+
+
+def _control(builder: Any, direction: str, held: Any) -> None:
+    """Store the control register of floating point at `held`, or load it from there."""
+    pointer = ir.IntType(8).as_pointer()
+    name = f"llvm.x86.sse.{direction}mxcsr"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [pointer]), name)
+    builder.call(function, [builder.bitcast(held, pointer)])

@@ -12,15 +12,14 @@ import numpy as np
 
 from pcrnn.ops.compiled.jit import compiled, inlined, part, vector
 from pcrnn.ops.compiled.records import SGD
-from pcrnn.ops.compiled.vector_math import forget
 
 
 @inlined
 def _adamw(value, first, second, gradient, j, rate, beta1, beta2, root, epsilon, kept):
     """m <- m + (1 - beta1)(g - m), v <- beta2 v + (1 - beta2) g^2, p <- kept p - rate m / (sqrt(v) root + epsilon)."""
     one = value.dtype.type(1)
-    m = forget(first[j] + (one - beta1) * (gradient - first[j]))
-    v = forget(beta2 * second[j] + (one - beta2) * (gradient * gradient))
+    m = first[j] + (one - beta1) * (gradient - first[j])
+    v = beta2 * second[j] + (one - beta2) * (gradient * gradient)
     first[j] = m
     second[j] = v
     value[j] = value[j] * kept - rate * m / (math.sqrt(v) * root + epsilon)

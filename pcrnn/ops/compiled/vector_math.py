@@ -11,9 +11,7 @@ from numba import types
 from numba.extending import overload
 
 from pcrnn.ops.compiled.jit import compiled, float_of_bits, inlined, part
-from pcrnn.ops.reference import FORGOTTEN
 
-_FORGOTTEN = np.float32(FORGOTTEN)
 _LOG2_E = np.float32(1.44269504)
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 
@@ -76,15 +74,6 @@ def sigmoid(x, out):
     one = out.dtype.type(1)
     for i in range(x.shape[0]):
         out[i] = one / (one + exp(-x[i]))
-
-
-@inlined
-def forget(x):
-    """x, or 0 where it has decayed to less than `FORGOTTEN`: a CPU takes up to 100 times as long for what is subnormal.
-
-    Whatever decays needs it: of a sensor that does not move, moments and traces do.
-    """
-    return x if abs(x) > _FORGOTTEN else x - x
 
 
 @inlined
