@@ -5,6 +5,7 @@ The command line turns `exit_code` into the exit status and prints the message w
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -49,6 +50,7 @@ class DivergedError(PcrnnError, ValueError):
     """Training produced a number that is not finite; nothing was updated with it."""
 
     exit_code = 5
+    score: Any = None  # of a stream: the scores of what was learned before it, a `pcrnn.streaming.score.Score`
 
 
 class ParallelError(PcrnnError):

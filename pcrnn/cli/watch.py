@@ -26,7 +26,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from pcrnn.cli.args import warn
-from pcrnn.errors import CheckpointError, DataError, PcrnnError, UsageError
+from pcrnn.errors import CheckpointError, DataError, DivergedError, PcrnnError, UsageError
 from pcrnn.runs.folder import RunFolder
 from pcrnn.tables import RULES
 from pcrnn.validation import AT_LEAST_0, AT_LEAST_1, SEED, SHARE, SIZES, OneOf, Range, as_flag
@@ -348,9 +348,14 @@ class Watcher:
             print(line, file=sys.stderr, flush=True)
 
     def watch(self, stop: Stop) -> None:
-        """Learn until the input ends or it is time to stop; what was learned is saved even where an error comes."""
+        """Learn until the input ends or it is time to stop.
+
+        Where an error comes, what was learned before is saved; where numbers diverge, what was saved before stays.
+        """
         try:
             self._read_all(stop)
+        except DivergedError:
+            raise
         except (PcrnnError, OSError):
             self.reports.good()
             self._save_in_spite()
@@ -389,7 +394,7 @@ class Watcher:
 
     def _read_all(self, stop: Stop) -> None:
         while stop.signal is None:
-            if pieces := self.cutter.take(TOGETHER):
+            if pieces := self.cutter.take(self._together):
                 self._take_in(pieces)
                 continue
             chunk = self.source.read(stop.waits)
@@ -401,9 +406,17 @@ class Watcher:
                 self._take_in_the_last()
                 return
 
+    @property
+    def _together(self) -> int:
+        """Pieces to take in at once: no more than there are to the next save."""
+        if self.command.state is None:
+            return TOGETHER
+        seen = 0 if self.online is None else self.online.seen
+        return max(1, min(TOGETHER, self.saved + self.command.save_every - seen))
+
     def _take_in_the_last(self) -> None:
         self.cutter.finish()
-        while pieces := self.cutter.take(TOGETHER):
+        while pieces := self.cutter.take(self._together):
             self._take_in(pieces)
 
     def _begin_another_file(self) -> None:
@@ -541,7 +554,8 @@ class Watcher:
             self.reader.go_on(notes["rows"], within=found)
         place = ""
         if found:
-            place = f", from {f'byte {self.at:,}' if self.characters else f'line {self.lines + 1:,}'} of {self.source.where}"
+            at = f"byte {self.at:,}" if self.characters else f"line {self.lines + 1:,}"
+            place = f", from {at} of {self.source.where}"
         elif notes["place"] is not None:
             place = f", from the beginning of {self.source.where}, which is not the file that was read before"
         self.say(f"note: going on after observation {self.online.seen:,}{place}")
@@ -578,7 +592,7 @@ def _score_columns(score: "Score") -> list[str]:
 def _new_settings(command: Watch) -> dict[str, Any]:
     """The settings of a new stream, of JSON types; flags that are not given are at their defaults."""
     from pcrnn.config import rule_option_names
-    from pcrnn.streaming.online import OnlineConfig
+    from pcrnn.streaming.config import OnlineConfig
 
     config = OnlineConfig()
     defaults = {"symbols": 256, "calendar": [], "hidden": [32, 32], "rule": "local", "credit": None, "seed": 0}
@@ -597,7 +611,8 @@ def _built(settings: Mapping[str, Any], compiled: bool | None, size: Mapping[str
     import torch
 
     import learning_rules
-    from pcrnn.streaming.online import Online, OnlineConfig
+    from pcrnn.streaming.config import OnlineConfig
+    from pcrnn.streaming.online import Online
 
     torch.manual_seed(settings["seed"])
     options = {} if settings["credit"] is None else {"credit": settings["credit"]}

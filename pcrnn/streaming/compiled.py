@@ -130,9 +130,7 @@ class CompiledEngine:
 
         It ends before the first whose numbers are not finite. Args: times [T]; own, the user's covariates [T, B, own].
         """
-        if not self.is_bound():
-            self._bind()
-            self._take_in_again()
+        self._find_again()
         rates = self._rates(len(x))
         done = self._call(x, times, own, rates, True, rows)
         self.learner.updates += done - (1 if self._began(done) else 0)
@@ -144,6 +142,7 @@ class CompiledEngine:
 
     def look(self, x: Array, times: Array, own: Array, rows: Array) -> None:
         """Fill one row [1, B, W] as `advance` would, and leave everything as it was."""
+        self._find_again()
         kept = [part.copy() for part in self.carried]
         state = [tensor.clone() for tensor in trees.leaves(self.learner.state)]
         self._call(x, times, own, np.ones(1), False, rows)
@@ -207,6 +206,13 @@ class CompiledEngine:
         self._fill_parameters(stack)
         self._modules: list[Any] = [stack.base, *stack.layers]
         self._addresses = self._current_addresses()
+
+    def _find_again(self) -> None:
+        """The learner's tensors, where somebody has exchanged them."""
+        if not self.is_bound():
+            self._bind()
+            if self.carried.seen[0]:
+                self._take_in_again()
 
     def is_bound(self) -> bool:
         """Whether the tables still point at the learner's tensors; looks at one of each kind, which takes no time."""

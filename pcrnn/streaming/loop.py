@@ -18,12 +18,13 @@ PLAN = np.dtype(
     [(name, np.int64) for name in _NUMBERS] + [(name, np.float64) for name in ("horizon", "long", "quiet")], align=True
 )
 
+_entry = entry(clock, likelihood, scaling, stream)
 _standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
 _calendar, _follow_clock = compiled(clock.calendar), compiled(clock.follow)
 _follow_surprise, _beyond = compiled(likelihood.follow), compiled(stream.beyond)
 
 
-@entry
+@_entry
 def advance(fingerprint):
     """Take in observations [T B X] one after the other, learning from each; how many were taken in.
 
@@ -95,7 +96,7 @@ def advance(fingerprint):
     return advance
 
 
-@entry
+@_entry
 def take_in(fingerprint):
     """Take in an observation [B X] whose effects on the stack are not in memory; the state is that before it."""
 

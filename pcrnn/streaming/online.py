@@ -33,7 +33,10 @@ from pcrnn.streaming.saved import Asked
 from pcrnn.streaming.score import Alarms, Score
 from pcrnn.streaming.stream import Array, Carried, Plan
 from pcrnn.training.learner import Learner, Schedule
-from pcrnn.training.optimiser import adamw
+from pcrnn.training.optimiser import adamw, without_compiler
+
+LARGEST = 1e150
+"""A real value beyond it is refused: its square is no number."""
 
 
 class Online:
@@ -99,7 +102,9 @@ class Online:
         self.makes_optimiser = optimiser is None and schedule is None
         if optimiser is None:
             settings = OptimiserConfig(lr=config.lr, weight_decay=config.weight_decay, clip=config.clip)
-            optimiser, schedule = adamw(stack, settings), schedule or partial(_warmed_up, config)
+            with without_compiler():
+                optimiser = adamw(stack, settings)
+            schedule = schedule or partial(_warmed_up, config)
         self._learner = Learner(stack, rule, optimiser, batch=lanes, schedule=schedule, clip=config.clip)
         real = isinstance(stack.observation, RealObservation)
         values = 1 if stack.observation.symbolic else stack.observation.size
@@ -160,12 +165,13 @@ class Online:
             time: of x, where there is a calendar: a datetime, a numpy.datetime64 or seconds since 1970.
             covariates: what else was known of x beforehand, where the stack has such: [C - 2 F], with lanes [B, ...].
 
-        Raises UsageError for anything else, DivergedError where a number is not finite, with nothing of x learned.
+        Raises UsageError for anything else, DivergedError where a number is not finite, with nothing of x learned and
+        with the scores of what was learned before it in the same call as `score`.
         """
         values, times, own = self._one(x, time, covariates)
         rows = np.empty((1, self.lanes, self._plan.width))
         before = self.seen
-        self._require_all(self._engine.advance(values, times, own, rows), 1)
+        self._require_all(self._engine.advance(values, times, own, rows), rows, before)
         return self._score(rows[0], before)
 
     def learn_many(self, x: Any, times: Any = None, covariates: Any = None) -> Score:
@@ -188,7 +194,7 @@ class Online:
         own = self._own_covariates(covariates, steps)
         rows = np.empty((steps, self.lanes, self._plan.width))
         before = self.seen
-        self._require_all(self._engine.advance(values, seconds, own, rows), steps)
+        self._require_all(self._engine.advance(values, seconds, own, rows), rows, before)
         return self._score(rows, before + np.arange(steps))
 
     def forecast(
@@ -220,9 +226,19 @@ class Online:
         return saved.save(Path(folder), self._learner, self._carried, asked)
 
     @staticmethod
-    def load(folder: str | Path, *, compiled: bool | None = None) -> Online:
-        """Go on where `save` has written, to the bit. Raises CheckpointError where nothing sound is there."""
+    def load(
+        folder: str | Path, *, compiled: bool | None = None, warn: Callable[[str], None] = lambda message: None
+    ) -> Online:
+        """Go on where `save` has written, to the bit.
+
+        Args:
+            warn: called with a line for every newer save that is damaged and was stepped over.
+
+        Raises CheckpointError where nothing sound is there.
+        """
         found = saved.load(Path(folder))
+        for warning in found.warnings:
+            warn(warning)
         asked = found.asked
         online = Online(
             found.stack, found.rule, found.optimiser, lanes=asked.lanes, config=asked.config, compiled=compiled
@@ -261,12 +277,14 @@ class Online:
             )
         return found.reshape(steps, self.lanes, width)
 
-    def _require_all(self, done: int, steps: int) -> None:
-        if done < steps:
-            raise DivergedError(
+    def _require_all(self, done: int, rows: Array, before: int) -> None:
+        if done < len(rows):
+            error = DivergedError(
                 f"observation {self.seen + 1}: expected finite numbers, but its surprise or an error is not; nothing "
                 f"of it was learned ({done} before it were); lower the learning rate, or leave the observation out"
             )
+            error.score = self._score(rows[:done], before + np.arange(done))
+            raise error
 
     def _score(self, rows: Array, steps: Any) -> Score:
         rows = rows if self.lanes > 1 else rows[..., 0, :]
@@ -320,7 +338,8 @@ def _check_stack(stack: PredictiveStack, features: NDArray[np.int64], lanes: int
 def _problem(values: Array, observation: Observation) -> str | None:
     """What is wrong with observations, with what was expected; None where nothing is."""
     if isinstance(observation, RealObservation):
-        return "finite values, or NaN where one is missing, got an infinite one" if np.isinf(values).any() else None
+        large = np.abs(values) > LARGEST
+        return f"values of at most {LARGEST:g} in size, or NaN, got {values[large][0]:g}" if large.any() else None
     if not np.isfinite(values).all():
         return "no missing value: only real values may be missing"
     if isinstance(observation, Categorical):

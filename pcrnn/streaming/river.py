@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from pcrnn.errors import UsageError
+from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.features import Covariates, Features, numbers_of, time_of
-from pcrnn.streaming.online import OnlineConfig
 from pcrnn.streaming.river_base import OverOnline, base
 from pcrnn.streaming.river_forecaster import SurpriseForecaster
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from pcrnn.streaming.online import Online, OnlineConfig
+from pcrnn.streaming.config import OnlineConfig
+from pcrnn.streaming.online import Online
 
 
 def _part_of_river(module: str) -> Any:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pcrnn.errors import UsageError
+from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.features import Covariates, numbers_of, time_of
-from pcrnn.streaming.online import OnlineConfig
 from pcrnn.streaming.river_base import Forecaster, OverOnline
 
 
@@ -28,7 +28,7 @@ class SurpriseForecaster(OverOnline, Forecaster):
 
     Args:
         difference: 1 observes changes, 0 values.
-        season: steps after which the series is like itself, of whose copy the changes are observed.
+        season: steps after which the series is like itself. Where it hardly is, a copy of the season only adds noise.
         hidden, max_features, lr, seed, config: as of `PredictiveRegressor`; the seed is of the draws, too.
 
     >>> model = SurpriseForecaster(season=4, hidden=(8, 8))

@@ -158,50 +158,51 @@ class RowReader:
             return None
         text = _decoded(line)
         if self._fresh:
+            is_header = self._begin_with(line, text)
             self._fresh = False
-            if self._begin_with(line, text):
+            if is_header:
                 return None
-        return self._of_object(text) if self._is_json else self._of_cells(self._cells(text))
+        return self._of_object(text) if self._is_json else self._of_cells(self._cells(text, self._delimiter))
 
     # The first line of an input.
 
     def _begin_with(self, line: bytes, text: str) -> bool:
-        """Find out from the first line how rows are written; whether it is a header."""
+        """Find out how rows are written; whether the first line is a header. Nothing changes where it raises."""
         for start, what in _FOREIGN.items():
             if line.startswith(start):
                 raise DataError(f"expected lines of text, got {what}")
-        self._is_json = self.format == "jsonl" or (self.format == "auto" and text.lstrip().startswith("{"))
-        if self._is_json:
+        if self.format == "jsonl" or (self.format == "auto" and text.lstrip().startswith("{")):
+            self._is_json = True
             return False
         plain = re.sub('"[^"]*"', "", text)
-        if not (self.known and self._delimiter in plain):
-            self._delimiter = next((mark for mark in _DELIMITERS if mark in plain), ",")
-        cells = self._cells(text)
+        is_known = self.known and not self._is_json and self._delimiter in plain
+        delimiter = self._delimiter if is_known else next((mark for mark in _DELIMITERS if mark in plain), ",")
+        cells = self._cells(text, delimiter)
         has_header = _is_header(cells)
-        if has_header:
-            self._header = cells
-        self._name_columns(cells, has_header)
+        names = self._names_of(cells, has_header)
+        for name in (*self.channels, *([self.time] if self.time is not None else [])):
+            self._require(name, names, has_header)
+        self.names, self._delimiter, self._is_json = names, delimiter, False
+        self._header = cells if has_header else self._header
+        self._places = self._found_places() if self.known else None
         return has_header
 
-    def _name_columns(self, cells: list[str], has_header: bool) -> None:
-        """`names`, and the places of what was asked for by name."""
+    def _names_of(self, cells: list[str], has_header: bool) -> tuple[str, ...]:
+        """What the columns are called, by the first line of an input."""
         if has_header and (self.known or not self.names):
-            self.names = tuple(cells)
-        elif not self.names:
-            self.names = tuple(str(number + 1) for number in range(len(cells)))
-        for name in (*self.channels, *([self.time] if self.time is not None else [])):
-            self._require(name, has_header)
-        self._places = self._found_places() if self.known else None
+            return tuple(cells)
+        return self.names or tuple(str(number + 1) for number in range(len(cells)))
 
-    def _require(self, name: str, has_header: bool) -> None:
-        if self.names.count(name) == 1:
+    def _require(self, name: str, names: tuple[str, ...], has_header: bool) -> None:
+        """UsageError or DataError where there is no one column of that name."""
+        if names.count(name) == 1:
             return
-        if name in self.names:
-            raise DataError(f"expected one column {name!r}, got {self.names.count(name)}; name them all with --names")
-        listed = ", ".join(self.names)[:200]
+        if name in names:
+            raise DataError(f"expected one column {name!r}, got {names.count(name)}; name them all with --names")
+        listed = ", ".join(names)[:200]
         if self.known:
             raise DataError(f"expected a column {name!r}, as in what was learned from before, got {listed}")
-        hint = nearest(name, self.names) if has_header else "; the first line is no header: --names says what they are"
+        hint = nearest(name, names) if has_header else "; the first line is no header: --names says what they are"
         raise UsageError(f"--channels, --time: expected some of the columns {listed}, got {name!r}{hint}")
 
     def _found_places(self) -> tuple[list[int], int | None]:
@@ -210,11 +211,12 @@ class RowReader:
 
     # A row of a table.
 
-    def _cells(self, text: str) -> list[str]:
+    @staticmethod
+    def _cells(text: str, delimiter: str) -> list[str]:
         if '"' not in text:
-            return [cell.strip() for cell in text.split(self._delimiter)]
+            return [cell.strip() for cell in text.split(delimiter)]
         try:
-            return [cell.strip() for cell in next(csv.reader([text], delimiter=self._delimiter), [])]
+            return [cell.strip() for cell in next(csv.reader([text], delimiter=delimiter), [])]
         except csv.Error as error:
             raise BadRowError(f"expected cells of a table, got {shown(text)}: {error}") from None
 
@@ -244,11 +246,11 @@ class RowReader:
         if not channels:
             channels = tuple(name for name, cell in cells.items() if name != time and as_number(cell) is not None)
             if all(math.isnan(as_number(cells[name]) or 0.0) for name in channels):
-                got, hint = " ".join(map(str, cells.values())), max(map(_comma_hint, cells.values()))
+                got, hint = " ".join(map(str, cells.values())), max(map(_comma_hint, cells.values()), default="")
                 raise BadRowError(f"expected a number in some column, got {shown(got)}{hint}")
             if not self._is_json:
                 for name in channels:
-                    self._require(name, has_header=True)
+                    self._require(name, self.names, has_header=True)
         self.time, self.channels, self.known = time, channels, True
 
     def _is_time(self, name: str, cell: Any) -> bool:

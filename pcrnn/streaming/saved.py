@@ -28,6 +28,7 @@ from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.stream import Carried
 from pcrnn.tables import RULES
 from pcrnn.training.learner import Learner
+from pcrnn.training.optimiser import without_compiler
 
 FORMAT = 1
 _DOCUMENT = "stream"
@@ -57,12 +58,14 @@ class Found:
     origin: str
     tensors: Mapping[str, Tensor]  # of the learner's state_dict
     carried: Mapping[str, Tensor]
+    warnings: tuple[str, ...]  # of saves that are damaged and were stepped over
 
     def restore(self, learner: Learner, carried: Carried) -> None:
         """Fill a learner and what is carried beside it; CheckpointError where something does not fit."""
         expected = {name: torch.from_numpy(part) for name, part in carried._asdict().items()}
         checkpoints.check_fits(expected, self.carried, self.origin)
-        learner.load_state_dict(dict(self.tensors), self.origin)
+        with without_compiler():
+            learner.load_state_dict(dict(self.tensors), self.origin)
         for name, part in self.carried.items():
             getattr(carried, name)[...] = part.numpy()
 
@@ -72,6 +75,8 @@ def save(folder: Path, learner: Learner, carried: Carried, asked: Asked) -> Path
     stack = learner.model
     assert isinstance(stack, PredictiveStack)
     tensors = learner.state_dict()
+    if learner.updates == 0:  # moments that the compiled engine has made and nothing has changed yet
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimiser.")}
     weights = {name.removeprefix(_STACK): tensors.pop(name) for name in list(tensors) if name.startswith(_STACK)}
     document = {
         "format": FORMAT,
@@ -103,7 +108,7 @@ def load(folder: Path) -> Found:
                 "that wrote it, or a newer one"
             )
         with extensions.required(document.get("imports")):
-            return _found(document, checkpoint, origin)
+            return _found(document, checkpoint, origin, loaded.warnings)
     except CheckpointError:
         raise
     except recipe.DAMAGE as error:
@@ -111,7 +116,9 @@ def load(folder: Path) -> Found:
         raise CheckpointError(f"{origin}: expected what Online.save writes, but reading it gave {reason}") from None
 
 
-def _found(document: Mapping[str, Any], checkpoint: checkpoints.Checkpoint, origin: str) -> Found:
+def _found(
+    document: Mapping[str, Any], checkpoint: checkpoints.Checkpoint, origin: str, warnings: tuple[str, ...]
+) -> Found:
     weights, trainer = checkpoint.weights, dict(checkpoint.trainer)
     shapes = {name: list(tensor.shape) for name, tensor in weights.items()}
     stack = recipe.parse(document, origin, shapes).build()
@@ -120,14 +127,15 @@ def _found(document: Mapping[str, Any], checkpoint: checkpoints.Checkpoint, orig
     stack = stack.to(getattr(torch, document["dtype"]))
     rule = learning_rules.make(document["rule"]["name"], **document["rule"]["options"])
     makes_optimiser = document["optimiser"] is None
-    optimiser = None if makes_optimiser else _optimiser(document["optimiser"], stack)
+    with without_compiler():
+        optimiser = None if makes_optimiser else _optimiser(document["optimiser"], stack)
     asked = Asked(
         document["lanes"], OnlineConfig(**document["config"]), document["notes"], makes_optimiser=makes_optimiser
     )
     names = {name: f"stream.{name}" for name in Carried._fields}
     carried = {name: trainer.pop(stored) for name, stored in names.items() if stored in trainer}
     tensors = {_STACK + name: tensor for name, tensor in weights.items()} | trainer
-    return Found(stack, rule, optimiser, asked, origin, tensors, carried)
+    return Found(stack, rule, optimiser, asked, origin, tensors, carried, warnings)
 
 
 def _of_rule(rule: Any) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The optimiser of every rule: AdamW with a linear warm-up, then a cosine."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from pcrnn.config import OptimiserConfig, TrainConfig
 from pcrnn.nn.observations import Observation
@@ -36,6 +39,28 @@ def adamw(
         device = group["params"][0].device
         group["lr"] = torch.tensor(config.lr, device=device) if capturable else config.lr
     return torch.optim.AdamW(groups, betas=config.betas, eps=eps, fused=True, capturable=capturable)
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Inside the block torch's optimisers can be made and filled without importing torch's compiler.
+
+    They import it to tell it not to look at them, which takes longer than all else that a short command does.
+    """
+    methods = (getattr(Optimizer, name, None) for name in ("add_param_group", "load_state_dict", "state_dict"))
+    wrapped = [inner for method in methods if (inner := getattr(method, "__wrapped__", None)) is not None]
+    hidden = [function for function in wrapped if not hasattr(function, _NOT_COMPILED)]
+    for function in hidden:
+        setattr(function, _NOT_COMPILED, function)
+    try:
+        yield
+    finally:
+        for function in hidden:
+            delattr(function, _NOT_COMPILED)
+
+
+_NOT_COMPILED = "__dynamo_disable"
+"""Where a method of torch's keeps what it is called as, once the compiler has made that."""
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

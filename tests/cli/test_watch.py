@@ -11,8 +11,8 @@ import pytest
 
 from pcrnn.cli.main import main
 from pcrnn.runs.folder import RunFolder
+from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.live import Alarm, Picture, bars
-from pcrnn.streaming.online import OnlineConfig
 from tests.conftest import refused
 
 SMALL = ("--hidden", 6, 6)
@@ -196,6 +196,7 @@ ODD = {
     "UTF-16": "a,b\n1,2\n".encode("utf-16"),
     "gzip": b"\x1f\x8b\x08\x00\x00",
     "JSON array": b"[1, 2]\n" * 3,
+    "JSON of nothing": b"{}\n" * 3,
     "JSON of text": b'{"a": "x"}\n' * 3,
     "deep": b'{"a": ' * 50_000,
     "duplicate": b"a,a\n1,2\n",
@@ -366,10 +367,10 @@ def test_inputs_that_cannot_be_read_are_refused(program, tmp_path):
     refused(program("watch", "--follow"), 2, "--follow: expected a file that grows, got standard input")
 
 
-def test_a_rate_that_is_far_too_high_ends_as_divergence_with_the_stream_saved(program, sensor, tmp_path):
+def test_a_rate_that_is_far_too_high_ends_as_divergence_and_is_not_saved(program, sensor, tmp_path):
     called = program("watch", sensor, *SMALL, "--lr", 1e300, "--state", tmp_path / "state")
     refused(called, 5, "expected finite numbers", "lower the learning rate")
-    assert len(list((tmp_path / "state").glob("step_*"))) == 1
+    assert list((tmp_path / "state").glob("step_*")) == []
 
 
 def test_help_names_the_defaults_of_online(program):
@@ -381,7 +382,7 @@ def test_help_names_the_defaults_of_online(program):
 
 
 def test_memory_does_not_grow_with_the_stream(tmp_path, capfd):
-    """The most that Python holds at a time is the same for 20,000 rows as for 5,000, which fill what is read at once."""
+    """The most that Python holds at a time is the same for 20,000 rows as for 5,000, which fill its buffer."""
     most = []
     for steps in (500, 5000, 20_000):
         path = tmp_path / f"{steps}.csv"
@@ -391,7 +392,7 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, capfd):
         most.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert len((tmp_path / "out").read_text().splitlines()) == steps + 1
-    assert most[2] < 1.05 * most[1]
+    assert most[2] < most[1] + 20 * 15_000, "so many bytes a row would be a leak"
 
 
 def test_the_picture_shows_surprises_levels_and_alarms():

@@ -32,7 +32,7 @@ def lines(path):
 
 @pytest.fixture
 def followed(program, tmp_path):
-    """Follow s.csv while `act(path, out)` runs in a thread, then stop by a signal; returns what the program answered."""
+    """Follow s.csv while `act` runs in a thread, then stop by a signal; returns what the program answered and wrote."""
 
     def follow(act, *flags, number=signal.SIGINT):
         path, out, failures = tmp_path / "s.csv", tmp_path / "out", []

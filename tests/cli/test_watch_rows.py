@@ -27,7 +27,7 @@ def test_the_delimiter_is_that_of_the_first_line(mark):
 def test_a_comma_inside_numbers_does_not_hide_another_delimiter():
     reader = RowReader()
     assert reader.read(b"a;b") is None
-    with pytest.raises(BadRowError, match="got '1,5 2,5'; write a decimal point: tr , ."):
+    with pytest.raises(BadRowError, match="got '1,5 2,5'; write a decimal point: tr ,"):
         reader.read(b"1,5;2,5")
 
 
@@ -42,7 +42,15 @@ def test_a_comma_inside_numbers_does_not_hide_another_delimiter():
         ('{"a": 1, "b": 2}\n{"b": 4.0, "a": "3"}', ("a", "b")),
         (' {"a": 1, "c": "x", "b": 2, "d": true}\n\n{"a": 3, "b": 4}', ("a", "b")),
     ],
-    ids=["no header", "header", "nameless column", "BOM and CRLF", "quotes", "JSON", "JSON with text and an empty line"],
+    ids=[
+        "no header",
+        "header",
+        "nameless column",
+        "BOM and CRLF",
+        "quotes",
+        "JSON",
+        "JSON with text and an empty line",
+    ],
 )
 def test_formats_and_headers_are_found_out(text, channels):
     found, reader = rows(text)
@@ -187,6 +195,21 @@ def test_a_reader_goes_on_with_columns_in_another_order():
     again.begin()
     with pytest.raises(DataError, match="expected a column 'a', as in what was learned from before, got b, c"):
         again.read(b"b,c")
+
+
+def test_a_reader_goes_on_from_json_to_a_table_and_keeps_what_it_knew_where_it_cannot():
+    reader = rows('{"b": 1, "a": 2, "ds": "2024-01-01"}')[1]
+    reader.begin()
+    with pytest.raises(DataError, match="expected a column 'b'"):
+        reader.read(b"1,2")
+    again = RowReader()
+    again.go_on(reader.notes(), within=True)
+    row = again.read(b'{"a": 3, "ds": "2024-01-02"}')
+    assert row is not None and row.values[1] == 3
+    again.begin()
+    assert again.read(b"ds;a;b") is None
+    row = again.read(b"2024-01-03;4;5")
+    assert row is not None and row.values == [5, 4]
 
 
 def pieces(cutter, chunks):

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from pcrnn import Categorical, Gaussian, Online, OnlineConfig, PredictiveStack, StudentT
-from pcrnn.errors import CheckpointError, UsageError
+from pcrnn.errors import CheckpointError, DivergedError, UsageError
 from pcrnn.streaming.availability import why_not_installed
 
 ENGINES = [False] if why_not_installed() else [True, False]
@@ -104,6 +104,25 @@ def test_lanes_are_streams_side_by_side_that_teach_one_stack(compiled):
     assert pair.surprise.shape == (120, 2)
     np.testing.assert_allclose(pair.surprise[:, 0], pair.surprise[:, 1])
     np.testing.assert_allclose(pair.surprise[:, 0], single.surprise, rtol=1e-7)
+
+
+@pytest.mark.parametrize("seen", [0, 1])
+def test_a_stream_that_has_hardly_begun_is_saved(seen, compiled, tmp_path):
+    online = Online(channels=1, hidden=(4,), compiled=compiled)
+    online.learn_many(np.ones(seen))
+    online.save(tmp_path)
+    again = Online.load(tmp_path, compiled=compiled)
+    np.testing.assert_array_equal(online.learn_many([1.0, 2.0]).rows, again.learn_many([1.0, 2.0]).rows)
+
+
+def test_what_was_scored_before_a_number_that_is_not_finite_is_on_the_error(compiled):
+    online = Online(channels=1, hidden=(4,), compiled=compiled)
+    online.learn_many(np.ones(10))
+    with torch.no_grad():
+        online.stack.layers[0].weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match=r"observation 1[12]: expected finite numbers") as caught:
+        online.learn_many(np.arange(5.0))
+    assert len(caught.value.score) == online.seen - 10
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -235,7 +254,7 @@ REFUSED = [
     (lambda: Online(channels=2).learn_one([1.0]), r"x: expected \[2\], got \[1\]"),
     (lambda: Online(channels=2).learn_one(1.0), r"x: expected \[2\], got \[\]"),
     (lambda: Online(channels=1).learn_one([[1.0]]), r"x: expected \[1\] or \[\], got \[1, 1\]"),
-    (lambda: Online(channels=1).learn_one(np.inf), "x: expected finite values, or NaN where one is missing"),
+    (lambda: Online(channels=1).learn_one(np.inf), "x: expected values of at most 1e.150 in size, or NaN, got inf"),
     (lambda: Online(symbols=3).learn_one(3), "x: expected symbols from 0 to 2, got 3"),
     (lambda: Online(symbols=3).learn_one(0.5), "x: expected symbols from 0 to 2, got 0.5"),
     (lambda: Online(counts=1).learn_one(-1), "x: expected whole counts of at least 0, got -1"),

@@ -8,6 +8,7 @@ import hashlib
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -41,19 +42,21 @@ def inlined(function: Any) -> Any:
     return numba.njit(inline="always", **_OPTIONS)(function)
 
 
-def entry(make: Callable[[str], Callable[..., Any]]) -> Any:
-    """Decorator: compile the function that `make` returns, which Python calls, and keep it on the disk.
+def entry(*modules: ModuleType) -> Callable[[Callable[[str], Any]], Any]:
+    """Decorator: compile the function that another one returns, which Python calls, and keep it on the disk.
+
+    The function that is decorated is given a text that differs with the sources; the one it returns must mention it.
 
     Args:
-        make: is given a text that differs with the sources; the function it returns must mention it.
+        modules: outside of this package, whose functions it calls.
     """
-    return numba.njit(cache=True, **_OPTIONS)(make(_fingerprint()))
+    sources = [*Path(__file__).parent.glob("*.py"), *(Path(str(module.__file__)) for module in modules)]
+    fingerprint = hashlib.sha256(b"".join(source.read_bytes() for source in sorted(sources))).hexdigest()
 
+    def make(function: Callable[[str], Any]) -> Any:
+        return numba.njit(cache=True, **_OPTIONS)(function(fingerprint))
 
-def _fingerprint() -> str:
-    package = Path(__file__).parents[2]
-    used = [*(package / "ops" / "compiled").glob("*.py"), *(package / "streaming").glob("*.py")]
-    return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(used))).hexdigest()
+    return make
 
 
 @_intrinsic
