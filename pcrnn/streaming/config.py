@@ -18,8 +18,8 @@ class OnlineConfig:
     """Learning rate, which stays what it is: a stream has no end to anneal it towards."""
     warm_up: Annotated[int, AT_LEAST_0] = 100
     """Updates over which the learning rate rises linearly."""
-    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
-    """Decay of the weight matrices (AdamW)."""
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.01
+    """Decay of the weight matrices (AdamW); without one weights grow for as long as the stream lasts."""
     clip: Annotated[float, AT_LEAST_0] = 1.0
     """Largest gradient norm, of each layer for the local rule; 0 never clips."""
     scaling: bool = True

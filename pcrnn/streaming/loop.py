@@ -11,6 +11,7 @@ from pcrnn.ops.compiled.records import BASE_SCALE
 from pcrnn.ops.compiled.statistics import believed
 from pcrnn.ops.compiled.step import advance as _advance
 from pcrnn.ops.compiled.step import score
+from pcrnn.ops.compiled.vector_math import copy, fill
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
 _NUMBERS = ("real", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width")
@@ -49,13 +50,13 @@ def advance(fingerprint):
             if stack.covariates > 0:
                 _known_of(plan, lanes, features, times[t], own[t], known)
                 if waits and _differ(known, covariates):  # what was thought to be known of this step is not so
-                    covariates[:] = known
+                    copy(known, covariates)
                     observe(stack, layers, parameters, statistics, pending, covariates, like)
             if plan.scaled:
                 _standardise(now, mean, variance, count, z, deviation)
             else:
-                z[:] = now
-                deviation[:] = 1
+                copy(now, z)
+                fill(deviation, 1.0)
             _before(plan, stack, layers, statistics, mean, deviation, waits, rows[t], like)
             if stack.covariates > 0:
                 following = times[t]
@@ -87,8 +88,8 @@ def advance(fingerprint):
                     row[plan.tail + 2] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
             if plan.scaled:
                 _follow_scale(now, mean, variance, count, plan.horizon)
-            pending[:] = z
-            covariates[:] = known
+            copy(z, pending)
+            copy(known, covariates)
             seen[0] += 1
         restore(control)
         return x.shape[0]
