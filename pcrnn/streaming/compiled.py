@@ -179,7 +179,7 @@ class CompiledEngine:
         if self.carried.seen[0] == 0:
             first -= 1  # the first observation of all is no update
         rates = np.array([schedule(max(0, first + step)) for step in range(steps)])
-        if rates[-1] != self._rate:
+        if steps and rates[-1] != self._rate:
             self._rate = rates[-1]
             set_rate(self.learner.optimiser, float(self._rate))
         return rates
