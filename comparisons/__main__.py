@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--seeds", type=int, help=f"how many seeds a spread is over ({Request.seeds}){_for('--seeds')}")
     made.add_argument("--out", type=Path, default=None, help=f"folder of the records ({record.RESULTS})")
-    made.add_argument("--data", type=Path, help=f"a file to measure on{_for('--data')}")
+    folders = ", ".join(name for name, entry in SUITES.items() if entry.takes_folder)
+    made.add_argument("--data", type=Path, help=f"a file to measure on{_for('--data')}; a folder for {folders}")
     made.add_argument(
         "--only", nargs="+", default=[], metavar="PART", help=f"these data sets or rules alone{_for('--only')}"
     )
@@ -65,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.error(f"--seeds: expected at least 1, got {seeds}")
     try:
         refuse_unused(asked.suite, {"--data": asked.data, "--only": asked.only, "--seeds": asked.seeds})
-        if asked.data is not None and not asked.data.is_file():
-            raise DataError(f"--data: expected a file, got {asked.data}, which is none; check the path")
+        if asked.data is not None:
+            _require_data(asked.suite, asked.data)
         require_place(out)  # now, since a suite may train for hours before it writes
         if asked.suite == REPORT:
             from . import report
@@ -83,6 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for path in paths:
         print(path)
     return 0
+
+
+def _require_data(suite: str, data: Path) -> None:
+    """DataError for a path that is no file, or no folder where a suite takes one."""
+    folder = SUITES[suite].takes_folder
+    if not (data.is_dir() if folder else data.is_file()):
+        raise DataError(
+            f"--data: expected a {'folder' if folder else 'file'}, got {data}, which is none; check the path"
+        )
 
 
 def _tell(progress: str) -> None:

@@ -20,6 +20,7 @@ from .page import command, html_page
 from .quality import applications, axes, curves, quality, study, tagging
 from .quality.contenders import BPTT, OUTSIDE
 from .record import ROOT, Row, losses_first
+from .streams import streams
 from .suite import SUITES
 
 README = ROOT / "README.md"
@@ -72,6 +73,7 @@ RESTATED: dict[str, Callable[[Row], Row]] = {
     "alignment": alignment.restated,
     "online": online.restated,
     "foretold": foretold.restated,
+    "streams": streams.restated,
 }
 """Suites that search for learning rates, and how a record's distances and sentences are made from its rows."""
 

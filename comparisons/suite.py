@@ -18,6 +18,7 @@ class Entry(NamedTuple):
     path: str  # its module, below this package; after a colon, the object in it that has `run`
     flags: tuple[str, ...]  # those of --data, --only and --seeds that it has a use for
     about: str  # what it measures
+    takes_folder: bool = False  # with --data, in place of a file
 
 
 _SEEDS, _DATA_SEEDS = ("--seeds",), ("--data", "--seeds")
@@ -87,6 +88,12 @@ SUITES: dict[str, Entry] = {
     "tracking": Entry(
         "mechanisms.tracking", _SEEDS, "iterative inference against the Kalman filter: error over the number of steps"
     ),
+    "streams": Entry(
+        "streams.streams",
+        _ALL,
+        "one pass over text, labelled anomalies and weather: each step scored, then learned from; what a step costs",
+        takes_folder=True,
+    ),
 }
 
 
@@ -102,7 +109,7 @@ class Request:
         quick: tiny settings; everything still runs for real, its numbers mean nothing.
         seeds: how many seeds a spread is over.
         out: folder of the records; by default `record.RESULTS`, or `record.QUICK_RESULTS` when quick.
-        data: a file to measure on, for suites that take one.
+        data: a file, or a folder, to measure on, for suites that take one.
         only: names of the parts to run, for suites whose parts have names; all when empty.
         options: all flags by name, for a suite that declares some of its own.
         tell: called with progress, one line a call.

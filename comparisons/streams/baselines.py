@@ -8,11 +8,14 @@ import time
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pcrnn.nn.observations import RealObservation
+from pcrnn.nn.observations import RealObservation, StudentT
+from pcrnn.nn.running_variance import PRIOR as PRIOR_ERRORS
 
+from .compiling import compiled
 from .one_pass import Contender, OnePass, OnlineSettings, Stream, scored, squared_error
 
 PRIOR = 0.1  # times that every symbol counts as seen before it was
@@ -20,17 +23,52 @@ PRIOR = 0.1  # times that every symbol counts as seen before it was
 
 @torch.no_grad()
 def copy_last(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
-    """Expects the last value that was observed, 0 before the first, with the running scale of its family's errors."""
+    """Expects the last value that was observed, 0 before the first, with the running scale of its family's errors.
+
+    All steps at once: a likelihood of errors in scales, and the scales, log p(x) = log p((x - eta) / s) - log s.
+    """
     family = cast(RealObservation, stream.family(settings))
-    expected = _last_known(stream.x)
-    surprise: list[Tensor] = []
-    squared: list[Tensor] = []
+    _running_scale(np.zeros((1, 1)), *_constants(family))  # compiles what is not compiled yet
     begun = time.process_time()
-    for eta, x in zip(expected[:-1].split(1), stream.x[1:].split(1), strict=True):
-        surprise.append(family.surprise(eta, x))
-        squared.append(squared_error(x, eta, family.variance))
-        family.adapt(eta.unsqueeze(0), x.unsqueeze(0))
-    return scored(stream, settings, surprise, squared, time.process_time() - begun)
+    expected, after = _last_known(stream.x)[:-1], stream.x[1:]
+    variance = torch.from_numpy(_running_scale((after - expected).double().numpy(), *_constants(family)))
+    root = variance.sqrt()
+    errors = ((after - expected) / root).float()
+    surprise = family.surprise(torch.zeros_like(errors), errors) + root.log().masked_fill(after.isnan(), 0).sum(-1)
+    squared = squared_error(after, expected, variance)
+    return scored(stream, settings, [surprise], [squared], time.process_time() - begun)
+
+
+def _constants(family: RealObservation) -> tuple[float, float, float, float]:
+    """What a family's running scale depends on: degrees of freedom, what is left of a step after the next, floor, and
+    the largest square of an error in scales."""
+    running = family.running
+    degrees = family.degrees if isinstance(family, StudentT) else math.inf
+    assert running.half_life is not None
+    return degrees, 2 ** (-1 / running.half_life), running.floor, running.outlier**2
+
+
+@compiled
+def _running_scale(errors, degrees, kept_of_past, floor, largest):
+    """The squared scale by which a family measures each of errors [T, D], from those before it; see `RunningVariance`.
+
+    NaN, a missing value, changes nothing.
+    """
+    scales = np.empty_like(errors)
+    for d in range(errors.shape[1]):
+        variance, weight = 1.0, PRIOR_ERRORS
+        for t in range(errors.shape[0]):
+            squared_scale = max(variance, floor)
+            scales[t, d] = squared_scale
+            square, count = errors[t, d] ** 2, 1.0
+            if math.isnan(square):
+                square, count = 0.0, 0.0
+            elif not math.isinf(degrees):  # of heavy tails, what is far out counts for less
+                square *= (degrees + 1) / (degrees + square / squared_scale)
+            past = max(weight * kept_of_past, min(weight, PRIOR_ERRORS / 2) - count)
+            weight = past + count
+            variance = (past * variance + min(square, largest * squared_scale)) / weight
+    return scales
 
 
 def _last_known(x: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from ..quality.networks import Network, Recurrent, equal_width, planned_size, si
 from .one_pass import Contender, OnePass, OnlineSettings, Stream, diverged, scored, squared_error
 
 Model = PredictiveStack | Network
+LOCAL = "cascade, exact"  # the local rule of stacks; after every step all rules with as many hops as layers are one
 
 
 def stack(rule: str, chunk: int) -> Contender:

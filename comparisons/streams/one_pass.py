@@ -5,9 +5,11 @@ The first observation has nothing before it: all contenders expect of it what it
 Shapes: T time, D channels, C covariates.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcrnn import OnlineConfig
 from pcrnn.config import OptimiserConfig
 from pcrnn.data.calendar import Clock
 from pcrnn.nn.observations import Categorical, Observation, RealObservation
@@ -30,18 +33,20 @@ class OnlineSettings:
 
     Args:
         lr: constant rate of AdamW, after a warm-up of so many updates.
+        weight_decay: of matrices, as `pcrnn.Online` comes.
         hidden: units of each layer of a stack; networks have as many parameters as it.
         family: likelihood of real values, a name of `pcrnn.tables.FAMILIES`.
     """
 
     lr: float = 3e-3
     warmup: int = 10
+    weight_decay: float = OnlineConfig.weight_decay
     hidden: tuple[int, ...] = (32, 32)
     family: str = "student-t"
 
     def optimiser(self) -> OptimiserConfig:
         """AdamW whose rate stays what it is: a stream does not say how long it will be."""
-        return OptimiserConfig(lr=self.lr, warmup=self.warmup, steps=10**12, weight_decay=0.0)
+        return OptimiserConfig(lr=self.lr, warmup=self.warmup, steps=10**12, weight_decay=self.weight_decay)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,19 @@ class Stream:
     def channels(self) -> int:
         """C."""
         return 0 if self.covariates is None else self.covariates.shape[-1]
+
+    def until(self, step: int) -> "Stream":
+        """Its first steps."""
+        return Stream(self.x[:step], None if self.covariates is None else self.covariates[:step], self.symbols)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that it tells."""
+        digest = hashlib.sha256(f"{list(self.x.shape)} {self.channels} {self.symbols}".encode())
+        for part in (self.x, self.covariates):
+            if part is not None:
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def family(self, settings: OnlineSettings) -> Observation:
         """A new likelihood of what comes."""

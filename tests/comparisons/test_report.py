@@ -349,7 +349,16 @@ def test_data_that_is_not_there_is_one_line_and_status_3_before_anything_runs(na
     printed = capsys.readouterr()
     assert printed.out == "" and not list(tmp_path.iterdir())
     (line,) = printed.err.splitlines()
-    assert "--data: expected a file, got " in line and line.endswith(f"no.{ending}, which is none; check the path")
+    wanted = "folder" if SUITES[name].takes_folder else "file"
+    assert f"--data: expected a {wanted}, got " in line and line.endswith(f"no.{ending}, which is none; check the path")
+
+
+@pytest.mark.parametrize(("name", "wanted"), [("quality", "file"), ("streams", "folder")])
+def test_a_folder_is_no_file_and_a_file_no_folder(name, wanted, tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("1\n2\n")
+    wrong = tmp_path if wanted == "file" else tmp_path / "a.csv"
+    assert compare([name, "--quick", "--out", str(tmp_path / "out"), "--data", str(wrong)]) == 3
+    assert f"--data: expected a {wanted}, got {wrong}, which is none" in capsys.readouterr().err
 
 
 def test_only_a_study_that_takes_the_file_may_be_named_beside_it(tmp_path, capsys):

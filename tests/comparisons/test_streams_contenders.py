@@ -6,15 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from pcrnn.comparisons.streams import chunked
+from pcrnn.comparisons.streams import chunked, every_step
 from pcrnn.comparisons.streams.baselines import copy_last, counts
 from pcrnn.comparisons.streams.contenders import LEARNERS, contenders
 from pcrnn.comparisons.streams.one_pass import OnePass, OnlineSettings, Stream
 
-from pcrnn import Categorical, Gaussian, StudentT
+from pcrnn import Categorical, Gaussian, Online, OnlineConfig, StudentT
 from pcrnn.errors import DivergedError
 
-STEPS, FIRST_CHUNK = 44, 8
+STEPS = 44
 SETTINGS = OnlineSettings(lr=1e-2, warmup=2, hidden=(4, 3))
 GAUSSIAN = OnlineSettings(lr=1e-2, warmup=2, hidden=(4, 3), family="gaussian")
 HALF_PAST = np.timedelta64(30, "m")
@@ -40,6 +40,11 @@ every_learner = pytest.mark.parametrize("name", LEARNERS)
 
 def read(name: str, stream: Stream, settings: OnlineSettings = SETTINGS, seed: int = 0) -> OnePass:
     return contenders(stream)[name](stream, settings, seed)
+
+
+def steps_before_learning(name: str) -> int:
+    """How many steps meet what a contender expected before it had learned: the first, and its first chunk's."""
+    return 2 if name == "copy-last" else 1 + int(name.rpartition(" ")[2])
 
 
 def changed_from(stream: Stream, step: int) -> Stream:
@@ -81,7 +86,7 @@ def test_every_step_has_a_score(kind, name):
 def test_a_step_is_scored_before_it_is_learned_from(kind, name):
     """All but the first observation of the first chunk meet the initial weights, whatever the rate."""
     slow, fast = (read(name, STREAMS[kind], OnlineSettings(lr=lr, hidden=(4, 3))) for lr in (1e-9, 1e-1))
-    first = 1 + (32 if name.endswith("32") else FIRST_CHUNK)
+    first = steps_before_learning(name)
     np.testing.assert_array_equal(slow.surprise[:first], fast.surprise[:first])
     assert (slow.surprise[first:] != fast.surprise[first:]).any()
 
@@ -98,7 +103,7 @@ def test_surprise_and_squared_error_are_of_one_prediction(name):
     """The scale of a Gaussian is 1 until it has learned of its first errors."""
     found = read(name, series(), GAUSSIAN)
     assert found.squared_error is not None
-    first = 2 if name == "copy-last" else 1 + FIRST_CHUNK
+    first = steps_before_learning(name)
     np.testing.assert_allclose(
         found.surprise[:first], 0.5 * (found.squared_error[:first] + math.log(2 * math.pi)), rtol=1e-5
     )
@@ -157,16 +162,50 @@ def test_what_is_far_out_reaches_a_network_cut_off():
     assert beyond[3] > near[3]
 
 
-def test_who_diverges_is_said_to(monkeypatch):
-    def step(self, chunk):
+@every_learner
+def test_who_diverges_is_said_to(name, monkeypatch):
+    def step(self, chunk, **known):
         raise DivergedError("not finite")
 
     monkeypatch.setattr(chunked.Learner, "step", step)
-    of_values, of_text = read("bptt, chunk 8", series()), read("bptt, chunk 8", text())
+    monkeypatch.setattr(every_step.Online, "learn_many", step)
+    of_values, of_text = read(name, series()), read(name, text())
     assert np.isnan(of_values.surprise).all()
     assert of_values.squared_error is not None and np.isnan(of_values.squared_error).all()
     assert np.isnan(of_text.surprise).all()
     assert of_text.squared_error is None
+
+
+# After every step
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_online_learns_as_a_learner_does_in_chunks_of_one(kind, float64):
+    """By the same rule with the same rate, from the same weights; with what is known of each step beforehand."""
+    stream = STREAMS[kind]
+    expected = chunked.stack(chunked.LOCAL, 1)(stream, SETTINGS, 0)
+    found = read("local, chunk 1", stream)
+    np.testing.assert_allclose(found.surprise, expected.surprise, rtol=1e-6)
+    if expected.squared_error is not None:
+        assert found.squared_error is not None
+        np.testing.assert_allclose(found.squared_error, expected.squared_error, rtol=1e-6)
+
+
+def test_a_stream_is_learned_in_pieces_as_in_one(monkeypatch):
+    whole = read("local, chunk 1", STREAMS["values and hours"]).surprise
+    monkeypatch.setattr(every_step, "PIECE", 5)
+    np.testing.assert_array_equal(read("local, chunk 1", STREAMS["values and hours"]).surprise, whole)
+
+
+def test_online_by_its_own_scaling_and_calendar_reads_the_same():
+    values_of = np.random.default_rng(0).normal(20, 3, (STEPS, 1))
+    times = np.datetime64("2014-04-01T05:30", "s") + HALF_PAST * np.arange(STEPS)
+    found = read("local, chunk 1", Stream.scaled(values_of, times)).surprise
+    torch.manual_seed(0)
+    config = OnlineConfig(lr=SETTINGS.lr, warm_up=SETTINGS.warmup, calendar=("hour",))
+    online = Online(channels=1, hidden=SETTINGS.hidden, config=config)
+    expected = online.learn_many(values_of, times).surprise
+    np.testing.assert_allclose(found[1:], expected[1:], rtol=1e-3, atol=1e-3)
 
 
 # Without a model

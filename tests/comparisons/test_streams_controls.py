@@ -1,13 +1,13 @@
-"""What detectors are compared with: the rules and likelihoods by definition, and that nothing looks ahead."""
+"""What detectors are compared with: the rules by definition and as the product has them; nothing looks ahead."""
 
 import math
 from functools import partial
 
 import numpy as np
 import pytest
-from pcrnn.comparisons.streams.controls import combine, copy_last, random_score, range_rule, tail_likelihood
+from pcrnn.comparisons.streams.controls import anomaly_score, combine, random_surprise, range_rule
 
-AT_THE_MEAN = math.log(0.5) / math.log(1e-10)
+from pcrnn import Online, OnlineConfig
 
 
 def walk(seed: int = 0, steps: int = 300) -> np.ndarray:
@@ -18,13 +18,11 @@ def walk(seed: int = 0, steps: int = 300) -> np.ndarray:
     "score",
     [
         range_rule,
-        copy_last,
-        partial(random_score, seed=0),
-        tail_likelihood,
-        partial(tail_likelihood, long=20, short=4),
-        lambda values: combine(tail_likelihood(copy_last(values)), range_rule(values)),
+        anomaly_score,
+        partial(anomaly_score, config=OnlineConfig(long=20, short=4)),
+        lambda values: combine(anomaly_score(values), range_rule(values)),
     ],
-    ids=["range rule", "copy-last", "random", "likelihood", "likelihood of 20 and 4", "all of it"],
+    ids=["range rule", "score", "score of 20 and 4", "all of it"],
 )
 def test_nothing_looks_ahead(score):
     values = walk()
@@ -53,69 +51,45 @@ def test_the_rule_passes_over_what_is_missing():
     assert range_rule(values).tolist() == [0, 0, 0, 0, 1, 0, 1]
 
 
-# Raw scores
+# A surprise
 
 
-def test_a_copy_is_scored_by_its_differences_in_those_before():
-    values = np.array([3.0, 4, 2, math.nan, 5])
-    first, second, third = 1 / 0.003**2, 4 / 1, 9 / ((1 + 4) / 2)
-    np.testing.assert_allclose(copy_last(values), np.log1p([0, first, second, 0, third]))
+@pytest.mark.parametrize("margin", [None, 0.05])
+def test_a_surprise_is_treated_as_online_treats_its_own(margin):
+    """Alone, and with the range rule, which is its margin."""
+    values, config = walk(2), OnlineConfig(probation=0, margin=margin)
+    values[250:] += 40
+    found = Online(channels=1, hidden=(3,), config=config, compiled=False).learn_many(values)
+    expected = anomaly_score(np.asarray(found.surprise))
+    if margin is not None:
+        assert range_rule(values).sum() > 1
+        expected = combine(expected, range_rule(values))
+    assert (expected > 0.2).any()
+    np.testing.assert_allclose(found.anomaly, expected, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("value", "unit"), [(45.0, 0.045), (0.0, 1.0)])
-def test_a_copy_of_a_constant_is_sure(value, unit):
-    score = copy_last(np.array([value] * 9 + [value + unit]))
-    np.testing.assert_allclose(score, [0] * 9 + [math.log(2)])
+def test_a_score_is_of_rows_that_are_fresh():
+    """What is raised at once and stays is an anomaly where it begins."""
+    surprise = random_surprise(1000, 0)
+    surprise[700:] += 20
+    score = anomaly_score(surprise)
+    assert score.min() == 0 and score.max() <= 1
+    assert score[700:710].max() == 1
+    assert (score[720:800] == 0).all()
 
 
-def test_a_random_score_is_its_seeds():
-    values = np.zeros(1000)
-    np.testing.assert_array_equal(random_score(values, 3), random_score(values + 1, 3))
-    assert (random_score(values, 3) != random_score(values, 4)).all()
-    assert 0 <= random_score(values, 3).min() < 0.01 < 0.99 < random_score(values, 3).max() < 1
+def test_a_constant_surprise_is_no_anomaly():
+    assert anomaly_score(np.full(400, 1e4)).max() < 0.1
 
 
-# The likelihood
+def test_a_random_surprise_is_its_seeds():
+    np.testing.assert_array_equal(random_surprise(1000, 3), random_surprise(1000, 3))
+    assert (random_surprise(1000, 3) != random_surprise(1000, 4)).all()
+    assert 0 <= random_surprise(1000, 3).min() < 0.01 < 0.99 < random_surprise(1000, 3).max() < 1
 
 
-def likelihood_by_definition(score: np.ndarray, long: int, short: int) -> list[float]:
-    means = [score[max(0, row - short + 1) : row + 1].mean() for row in range(len(score))]
-    found = []
-    for row, mean in enumerate(means):
-        before = np.array(means[max(0, row - long) : row])
-        z = 0.0 if row < 2 else (mean - before.mean()) / math.sqrt(max(before.var(), 0.0003))
-        found.append(math.log(0.5 * math.erfc(z / math.sqrt(2)) + 1e-10) / math.log(1e-10))
-    return found
-
-
-@pytest.mark.parametrize(("long", "short"), [(8000, 10), (30, 1), (50, 7), (2, 3), (299, 300)])
-def test_the_likelihood_is_the_tail_of_the_means_before(long, short):
-    score = np.random.default_rng(0).exponential(size=300) + 100
-    score[150:] += 2
-    expected = likelihood_by_definition(score, long, short)
-    np.testing.assert_allclose(tail_likelihood(score, long, short), np.clip(expected, 0, 1), rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
-def test_a_constant_score_is_at_its_mean(value):
-    np.testing.assert_allclose(tail_likelihood(np.full(200, value)), AT_THE_MEAN, rtol=1e-6)
-
-
-def test_the_likelihood_ends_at_1_and_0():
-    score = np.random.default_rng(0).random(200)
-    assert tail_likelihood(np.append(score, 1e6))[-1] == 1
-    assert tail_likelihood(np.append(score, -1e6))[-1] == 0
-
-
-def test_a_stream_of_one_row_has_a_likelihood():
-    assert tail_likelihood(np.zeros(1)) == pytest.approx(AT_THE_MEAN)
-    assert copy_last(np.zeros(1)).tolist() == range_rule(np.zeros(1)).tolist() == [0]
-
-
-@pytest.mark.parametrize(("long", "short"), [(1, 10), (100, 0)])
-def test_windows_too_short_are_refused(long, short):
-    with pytest.raises(ValueError, match=f"expected long at least 2 and short at least 1, got {long}, {short}"):
-        tail_likelihood(np.zeros(5), long, short)
+def test_a_stream_of_one_row_has_scores():
+    assert anomaly_score(np.zeros(1)).tolist() == range_rule(np.zeros(1)).tolist() == [0]
 
 
 def test_either_of_two_scores_is_enough():

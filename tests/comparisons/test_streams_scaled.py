@@ -1,4 +1,4 @@
-"""The running standardisation: against the definition, written out; what is constant, missing or far out."""
+"""The running standardisation: that of `pcrnn.Online`; against the definition, written out; what is missing or far."""
 
 import math
 
@@ -6,29 +6,44 @@ import numpy as np
 import pytest
 from pcrnn.comparisons.streams.scaled import running_scale
 
+from pcrnn import Online
+
 GAP = math.nan
 
 
 def series(seed: int, steps: int) -> np.ndarray:
-    """One channel whose first values are so close that none is cut off; [T]."""
-    return np.concatenate([[50, 50.5, 52], np.random.default_rng(seed).normal(50, 3, steps - 3)])
+    """One channel, of which no value is far out; [T]."""
+    return 50 + 3 * np.random.default_rng(seed).uniform(-1, 1, steps)
 
 
 def by_definition(values: np.ndarray) -> np.ndarray:
-    """Each value of one channel in the deviation of all that were before it, computed anew; nothing far out."""
-    scaled = [0.0]
-    for step in range(1, len(values)):
+    """Each value of one channel in the deviation of all that were before it, computed anew; nothing far out.
+
+    Of the second value all that is known of the scale is a thousandth of the first.
+    """
+    scaled = [0.0, (values[1] - values[0]) / (1e-3 * abs(values[0]))]
+    for step in range(2, len(values)):
         before = values[:step]
-        constant = 1e-3 * abs(before[0]) or 1.0
-        scaled.append((values[step] - before.mean()) / (before.std() if np.ptp(before) else constant))
+        scaled.append((values[step] - before.mean()) / before.std())
     return np.array(scaled)
 
 
 def test_values_are_in_deviations_of_those_before_them():
     values = np.stack([series(0, 200), -0.01 * series(1, 200)], 1)
     expected = np.stack([by_definition(channel) for channel in values.T], 1)
-    assert np.abs(expected).max() < 16
+    assert np.abs(expected[2:]).max() < 16
     np.testing.assert_allclose(running_scale(values), expected, rtol=1e-8)
+
+
+def test_everybody_reads_the_numbers_that_online_makes():
+    """A row of `Online` has the mean and the deviation by which it standardised, at its end before the tail."""
+    values = np.stack([np.random.default_rng(4).normal(5, 2, 120), np.repeat(3.0, 120)], 1)
+    values[7, 0], values[60:, 1], values[30, 1] = GAP, 40.0, GAP
+    rows = Online(channels=2, hidden=(3,), compiled=False).learn_many(values).rows
+    mean, deviation = rows[:, -7:-5], rows[:, -5:-3]
+    scaled = running_scale(values)
+    assert scaled[0].tolist() == [0, 0]  # before the first value there is no mean
+    np.testing.assert_allclose(scaled[1:], ((values - mean) / deviation)[1:], rtol=1e-9, atol=1e-12)
 
 
 def test_nothing_is_known_at_first():
@@ -51,11 +66,11 @@ def test_what_is_missing_stays_so_and_changes_nothing():
 
 
 def test_a_value_far_out_counts_as_16_deviations_in_what_follows():
-    before = series(2, 100)
+    before = np.concatenate([[48, 52], series(2, 98)])
     mean, deviation = before.mean(), before.std()
-    far, near = (np.append(before, [mean + size * deviation, 49]) for size in (1e6, 16))
+    far, near = (np.append(before, [mean + size * deviation, 49]) for size in (1e5, 16))
     scaled_far, scaled_near = (running_scale(values[:, None])[:, 0] for values in (far, near))
-    assert scaled_far[100] == pytest.approx(1e6)
+    assert scaled_far[100] == pytest.approx(1e5)
     assert scaled_near[100] == pytest.approx(16)
     assert scaled_far[101] == pytest.approx(scaled_near[101])
 
