@@ -218,7 +218,7 @@ class LayerBackward:
         )
         output += state_residual
         if self.activity.saved.inferred_output is None:  # else what Q reads is held constant
-            output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)
+            output[:, :-1].sub_(_product(state_residual[:, 1:], self.layer.predictor))
         return Signal(expectation, feedback_part, state_residual, output)
 
     def learn(self, signal: Signal, trace: Trace | None, through_time: bool, recurrent: Trace | None = None) -> Credit:
@@ -275,7 +275,7 @@ class LayerBackward:
         window += _product(credit.gate, layer.weight[rows:])
         message, *delayed = window.split(layer.input_size, -1)
         for steps, late in enumerate(delayed, 1):
-            message[:, :-steps] += late[:, steps:]
+            message[:, :-steps].add_(late[:, steps:])
         if self.activity.saved.dropout_mask is not None:
             message *= self.activity.saved.dropout_mask
         feedback: dict[int, FeedbackGrad] = {max(source_levels(blocks)): FeedbackGrad(expectation=signal.feedback_part)}
@@ -316,8 +316,10 @@ class LayerBackward:
         components = self.layer.cell.components
         return credit if components == 1 else credit.unflatten(0, (-1, components)).sum(1)
 
-    def _through_error(self, gradient: Tensor, feedback_part: Tensor | None) -> Tensor:
+    def _through_error(self, gradient: Tensor, feedback_part: Tensor | None) -> Tensor | None:
         """Gradient in eta_{t-1} of one in the bounded pi (T(x_t) - mu(eta_{t-1})), added to what else is fed back."""
+        if gradient.shape[1] == 1:  # eta_{t-1} is of the chunk before
+            return feedback_part
         observation, saved = self.layer.observation, self.activity.saved
         assert self.observed is not None and saved.residual is not None
         observed, residual = self.observed[:, 1:], saved.residual[:, 1:]
@@ -325,7 +327,7 @@ class LayerBackward:
         sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)
         feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
         mean = observation.statistic(observed, residual.dtype) - residual
-        feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)
+        feedback_part[:, :-1].sub_(observation.mean_jvp(mean, sent))
         return feedback_part
 
     def _through_mixing(self, grad_output: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -168,9 +168,10 @@ class Local(LocalOptions):
         chunk = stack.without_covariates(chunk)
         for level, eta in zip(stack.levels, activity.expectations, strict=True):
             learn_family(level, eta, chunk.targets, weight)
-        from_above = GradAccumulator(depth)
+        from_above, reach = GradAccumulator(depth), self.reach(depth)
+        of_top = -weight * scores.error[-1]
         for level in reversed(range(depth)):
-            broadcast_error = -weight * scores.error[level + 1 if self.credit == "layer" else -1]
+            broadcast_error = -weight * scores.error[level + 1] if self.credit == "layer" else of_top
             feedback = {n: grad.split_directions(directions) for n, grad in from_above.pop(level).items()}
             for direction in range(directions):
                 index = level * directions + direction
@@ -183,13 +184,13 @@ class Local(LocalOptions):
                 own = flip_time(broadcast_error, direction)
                 signals = {
                     n: backward.signal(own, feedback[n][direction] if n in feedback else None)
-                    for n in signal_hops(self.reach(depth), level, depth)
+                    for n in signal_hops(reach, level, depth)
                 }
                 credit = self._learn_layer(backward, own, signals, carry, index)
                 if self.gate_coordination:
                     coordinate_(stack, activity, index, self.gate_coordination)
                 on_grad_ready(stack.layers[index])
-                blocks, reach = stack.connections[level], self.reach(depth)
+                blocks = stack.connections[level]
                 for n, receivers in feedback_routes(reach, level, source_levels(blocks), depth).items():
                     grads = backward.input_grads(signals[n], credit(n), blocks)
                     for below, theirs in receivers:

@@ -48,8 +48,6 @@ def unflatten(template: Any, flat: Mapping[str, Tensor], prefix: str) -> Any:
 
 def copy_into(target: Any, source: Any) -> None:
     """Copy every tensor of `source` into its counterpart in `target`, which stays where it is."""
-    if isinstance(target, Tensor):
-        target.copy_(source)
-        return
-    for mine, theirs in zip(target, source, strict=True):
-        copy_into(mine, theirs)
+    mine, theirs = leaves(target), leaves(source)
+    if mine:
+        torch._foreach_copy_(mine, theirs)  # pyright: ignore[reportPrivateImportUsage]

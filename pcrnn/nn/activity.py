@@ -36,12 +36,10 @@ class Chunk(NamedTuple):
 
     def weights(self, dtype: torch.dtype) -> Tensor:
         """Weight of each step in the mean loss, [B, T]; they sum to 1 (or to 0 where nothing counts)."""
-        counted = (
-            torch.ones(self.targets.shape[:2], dtype=torch.bool, device=self.targets.device)
-            if self.mask is None
-            else self.mask
-        )
-        return counted.to(dtype) / counted.sum().clamp_min(1)
+        if self.mask is None:
+            batch, steps = self.targets.shape[:2]
+            return self.targets.new_full((batch, steps), 1 / max(batch * steps, 1), dtype=dtype)
+        return self.mask.to(dtype) / self.mask.sum().clamp_min(1)
 
 
 @portable

@@ -71,16 +71,17 @@ def check_observations(x: Tensor, observation: Observation, covariates: int) -> 
         raise ValueError("PredictiveStack: expected at least 1 time step, got 0")
 
 
-def check_state(state: Sequence[Tensor], initial: Sequence[Tensor], names: Sequence[str]) -> None:
-    """Raise InputError for a layer's state whose parts have not the shape, dtype and device of its initial state's."""
-    start = f"start from layer.initial_state({len(initial[0])})"
-    for name, part, wanted in zip(names, state, initial, strict=True):
-        if part.shape != wanted.shape:
-            raise InputError(
-                f"PredictiveLayer: state.{name} expected {list(wanted.shape)}, got {list(part.shape)}; {start}"
-            )
-        if (part.dtype, part.device) != (wanted.dtype, wanted.device):
-            raise InputError(
-                f"PredictiveLayer: state.{name} expected {wanted.dtype} on {wanted.device}, got {part.dtype} on "
-                f"{part.device}; {start}"
-            )
+def check_state(
+    state: Sequence[Tensor], shapes: Sequence[tuple[int, ...]], names: Sequence[str], weight: Tensor
+) -> None:
+    """Raise InputError for a layer's state whose parts have not these shapes, or not a weight's dtype and device."""
+    dtype, device = weight.dtype, weight.device
+    for name, part, shape in zip(names, state, shapes, strict=True):
+        if part.shape == shape and part.dtype == dtype and part.device == device:
+            continue
+        expected, got = list(shape), list(part.shape)
+        if expected == got:
+            expected, got = f"{dtype} on {device}", f"{part.dtype} on {part.device}"
+        raise InputError(
+            f"PredictiveLayer: state.{name} expected {expected}, got {got}; start from layer.initial_state({shape[0]})"
+        )

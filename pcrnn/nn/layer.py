@@ -226,12 +226,12 @@ class PredictiveLayer(nn.Module):
 
     def initial_state(self, batch_size: int) -> LayerState:
         """State before the first observation: all zeros."""
+        return LayerState(*(self.bias.new_zeros(shape) for shape in self._state_shapes(batch_size)))
 
-        def zeros(*shape: int) -> Tensor:
-            return self.bias.new_zeros(batch_size, *shape)
-
-        n, d = self.hidden_size, self.observation.size
-        return LayerState(zeros(self.cell.parts * n), zeros(n), zeros(self.num_taps - 1, self.input_size), zeros(d))
+    def _state_shapes(self, batch_size: int) -> tuple[tuple[int, ...], ...]:
+        """Of the parts of a state."""
+        n, b = self.hidden_size, batch_size
+        return (b, self.cell.parts * n), (b, n), (b, self.num_taps - 1, self.input_size), (b, self.observation.size)
 
     def forward(
         self, x: Tensor, state: LayerState | None = None, surroundings: Surroundings | None = None
@@ -286,20 +286,20 @@ class PredictiveLayer(nn.Module):
     ) -> tuple[LayerActivity, LayerState]:
         """The pass over one chunk, [B, T, M]."""
         observed, below, top_down, inference, unit = surroundings
-        message = in_weight_dtype(message, self.bias)
-        check_message(message, self.input_size, self.bias)
-        initial = self.initial_state(message.shape[0])
+        weight, bias = self.weight, self.bias
+        message = in_weight_dtype(message, bias)
+        check_message(message, self.input_size, bias)
         if state is None:
-            state = initial
+            state = self.initial_state(message.shape[0])
         else:
-            check_state(state, initial, LayerState._fields)
+            check_state(state, self._state_shapes(message.shape[0]), LayerState._fields, bias)
         dtype = state.cell.dtype  # under autocast only the matrix products are in half precision
         message, dropout_mask = self.apply_dropout(message)
         if top_down is None:
             window, messages = delay_line(message, state.messages)
-            preactivation = F.linear(window, self.weight, self.bias).to(dtype)
+            preactivation = F.linear(window, weight, bias).to(dtype)
         else:
-            gates, before = Gates(self.weight, self.bias, self._step), state.messages
+            gates, before = Gates(weight, bias, self._step), state.messages
             completed = complete(gates, message, dropout_mask, before, state.cell, state.output, top_down)
             message, preactivation = completed
             window, messages = delay_line(message, state.messages)

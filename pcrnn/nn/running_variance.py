@@ -1,7 +1,8 @@
 """Running variance per channel: what precisions and state surprises are made of."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,17 @@ FLOOR = 1e-8  # least variance that is believed
 OUTLIER = 16.0  # running deviations as which a larger error counts
 STEADINESS = 64.0  # half-life of the unit of messages, in half-lives of other statistics
 DRIFT = 4.0  # factor between the unit's mean square and the recent one, beyond which the scale has changed
+
+
+@dataclass(slots=True)
+class Held:
+    """What a running variance reads and fills while a chunk is learned from, in which it stands still."""
+
+    believed: Tensor  # the variance, at least the floor, [D]
+    largest: Tensor  # square as which a larger one counts, [D]
+    total: Tensor  # weighted sum of the squares of the chunk, so far, [D]
+    count: Tensor  # weight of its errors, [D]
+    steps: int = 0  # of the chunk
 
 
 class RunningVariance(nn.Module):
@@ -48,13 +60,12 @@ class RunningVariance(nn.Module):
         self.half_life, self.floor = half_life, floor
         self.register_buffer("variance", torch.ones(size))
         self.register_buffer("weight", torch.full((size,), PRIOR))
-        self.pool: Tensor | None = None  # sums of squares and counts, [2, D], to which `update` adds while it is there
-        self.pooled_steps = 0
+        self.held: Held | None = None  # while it is there `update` adds to its sums
 
     @property
     def believed(self) -> Tensor:
         """The variance, at least the floor, [D]."""
-        return self.variance.clamp_min(self.floor)
+        return self.variance.clamp_min(self.floor) if self.held is None else self.held.believed
 
     def reset_parameters(self) -> None:
         """Back to the variance before the first chunk, 1."""
@@ -73,30 +84,26 @@ class RunningVariance(nn.Module):
         """Take in the errors of one chunk, [B, T, ..., D], where `counted`, which broadcasts to them, is True."""
         if self.half_life is None or error.numel() == 0:
             return
-        largest = self.outlier**2 * self.believed
+        largest = self.outlier**2 * self.believed if self.held is None else self.held.largest
         squares = error.detach().to(torch.promote_types(error.dtype, largest.dtype)).square().minimum(largest)
         if counted is not None:
             squares.masked_fill_(~counted, 0)
-        steps = error.shape[1]
+        steps, others = error.shape[1], [d for d in range(error.dim() - 1) if d != 1]
+        totals = squares.sum(others)  # of every step, [T, D]
+        counts = error.numel() // totals.numel() if counted is None else counted.expand_as(error).sum(others)
         if steps == 1:  # a stream, whose updates are many: no step is older than another
-            total = squares.flatten(0, -2).sum(0)
-            of_all = error.numel() // error.shape[-1]
-            count: Tensor | int = of_all if counted is None else counted.expand_as(error).flatten(0, -2).sum(0)
+            total, count = totals[0], counts if isinstance(counts, int) else counts[0]
         else:
-            others = [d for d in range(error.dim() - 1) if d != 1]
             ages = torch.arange(steps - 1, -1, -1, device=error.device)
             weights = torch.exp2(ages / -self.half_life).to(squares.dtype)
-            total = weights @ squares.sum(others)
-            if counted is None:
-                count = weights.sum().mul(error[:, 0, ..., 0].numel())
-            else:
-                count = weights @ counted.expand_as(error).sum(others).to(weights.dtype)
-        if self.pool is None:
+            total = weights @ totals
+            count = weights.sum() * counts if isinstance(counts, int) else weights @ counts.to(weights.dtype)
+        if self.held is None:
             self.move(total, torch.as_tensor(count, device=total.device).expand_as(total), steps)
         else:
-            self.pool[0] += total
-            self.pool[1] += count
-            self.pooled_steps = steps
+            self.held.total.add_(total)
+            self.held.count.add_(count)
+            self.held.steps = steps
 
     def move(self, total: Tensor, count: Tensor, steps: int, unless: Tensor | None = None) -> None:
         """Go on by a chunk of so many steps: its weighted sum of squares [D] and the weight of its errors [D].
@@ -152,7 +159,8 @@ class PooledVariances:
         like = self.parts[0].variance if self.parts else torch.empty(0)
         self.pool = like.new_zeros(2 * sum(sizes), dtype=accumulation_dtype(like.dtype))
         self._sizes, self._whole = sizes, self.pool.view(2, -1)
-        self._pools = self._whole.split(sizes, 1)
+        totals, counts = self._whole
+        self._pools = list(zip(totals.split(sizes), counts.split(sizes), strict=True))
         self._steps = [0] * len(self.parts)
         self._decays: tuple[int, Tensor] | None = None
         self._alike = all(
@@ -164,14 +172,25 @@ class PooledVariances:
     def held(self) -> Iterator[None]:
         """Inside the block `update` adds to the pool, which begins at zero, and moves nothing."""
         self.pool.zero_()
-        for part, pool in zip(self.parts, self._pools, strict=True):
-            part.pool, part.pooled_steps = pool, 0
+        all_held = [Held(*bounds, *pool) for bounds, pool in zip(self._bounds(), self._pools, strict=True)]
+        for part, held in zip(self.parts, all_held, strict=True):
+            vars(part)["held"] = held  # past the assignment of a module, which takes long to see that this is no tensor
         try:
             yield
         finally:
-            self._steps = [part.pooled_steps for part in self.parts]
+            self._steps = [held.steps for held in all_held]
             for part in self.parts:
-                part.pool = None
+                vars(part)["held"] = None
+
+    def _bounds(self) -> Iterable[tuple[Tensor, Tensor]]:
+        """The variance that is believed and the largest square of every part, found for all of them at once."""
+        if not self.parts:
+            return ()
+        variances, floors = [part.variance for part in self.parts], [part.floor for part in self.parts]
+        believed = torch._foreach_clamp_min(variances, floors)  # pyright: ignore[reportPrivateImportUsage]
+        squares = [part.outlier**2 for part in self.parts]
+        largest = torch._foreach_mul(believed, squares)  # pyright: ignore[reportPrivateImportUsage]
+        return zip(believed, largest, strict=True)
 
     def move(self, unless: Tensor | None = None) -> None:
         """Move every variance by what is in the pool; nothing where `unless` is above 0."""

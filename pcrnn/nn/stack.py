@@ -319,6 +319,8 @@ class PredictiveStack(nn.Module):
 
     def without_covariates(self, chunk: Chunk) -> Chunk:
         """What of a chunk is learned from: its observations and targets without covariates."""
+        if not self.covariates:
+            return chunk
         targets = self.split_covariates(chunk.targets)[0] if self.prior is None else chunk.targets
         return chunk._replace(observations=self.split_covariates(chunk.observations)[0], targets=targets)
 
@@ -385,7 +387,6 @@ class PredictiveStack(nn.Module):
         for layer, of_layer in zip(self.layers, activity.layers, strict=True):
             layer.adapt(of_layer.saved.state_residual)
 
-    @torch.no_grad()
     def adapt_level(self, level: BaseRate | PredictiveLayer, expectation: Tensor, error: Tensor, chunk: Chunk) -> None:
         """The running variances of one level's family, and at level 0 of its errors; `chunk` is without covariates."""
         if level is self.sensory:
@@ -393,7 +394,6 @@ class PredictiveStack(nn.Module):
             self.sensory.error_norm.adapt(level.observation.residual(expectation, chunk.targets, error), counted)
         level.observation.adapt(expectation, chunk.targets, chunk.mask)
 
-    @torch.no_grad()
     def adapt_sensory(self, error: Tensor, chunk: Chunk) -> None:
         """With labels, which are not observed: the running variance of the sensory errors, the only ones sent up.
 
@@ -422,7 +422,7 @@ class PredictiveStack(nn.Module):
         if torch.compiler.is_compiling() or chunk.targets.device.type != "cpu":
             return
         x, y = chunk.targets[:, :-1], chunk.observations[:, 1:]
-        if x.shape != y.shape or not ((x == y) | ((x != x) & (y != y))).all():  # NaN is missing
+        if x.shape != y.shape or not (x.equal(y) or ((x == y) | ((x != x) & (y != y))).all()):  # NaN is missing
             raise ValueError(
                 "PredictiveStack: expected targets to be the observations one step later, got others; "
                 "build the chunk with Chunk.of_stream(x), or give the stack a `target` family"

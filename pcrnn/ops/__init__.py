@@ -125,10 +125,19 @@ def _op(name: str, x: Tensor) -> Any:
     """
     if name in _DIFFERENTIABLE and transformable.transforming():
         return getattr(transformable, name)
-    plain = type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu"
-    if plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        return _ON_CPU[name]
-    return getattr(torch.ops.pcrnn, name)
+    return _ON_CPU[name] if _plain(x) and not torch.is_grad_enabled() else getattr(torch.ops.pcrnn, name)
+
+
+def _plain(x: Tensor) -> bool:
+    """Whether x is a tensor on the CPU that nobody traces."""
+    return type(x) in (Tensor, torch.nn.Parameter) and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def missing(x: Tensor) -> Tensor | None:
+    """True where x is NaN; None where nothing is and that can be seen: on a GPU looking would mean to wait for it."""
+    if _plain(x) and not transformable.transforming() and x.equal(x):  # NaN does not equal itself
+        return None
+    return x.isnan()
 
 
 def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -> Tensor:
@@ -147,10 +156,13 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
     """
     if family == "gaussian":
         assert precision is not None
-        missing = x.isnan()
-        error, surprise = _op("gaussian_error", eta)(eta, x.where(~missing, eta.detach().to(x.dtype)), precision)
-        left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
-        return _limited(error.masked_fill(missing, 0)), surprise - (missing * left_out).sum(-1)
+        gone = missing(x)
+        known = x if gone is None else x.where(~gone, eta.detach().to(x.dtype))
+        error, surprise = _op("gaussian_error", eta)(eta, known, precision)
+        if gone is not None:
+            left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
+            error, surprise = error.masked_fill(gone, 0), surprise - (gone * left_out).sum(-1)
+        return _limited(error), surprise
     error, surprise = _op(f"{family}_error", eta)(eta, x)
     return (_limited(error) if family == "poisson" else error), surprise
 

@@ -25,7 +25,11 @@ def add_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -
 
     Args: gradient [I, J]; left [B, T, I]; right [B, T, J], of the gradient's dtype or a half precision.
     """
-    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    _add_matrix_product_(gradient, left.flatten(0, 1), right.flatten(0, 1), sign)
+
+
+def _add_matrix_product_(gradient: Tensor, left: Tensor, right: Tensor, sign: int = 1) -> None:
+    """The same of left [B T, I] and right [B T, J]."""
     if right.dtype == gradient.dtype:
         gradient.addmm_(left.t(), right, alpha=sign)
     elif right.is_cuda:
@@ -56,9 +60,9 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
 
 def credit_scan(decay: Tensor, signal: Tensor) -> Tensor:
     """Credit of every state inside the chunk: lambda_t = signal_t + decay_{t+1} lambda_{t+1}, [B, T, N]."""
+    if signal.shape[1] < 2:
+        return torch.hardshrink(signal, FORGOTTEN)
     credit = torch.empty_like(signal, memory_format=torch.contiguous_format)
-    if signal.shape[1] == 0:
-        return credit
     signals, decays, credits = signal.unbind(1), decay.unbind(1), credit.unbind(1)
     carried = credits[-1].copy_(signals[-1])
     for t in range(len(signals) - 2, -1, -1):
@@ -118,8 +122,8 @@ def gaussian_error(eta: Tensor, x: Tensor, precision: Tensor) -> tuple[Tensor, T
     wide = accumulation_dtype(eta.dtype)
     difference = x.to(wide) - eta.to(wide)
     error = precision * difference
-    constant = 0.5 * (eta.shape[-1] * math.log(2 * math.pi) - precision.log().sum())
-    return error.to(eta.dtype), 0.5 * (error * difference).sum(-1) + constant
+    constant = (precision / (2 * math.pi)).rsqrt().log()  # of the density, a channel
+    return error.to(eta.dtype), torch.addcmul(constant, error, difference, value=0.5).sum(-1)
 
 
 def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,15 +245,17 @@ def eligibility_update_(
     if trace is None or bias_trace is None:
         return traced
     blocks = immediate.shape[-1] // decay.shape[-1]
-    into_trace = (decay[:, 0] * credit[:, 0]).repeat(1, blocks)
-    suffix = suffix_products(decay)
-    left = (suffix[:, 0] * decay[:, 0]).repeat(1, blocks)
-    arriving = credited(immediate, suffix)
+    left, arriving = decay[:, 0], immediate
+    into_trace = torch.cat([left * credit[:, 0]] * blocks, 1)
+    if decay.shape[1] > 1:  # else nothing decays between the step and the chunk's end
+        suffix = suffix_products(decay)
+        left, arriving = suffix[:, 0] * left, credited(immediate, suffix)
+    left = torch.cat([left] * blocks, 1)
     bias_gradient.add_((into_trace * bias_trace).sum(0))
     bias_trace.mul_(left).add_(arriving.sum(1))
     # a batch row at a time: its trace is read, made to contribute and advanced while it is in the cache
     columns = (into_trace.unsqueeze(-1), left.unsqueeze(-1), arriving.to(presynaptic.dtype), presynaptic)
     for row, into_row, left_row, arriving_row, u in zip(trace, *(c.unbind() for c in columns), strict=True):
         gradient.addcmul_(into_row, row)
-        add_product_(row.mul_(left_row), arriving_row.unsqueeze(0), u.unsqueeze(0))
+        _add_matrix_product_(row.mul_(left_row), arriving_row, u)
     return traced

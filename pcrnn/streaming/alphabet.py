@@ -1,15 +1,8 @@
-"""Characters of a text that has no end as numbers: each is numbered when it first appears.
-
-`Characters` cuts bytes into characters as they come, `Alphabet` numbers them.
-"""
+"""Characters of a text that has no end: as numbers, which they get when they first appear, and as they are shown."""
 
 from __future__ import annotations
 
-import codecs
-from collections import deque
-
 from pcrnn.errors import UsageError
-from pcrnn.streaming.rows import Piece
 
 _ODD = 0xDC00  # a byte that is no UTF-8 becomes the character of this number and its own
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\"}
@@ -47,34 +40,6 @@ class Alphabet:
             self._numbers[character] = len(self._numbers)
             return len(self._numbers) - 1
         return self.size - 1
-
-
-class Characters:
-    """Cuts UTF-8 into characters; a byte that is none of it counts as a character, too. As `rows.Lines`.
-
-    >>> characters = Characters()
-    >>> characters.feed("né".encode()[:2])
-    >>> [piece.content for piece in characters.take(256)]
-    ['n']
-    """
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-        self._whole: deque[str] = deque()
-
-    def feed(self, chunk: bytes) -> None:
-        """Take in the bytes that follow."""
-        self._whole.extend(self._decoder.decode(chunk))
-
-    def finish(self) -> None:
-        """The input has ended: what came of a last character are characters."""
-        self._whole.extend(self._decoder.decode(b"", final=True))
-        self._decoder.reset()
-
-    def take(self, most: int) -> list[Piece]:
-        """The next characters, as many as are there, at most so many."""
-        taken = [self._whole.popleft() for _ in range(min(most, len(self._whole)))]
-        return [Piece(each, len(each.encode("utf-8", "surrogateescape"))) for each in taken]
 
 
 def escaped(character: str) -> str:

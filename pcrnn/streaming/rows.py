@@ -1,7 +1,7 @@
-"""Rows of numbers from lines of text as they come: a table with a delimiter, or a JSON object a line.
+"""Rows of numbers from lines of text: a table with a delimiter, or a JSON object a line.
 
-Nothing here reads a file or prints. `Lines` cuts bytes into lines, `RowReader` makes rows of lines: the first lines of
-an input tell it what the columns are. A line that is no row raises BadRowError, and the reader goes on with the next.
+Nothing here reads a file or prints: the first lines of an input tell `RowReader` what the columns are. A line that is
+no row raises BadRowError, and the reader goes on with the next.
 """
 
 from __future__ import annotations
@@ -10,22 +10,17 @@ import csv
 import json
 import math
 import re
-from collections import deque
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 from pcrnn.errors import DataError, UsageError, nearest
-from pcrnn.streaming.clock import to_seconds
+from pcrnn.streaming.cells import BadRowError, as_number, comma_hint, is_header, number_of, seconds_of, shown
+from pcrnn.streaming.pieces import LONGEST
 
-LONGEST = 1 << 20  # bytes of a line; what is longer is left out, and takes no memory
-LARGEST = 1e150  # size of a number, whose square is still finite
 TIME_NAMES = ("timestamp", "time", "date", "ds", "datetime")
 """Columns that are taken for times by themselves, in whatever case."""
 
-_MISSING = {"", "nan", "-nan", "na", "n/a", "null", "none"}
 _DELIMITERS = "\t;|,"  # a comma may stand inside the numbers of a table with another delimiter
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {
@@ -36,63 +31,12 @@ _FOREIGN = {
 }
 
 
-class BadRowError(ValueError):
-    """A line that is no row; its text is what was expected and what came."""
-
-
-class Piece(NamedTuple):
-    """One line, or one character, of an input."""
-
-    content: Any  # bytes of a line without its end, None where it was too long; or a character
-    size: int  # bytes of the input that it took
-
-
 class Row(NamedTuple):
     """One observation."""
 
     values: list[float]  # by channel, NaN where one is missing
     time: str | None  # as it is written
     seconds: float  # since 1970, NaN where there is no column of times
-
-
-class Lines:
-    """Cuts bytes into lines. It holds at most the bytes it was given last and a line of `LONGEST` bytes.
-
-    >>> lines = Lines()
-    >>> lines.feed(b"a,b\\n1,2\\n3,")
-    >>> [piece.content for piece in lines.take(256)]
-    [b'a,b', b'1,2']
-    """
-
-    def __init__(self) -> None:
-        self._whole: deque[Piece] = deque()
-        self._rest, self._dropped = b"", 0  # of the last line: what came, and how much of it was too long to keep
-
-    def feed(self, chunk: bytes) -> None:
-        """Take in the bytes that follow."""
-        *ended, rest = chunk.split(b"\n")
-        for line in ended:
-            self._end(line, 1)
-        if len(self._rest) + len(rest) > LONGEST or self._dropped:
-            self._dropped += len(self._rest) + len(rest)
-            self._rest = b""
-        else:
-            self._rest += rest
-
-    def finish(self) -> None:
-        """The input has ended: what came of a last line is a line."""
-        if self._rest or self._dropped:
-            self._end(b"", 0)
-
-    def take(self, most: int) -> list[Piece]:
-        """The next lines, as many as are there, at most so many."""
-        return [self._whole.popleft() for _ in range(min(most, len(self._whole)))]
-
-    def _end(self, tail: bytes, ending: int) -> None:
-        size = len(self._rest) + self._dropped + len(tail) + ending
-        line = None if self._dropped or size > LONGEST else (self._rest + tail).removesuffix(b"\r")
-        self._whole.append(Piece(line, size))
-        self._rest, self._dropped = b"", 0
 
 
 @dataclass(kw_only=True)
@@ -178,7 +122,7 @@ class RowReader:
         is_known = self.known and not self._is_json and self._delimiter in plain
         delimiter = self._delimiter if is_known else next((mark for mark in _DELIMITERS if mark in plain), ",")
         cells = self._cells(text, delimiter)
-        has_header = _is_header(cells)
+        has_header = is_header(cells)
         names = self._names_of(cells, has_header)
         for name in (*self.channels, *([self.time] if self.time is not None else [])):
             self._require(name, names, has_header)
@@ -203,7 +147,8 @@ class RowReader:
         if self.known:
             raise DataError(f"expected a column {name!r}, as in what was learned from before, got {listed}")
         hint = nearest(name, names) if has_header else "; the first line is no header: --names says what they are"
-        raise UsageError(f"--channels, --time: expected some of the columns {listed}, got {name!r}{hint}")
+        flag = "--channels" if name in self.channels else "--time"
+        raise UsageError(f"{flag}: expected some of the columns {listed}, got {name!r}{hint}")
 
     def _found_places(self) -> tuple[list[int], int | None]:
         time = None if self.time is None else self.names.index(self.time)
@@ -231,7 +176,7 @@ class RowReader:
             self._learn_columns(dict(zip(self.names, cells, strict=True)))
             self._places = self._found_places()
         places, time = self._places
-        values = [_number(cells[place], name) for place, name in zip(places, self.channels, strict=True)]
+        values = [number_of(cells[place], name) for place, name in zip(places, self.channels, strict=True)]
         return Row(values, None, math.nan) if time is None else self._timed(values, cells[time])
 
     def _learn_columns(self, cells: dict[str, Any]) -> None:
@@ -246,7 +191,7 @@ class RowReader:
         if not channels:
             channels = tuple(name for name, cell in cells.items() if name != time and as_number(cell) is not None)
             if all(math.isnan(as_number(cells[name]) or 0.0) for name in channels):
-                got, hint = " ".join(map(str, cells.values())), max(map(_comma_hint, cells.values()), default="")
+                got, hint = " ".join(map(str, cells.values())), max(map(comma_hint, cells.values()), default="")
                 raise BadRowError(f"expected a number in some column, got {shown(got)}{hint}")
             if not self._is_json:
                 for name in channels:
@@ -282,95 +227,8 @@ class RowReader:
         if not any(name in cells for name in self.channels):
             wanted, got = ", ".join(self.channels), ", ".join(cells)
             raise BadRowError(f"expected an object with {wanted:.80}, got one with {shown(got)}")
-        values = [_number(cells.get(name), name) for name in self.channels]
+        values = [number_of(cells.get(name), name) for name in self.channels]
         return Row(values, None, math.nan) if self.time is None else self._timed(values, cells.get(self.time, ""))
-
-
-def as_number(cell: Any) -> float | None:
-    """A cell as a number, NaN where it says that one is missing, None where it is something else."""
-    if isinstance(cell, str):
-        try:
-            number = float(cell)
-        except ValueError:
-            return math.nan if cell.strip().lower() in _MISSING else None
-        return number if cell.isascii() and "_" not in cell else None
-    if cell is None:
-        return math.nan
-    if isinstance(cell, bool) or not isinstance(cell, int | float):
-        return None
-    try:
-        return float(cell)
-    except OverflowError:
-        return math.inf
-
-
-def seconds_of(cell: Any) -> float:
-    """A time as seconds since 1970 on its own clock: ISO 8601, what `pcrnn.data` reads besides, or Unix time.
-
-    A number too large to count seconds counts milliseconds, microseconds or nanoseconds. BadRowError for anything else.
-
-    >>> seconds_of("1970-01-02T00:00+01:00"), seconds_of("86400"), seconds_of(1700000000000)
-    (86400.0, 86400.0, 1700000000.0)
-    """
-    number = as_number(cell)
-    if number is not None and math.isfinite(number) and not re.fullmatch(r"(19|20)[0-9]{6}", str(cell)):
-        while abs(number) >= 1e11:
-            number /= 1000
-        return number
-    text = str(cell)
-    try:
-        return to_seconds(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        if number is not None and math.isfinite(number):
-            return number  # eight digits that are no date
-        return _otherwise_written(text)
-
-
-def _otherwise_written(cell: str) -> float:
-    if any(map(str.isdigit, cell)):
-        from pcrnn.data.formats.times import NotATimeError, TimeReader  # which takes a while, and is seldom needed
-
-        with suppress(NotATimeError):
-            return TimeReader()(cell) / 1e6
-    raise BadRowError(f"expected a time (like 2009-01-31 12:00, or Unix seconds), got {shown(cell)}")
-
-
-def shown(cell: Any) -> str:
-    """A cell or a line as a message shows it."""
-    text = cell if isinstance(cell, str) else json.dumps(cell, default=str)
-    if not text:
-        return "an empty cell"
-    return repr(text if len(text) <= 60 else text[:57] + "...")
-
-
-def _number(cell: Any, column: str) -> float:
-    number = as_number(cell)
-    if number is None:
-        raise BadRowError(f"column {column!r}: expected a number, got {shown(cell)}{_comma_hint(cell)}")
-    if abs(number) > LARGEST:
-        raise BadRowError(f"column {column!r}: expected a finite number of at most {LARGEST:g}, got {shown(cell)}")
-    return number
-
-
-def _comma_hint(cell: Any) -> str:
-    """The end of a message about a cell that is a number elsewhere."""
-    return "; write a decimal point: tr , ." if re.fullmatch(r"-?[0-9]+,[0-9]+", str(cell)) else ""
-
-
-def _is_header(cells: Sequence[str]) -> bool:
-    """Whether cells are names: none is a number or a time, and some say something."""
-    return any(as_number(cell) is None for cell in cells) and not any(map(_is_number_or_time, cells))
-
-
-def _is_number_or_time(cell: str) -> bool:
-    number = as_number(cell)
-    if number is not None:
-        return not math.isnan(number)
-    try:
-        seconds_of(cell)
-    except BadRowError:
-        return False
-    return True
 
 
 def _decoded(line: bytes) -> str:

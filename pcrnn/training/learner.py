@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 import learning_rules
 from learning_rules import Result, Rule
@@ -120,7 +119,7 @@ class Learner:
         a sequence is cut. Memory is that of one chunk; returns what the rule saw in the last.
         """
         self._before()
-        self.optimiser.zero_grad(set_to_none=False)
+        self._zero_gradients()
         *before, last = chunks
         for chunk in before:
             self._accumulate(chunk)
@@ -185,9 +184,14 @@ class Learner:
 
     def _update_from(self, *parts: Tensor) -> None:
         """One update on the device: in place, of fixed shapes, without waiting for it (a CUDA graph may hold it)."""
-        self.optimiser.zero_grad(set_to_none=False)
+        self._zero_gradients()
         chunk = Chunk(*parts)
         self._finish(self._accumulate(chunk), chunk)
+
+    def _zero_gradients(self) -> None:
+        """In place, as the optimiser's own `zero_grad(set_to_none=False)`, which takes ten times as long for few."""
+        if gradients := _gradients(p for group in self.optimiser.param_groups for p in group["params"]):
+            torch._foreach_zero_(gradients)  # pyright: ignore[reportPrivateImportUsage]
 
     def _accumulate(self, chunk: Chunk) -> Result:
         half = self.precision == "bf16"
@@ -230,13 +234,14 @@ class Learner:
         )
 
     def _clip(self) -> Tensor:
-        """Clip each group's gradient; the norms before."""
-        norms = []
-        for parameters in self.groups.values():
-            norms.append(_norm(parameters))
-            if self.clip:
-                clip_grads_with_norm_(parameters, self.clip, norms[-1])
-        return torch.stack(norms)
+        """Clip each group's gradient, as `torch.nn.utils.clip_grad_norm_` does; the norms before."""
+        norms = torch.stack([_norm(parameters) for parameters in self.groups.values()])
+        if self.clip:
+            factors = (self.clip / (norms + 1e-6)).clamp(max=1)
+            for parameters, factor in zip(self.groups.values(), factors.unbind(), strict=True):
+                if gradients := _gradients(parameters):
+                    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
+        return norms
 
     def _raise_if_tripped(self, updates: int) -> None:
         """What the check found; state and traces, which have run over the chunk already, then begin anew."""
@@ -282,5 +287,12 @@ class Learner:
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Of their gradients; zero where another process has those."""
     parameters = list(parameters)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return get_total_norm(gradients) if gradients else parameters[0].new_zeros(()).detach()
+    gradients = _gradients(parameters)
+    if not gradients:
+        return parameters[0].new_zeros(()).detach()
+    norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -1,6 +1,5 @@
-"""`pcrnn watch` as a user calls it: on tables, JSON lines and text, with bad lines, and going on where it was."""
+"""`pcrnn watch` as a user calls it: on tables, JSON lines and text, and with bad lines."""
 
-import io
 import json
 import math
 import re
@@ -10,38 +9,9 @@ import numpy as np
 import pytest
 
 from pcrnn.cli.main import main
-from pcrnn.runs.folder import RunFolder
 from pcrnn.streaming.config import OnlineConfig
-from pcrnn.streaming.live import Alarm, Picture, bars
+from tests.cli.watching import SMALL, STEPS, strict, table
 from tests.conftest import refused
-
-SMALL = ("--hidden", 6, 6)
-STEPS = 600
-
-
-def table(text):
-    """The rows of a table, by column."""
-    header, *lines = (line.split("\t") for line in text.splitlines())
-    assert all(len(line) == len(header) for line in lines)
-    return [dict(zip(header, line, strict=True)) for line in lines]
-
-
-def strict(line):
-    """A JSON object without the numbers that JSON does not have."""
-    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-@pytest.fixture(scope="module")
-def sensor(tmp_path_factory):
-    """Two channels that a stack can learn, every five minutes, with a spike in the end."""
-    noise = np.random.default_rng(0).normal(0, 0.1, (STEPS, 2))
-    times = np.datetime64("2024-01-01T00:00") + 5 * np.arange(STEPS).astype("m8[m]")
-    values = np.stack([20 + np.sin(np.arange(STEPS) / 4), 3 * np.cos(np.arange(STEPS) / 4)], 1) + noise
-    values[STEPS - 20] += 500
-    rows = [f"{when},{temp:.4f},{load:.4f},north" for when, (temp, load) in zip(times, values, strict=True)]
-    path = tmp_path_factory.mktemp("sensor") / "sensor.csv"
-    path.write_text("\n".join(["timestamp,temp,load,site", *rows]) + "\n")
-    return path
 
 
 def test_a_table_gives_a_row_of_scores_for_each_of_its_own(program, sensor):
@@ -221,121 +191,6 @@ def test_odd_bytes_inside_a_stream_are_one_bad_line(program, tmp_path, to):
     assert "temp°_observed" in names and len(first) == (3 if to == "jsonl" else 4)
 
 
-def split_run(program, tmp_path, whole, cuts, flags):
-    """The table of a stream that stops at each cut (bytes of its input) and goes on, and of one that never stopped."""
-    path, content = tmp_path / "grown", whole.read_bytes()
-    state, out = tmp_path / "state", tmp_path / "out"
-    for cut in cuts:
-        path.write_bytes(content[:cut])
-        called = program("watch", path, *flags, "--state", state, "--out", out)
-        assert called.code == 0, called
-    assert program("watch", whole, *flags, "--out", tmp_path / "unbroken").code == 0
-    return out.read_bytes(), (tmp_path / "unbroken").read_bytes()
-
-
-def line_ends(path, *lines):
-    """Bytes of a file up to the end of each of these lines."""
-    ends = [found.end() for found in re.finditer(b"\n", path.read_bytes())]
-    return [ends[line - 1] for line in lines]
-
-
-@pytest.mark.parametrize(
-    "flags",
-    [
-        (*SMALL, "--calendar", "hour,month", "--save-every", 50),
-        (*SMALL, "--to", "jsonl", "--margin", 0.5, "--credit", "top", "--lr", 0.01, "--seed", 3),
-        ("--hidden", 4, "--engine", "general", "--channels", "load"),
-    ],
-    ids=["calendar", "JSON", "general"],
-)
-def test_a_saved_stream_goes_on_to_the_bit(program, sensor, tmp_path, flags):
-    whole = tmp_path / "s.csv"
-    lines = sensor.read_bytes().splitlines(keepends=True)
-    whole.write_bytes(b"".join([*lines[:40], b"bad line\n", *lines[40:70]]))
-    again, unbroken = split_run(program, tmp_path, whole, [*line_ends(whole, 3, 4, 40, 41, 60), None], flags)
-    assert again == unbroken and len(again.splitlines()) >= 69
-
-
-def test_a_stream_of_one_observation_goes_on(program, sensor, tmp_path):
-    again, unbroken = split_run(program, tmp_path, sensor, [*line_ends(sensor, 2), None], SMALL)
-    assert again == unbroken
-
-
-def test_a_saved_alphabet_goes_on_to_the_bit(program, tmp_path):
-    whole = tmp_path / "t.txt"
-    whole.write_text("the cät sat on the mät – and on €.\n" * 12, encoding="utf-8")
-    cuts = [5, 6, 7, 200, None]  # one of them inside a character
-    whole_bytes = whole.read_bytes()
-    cuts = [cut if cut is None else len(whole_bytes[:cut].decode(errors="ignore").encode()) for cut in cuts]
-    again, unbroken = split_run(program, tmp_path, whole, cuts, ("--characters", "--symbols", 12, *SMALL))
-    assert again == unbroken
-    called = program("watch", whole, "--state", tmp_path / "state")  # characters, as it was
-    assert called.code == 0 and "going on after observation 420, from byte" in called.err
-
-
-def test_another_file_is_read_from_its_beginning(program, sensor, tmp_path):
-    """The columns of it may stand elsewhere; what is learned is the same stream."""
-    path, state = tmp_path / "s.csv", tmp_path / "state"
-    path.write_text("time,a,b\n2024-01-01,1,2\n2024-01-02,3,4\n")
-    assert program("watch", path, *SMALL, "--state", state).code == 0
-    path.write_text("b,a,time\n6,5,2024-01-03\n")
-    called = program("watch", path, "--state", state)
-    assert "after observation 2, from the beginning of" in called.err and "not the file that was read" in called.err
-    (row,) = table(called.out)
-    assert (row["index"], row["line"], row["a_observed"], row["b_observed"]) == ("3", "2", "5", "6")
-    path.write_text("c,d\n1,2\n")
-    refused(program("watch", path, "--state", state), 3, "s.csv:1: expected a column 'a', as in what was learned from")
-
-
-def test_rows_that_a_killed_process_wrote_after_it_saved_are_not_there_twice(program, sensor, tmp_path):
-    out, state, path = tmp_path / "out", tmp_path / "state", tmp_path / "s.csv"
-    lines = sensor.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:40]))
-    assert program("watch", path, *SMALL, "--state", state, "--out", out).code == 0
-    saved = out.read_bytes()
-    out.write_bytes(saved + b"40\t41\t...\n41")
-    path.write_text("".join(lines[:45]))
-    assert program("watch", path, "--state", state, "--out", out).code == 0
-    assert out.read_bytes().startswith(saved) and [row["index"] for row in table(out.read_text())][-1] == "44"
-    called = program("watch", path, "--state", state, "--out", out, "--no-observed")
-    assert called.code == 0  # nothing new, nothing to contradict
-    path.write_text("".join(lines[:50]))
-    refused(program("watch", path, "--state", state, "--out", out, "--no-observed"), 2, "--out", "got others")
-
-
-def test_settings_that_contradict_the_saved_ones_are_all_named(program, sensor, tmp_path):
-    state = tmp_path / "state"
-    assert program("watch", sensor, *SMALL, "--state", state, "--seed", 1).code == 0
-    flags = ("--hidden", 8, "--seed", 0, "--channels", "load", "--rule", "bptt", "--time", "site", "--characters")
-    called = program("watch", sensor, "--state", state, *flags[:-1])
-    words = ("--hidden 8 (saved: 6 6)", "--seed 0 (saved: 1)", "--channels load (saved: temp load)", "--rule bptt")
-    refused(called, 2, *words, "--time site (saved: timestamp)", "leave them out, or choose another folder")
-    refused(program("watch", sensor, "--state", state, "--characters"), 2, "--characters True (saved: False)")
-    same = ("--hidden", 6, 6, "--seed", 1, "--channels", "temp,load", "--time", "timestamp", "--rule", "local")
-    assert program("watch", sensor, "--state", state, *same).code == 0
-
-
-def test_a_second_process_on_one_state_is_refused(program, sensor, tmp_path):
-    state = tmp_path / "state"
-    assert program("watch", sensor, *SMALL, "--state", state).code == 0
-    with RunFolder(state).locked():
-        refused(program("watch", sensor, "--state", state), 2, "nobody else learns, but another process does")
-    assert program("watch", sensor, "--state", state).code == 0
-
-
-def test_folders_that_are_no_state_are_refused(program, sensor, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "config.json").write_text("{}")
-    refused(program("watch", sensor, "--state", run), 2, "expected a folder of its own, got that of a run")
-    refused(program("watch", sensor, "--state", sensor), 2, "expected a folder")
-    state = tmp_path / "state"
-    assert program("watch", sensor, *SMALL, "--state", state).code == 0
-    (weights,) = state.glob("step_*/weights.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-1])
-    refused(program("watch", sensor, "--state", state), 4, "weights.safetensors", "the file is cut")
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -368,9 +223,25 @@ def test_inputs_that_cannot_be_read_are_refused(program, tmp_path):
 
 
 def test_a_rate_that_is_far_too_high_ends_as_divergence_and_is_not_saved(program, sensor, tmp_path):
+    """Scores of what was learned before it are written all the same."""
     called = program("watch", sensor, *SMALL, "--lr", 1e300, "--state", tmp_path / "state")
-    refused(called, 5, "expected finite numbers", "lower the learning rate")
+    refused(called, 5, "sensor.csv, 2024-01-01T00:10: observation 3: expected finite numbers", "lower the learning")
     assert list((tmp_path / "state").glob("step_*")) == []
+    unharmed = table(program("watch", sensor, *SMALL).out)
+    assert [row["surprise"] for row in table(called.out)] == [row["surprise"] for row in unharmed[:2]]
+
+
+def test_where_numbers_diverge_what_was_saved_before_stays(program, tmp_path):
+    """Each character is learned from by itself here, so that the call that diverges has learned nothing before it."""
+    text, state = "abcdefghijklmnopqrstuvwxyz", tmp_path / "state"
+    (tmp_path / "t.txt").write_text(text)
+    called = program(
+        "watch", tmp_path / "t.txt", "--characters", *SMALL, "--lr", 1e300, "--state", state, "--save-every", 1
+    )
+    refused(called, 5, "expected finite numbers")
+    observed = "".join(row["character"] for row in table(called.out))
+    assert observed and text.startswith(observed)
+    assert [path.name for path in state.glob("step_*")] == [f"step_{len(observed)}"]
 
 
 def test_help_names_the_defaults_of_online(program):
@@ -393,21 +264,3 @@ def test_memory_does_not_grow_with_the_stream(tmp_path, capfd):
         tracemalloc.stop()
         assert len((tmp_path / "out").read_text().splitlines()) == steps + 1
     assert most[2] < most[1] + 20 * 15_000, "so many bytes a row would be a leak"
-
-
-def test_the_picture_shows_surprises_levels_and_alarms():
-    from rich.console import Console
-
-    drawn = io.StringIO()
-    picture = Picture("sensor.csv", Console(file=drawn, force_terminal=True, width=100, height=30))
-    picture.add(3, [1.0, 2.0, 9.0], [2.0, 1.5, 9.0], [Alarm(3, "2024-01-01", 9.0)])
-    picture.say("a note [with brackets]")
-    picture.close()
-    for words in ("sensor.csv", "▁▂█", "9.000 nats", "level 2", "the stack", "2024-01-01", "a note [with brackets]"):
-        assert words in drawn.getvalue()
-    assert bars([math.nan, 5.0, 5.0, math.inf]) == " ▁▁ " and bars([math.nan]) == " "
-
-
-def test_no_picture_is_drawn_where_there_is_no_terminal(program, sensor):
-    called = program("watch", sensor, *SMALL, "--live")
-    assert called.code == 0 and "--live: standard error is no terminal" in called.err

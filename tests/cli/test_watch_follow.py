@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from pcrnn.cli.watch import Stop
-from pcrnn.streaming.live import CHUNK, Source
+from pcrnn.cli.watch_stop import Stop
+from pcrnn.streaming.source import CHUNK, Source
 
 FLAGS = ("--hidden", 4, "--no-expected")
 PATIENCE = 60  # seconds, of which a loaded machine may need many
@@ -128,7 +128,7 @@ def test_handlers_are_put_back(followed):
 
 def test_a_second_signal_does_not_wait():
     script = (
-        "import os, signal; from pcrnn.cli.watch import Stop\n"
+        "import os, signal; from pcrnn.cli.watch_stop import Stop\n"
         "with Stop() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM); print(stop.signal, stop.waits(None), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('still here')"
@@ -177,8 +177,9 @@ def test_a_row_from_a_pipe_is_answered_at_once(piped):
 def test_a_closed_pipe_ends_it_quietly_with_the_stream_saved(program, piped, tmp_path):
     code, _, folder = piped
     assert code == 128 + signal.SIGPIPE
-    assert (folder / "err").read_text().startswith("note: learning from a; by the rule local, ")
-    assert len((folder / "err").read_text().splitlines()) == 1
+    said = (folder / "err").read_text()
+    assert said.startswith("note: learning from a; by the rule local, ")
+    assert [line for line in said.splitlines()[1:] if not line.startswith("note: compiling")] == []
     (tmp_path / "s.csv").write_text("6\n")
     called = program("watch", tmp_path / "s.csv", "--state", folder / "state")
     assert "going on after observation 5" in called.err and called.out.splitlines()[1].startswith("6\t1\t6")

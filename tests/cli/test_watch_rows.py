@@ -5,8 +5,10 @@ import math
 import pytest
 
 from pcrnn.errors import DataError, UsageError
-from pcrnn.streaming.alphabet import Alphabet, Characters, escaped
-from pcrnn.streaming.rows import LONGEST, BadRowError, Lines, RowReader, as_number, seconds_of
+from pcrnn.streaming.alphabet import Alphabet, escaped
+from pcrnn.streaming.cells import BadRowError, as_number, seconds_of
+from pcrnn.streaming.pieces import LONGEST, Characters, Lines
+from pcrnn.streaming.rows import RowReader
 
 YEAR = 1704067200.0  # 2024-01-01 00:00 UTC
 
@@ -127,9 +129,9 @@ def test_a_line_that_is_no_row_says_what_was_expected_and_the_next_one_is_read(t
 @pytest.mark.parametrize(
     ("text", "wanted", "error", "words"),
     [
-        ("temp,load\n1,2", {"channels": ("tmp",)}, UsageError, "temp, load, got 'tmp'; did you mean 'temp'"),
+        ("temp,load\n1,2", {"channels": ("tmp",)}, UsageError, "--channels: .* got 'tmp'; did you mean 'temp'"),
         ("1,2", {"channels": ("temp",)}, UsageError, "columns 1, 2, got 'temp'; the first line is no header: --names"),
-        ("a,b\n1,2", {"time": "when"}, UsageError, "got 'when'"),
+        ("a,b\n1,2", {"time": "when"}, UsageError, "--time: .* got 'when'"),
         ("a,b\n1,2", {"timed": True}, UsageError, "--calendar: expected a column of times, got a, b"),
         ("a,a\n1,2", {}, DataError, "expected one column 'a', got 2"),
         ("a,a\n1,2", {"channels": ("a",)}, DataError, "expected one column 'a', got 2"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Chunk, Gaussian, PredictiveStack
+from pcrnn import Chunk, Gaussian, PredictiveStack, ops
 from pcrnn.nn.running_variance import PRIOR, RunningVariance
 from tests.identities.conftest import assert_same, in_chunks, whole_stack_at_once
 
@@ -87,6 +87,24 @@ def test_precisions_and_error_weights_are_those_of_the_known_errors(gappy, credi
     torch.testing.assert_close(stack.layers[-1].observation.running.variance, wanted)
     wanted = (PRIOR + base.sum()) / (PRIOR + known.sum())
     torch.testing.assert_close(stack.sensory.error_norm.variance, wanted.view(1))
+
+
+@pytest.mark.parametrize("layout", [lambda x: x, lambda x: x[:, ::2], lambda x: x.transpose(0, 1)])
+def test_where_nothing_is_missing_that_is_known(layout):
+    x = layout(torch.randn(4, 6, 3))
+    assert ops.missing(x) is None and ops.missing(x[:0]) is None and Gaussian(3).known(x) is None
+    assert ops.missing(torch.full_like(x, math.inf)) is None
+    x[1, 2, 0] = math.nan
+    assert torch.equal(ops.missing(x), x.isnan()) and torch.equal(Gaussian(3).known(x), ~x.isnan())
+    assert ops.missing(x[2:]) is None
+
+
+def test_a_gap_elsewhere_changes_nothing_where_there_is_none(gappy):
+    """Both ways of an error, the one that looks for what is missing and the one that need not."""
+    family, eta, known = Gaussian(2), torch.randn(3, 15, 2), gappy.isfinite().all(-1)
+    both, whole = family.prediction_error(eta, gappy), family.prediction_error(eta[known], gappy[known])
+    for mine, theirs in zip(both, whole, strict=True):
+        torch.testing.assert_close(mine[known], theirs, **TOLERANCE)
 
 
 def test_what_is_missing_throughout_leaves_the_statistics_alone():

@@ -225,6 +225,31 @@ def test_pooled_is_not_pooled_and_two_halves_are_the_whole(seed, batch, steps, h
         assert_same(half[0], one)
 
 
+def test_an_outlier_counts_as_little_in_a_pool():
+    """Each with its own bound and its own floor."""
+    parts = [RunningVariance(SIZE), RunningVariance(SIZE, floor=0.5), ErrorNorm(True, 64.0, limit=3.0)]
+    for part in parts:
+        part.variance.fill_(1e-3)
+    alone, model = copy.deepcopy(parts), nn.ModuleList(parts)
+    pooled, error = PooledVariances(model), torch.full((2, 4, SIZE), 100.0)
+    with pooled.held():
+        for part, other in zip(model, alone, strict=True):
+            torch.testing.assert_close(part.believed, other.believed, rtol=0, atol=0)
+            size = len(part.variance)
+            part.update(error[..., :size])
+            other.update(error[..., :size])
+    pooled.move()
+    for part, other in zip(model, alone, strict=True):
+        assert_same(part, other)
+
+
+def test_a_model_without_running_variances_has_none_to_move():
+    pooled = PooledVariances(nn.Linear(2, 2))
+    with pooled.held():
+        pass
+    pooled.move()
+
+
 def test_where_a_chunk_is_unsound_nothing_moves():
     model = nn.ModuleList([RunningVariance(SIZE)])
     pooled = PooledVariances(model)

@@ -194,18 +194,23 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "output[:, :-1] -= _product(state_residual[:, 1:], self.layer.predictor)",
-        "output[:, :-1] += _product(state_residual[:, 1:], self.layer.predictor)",
+        "output[:, :-1].sub_(_product(state_residual[:, 1:], self.layer.predictor))",
+        "output[:, :-1].add_(_product(state_residual[:, 1:], self.layer.predictor))",
     ),
     (
         "learning_rules/credit.py",
-        "message[:, :-steps] += late[:, steps:]",
-        "message[:, :-steps] -= late[:, steps:]",
+        "message[:, :-steps].add_(late[:, steps:])",
+        "message[:, :-steps].sub_(late[:, steps:])",
     ),
     (
         "learning_rules/credit.py",
-        "feedback_part[:, :-1] -= observation.mean_jvp(mean, sent)",
-        "feedback_part[:, :-1] += observation.mean_jvp(mean, sent)",
+        "feedback_part[:, :-1].sub_(observation.mean_jvp(mean, sent))",
+        "feedback_part[:, :-1].add_(observation.mean_jvp(mean, sent))",
+    ),
+    (
+        "learning_rules/credit.py",
+        "if gradient.shape[1] == 1:  # eta_{t-1} is of the chunk before",
+        "if gradient.shape[1] >= 1:",
     ),
     (
         "learning_rules/credit.py",
@@ -244,8 +249,8 @@ _LINES = [
     ),
     (
         "pcrnn/nn/running_variance.py",
-        "least = (self.weight.clamp_max(PRIOR / 2) - count).clamp_min(0)",
-        "least = self.weight.clamp_max(PRIOR / 2)",
+        "least = (weight.clamp_max(PRIOR / 2) - count).clamp_min(0)",
+        "least = weight.clamp_max(PRIOR / 2)",
     ),
     (
         "pcrnn/nn/running_variance.py",
@@ -254,8 +259,13 @@ _LINES = [
     ),
     (
         "pcrnn/nn/running_variance.py",
-        "limit = self.outlier * self.believed.sqrt()",
-        "limit = self.outlier * self.believed",
+        "largest = self.outlier**2 * self.believed if self.held is None else self.held.largest",
+        "largest = self.outlier * self.believed if self.held is None else self.held.largest",
+    ),
+    (
+        "pcrnn/nn/running_variance.py",
+        "squares = [part.outlier**2 for part in self.parts]",
+        "squares = [part.outlier for part in self.parts]",
     ),
     (
         "pcrnn/nn/running_variance.py",
@@ -284,7 +294,7 @@ _LINES = [
     ),
     (
         "pcrnn/nn/observations/real.py",
-        "return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)",
+        "return (residual if missing is None else residual.masked_fill(missing, 0)).to(error.dtype)",
         "return error",
     ),
     (
@@ -329,8 +339,18 @@ _LINES = [
     ),
     (
         "pcrnn/ops/reference.py",
-        'left = repeat(suffix[:, 0] * decay[:, 0], "b n -> b (g n)", g=blocks)',
-        'left = repeat(suffix[:, 0] / decay[:, 0], "b n -> b (g n)", g=blocks)',
+        "left, arriving = suffix[:, 0] * left, credited(immediate, suffix)",
+        "left, arriving = suffix[:, 0] / left, credited(immediate, suffix)",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "if decay.shape[1] > 1:  # else nothing decays between the step and the chunk's end",
+        "if decay.shape[1] > 2:",
+    ),
+    (
+        "pcrnn/ops/reference.py",
+        "if signal.shape[1] < 2:",
+        "if signal.shape[1] < 3:",
     ),
     (
         "pcrnn/ops/reference.py",
@@ -339,8 +359,8 @@ _LINES = [
     ),
     (
         "pcrnn/ops/reference.py",
-        "return error.to(eta.dtype), 0.5 * (error * difference).sum(-1) + constant",
-        "return error.to(eta.dtype), 0.5 * (error / difference).sum(-1) + constant",
+        "return error.to(eta.dtype), torch.addcmul(constant, error, difference, value=0.5).sum(-1)",
+        "return error.to(eta.dtype), torch.addcdiv(constant, error, difference, value=0.5).sum(-1)",
     ),
     (
         "learning_rules/layerwise.py",

@@ -187,6 +187,21 @@ def test_an_own_optimiser_schedule_and_clip_are_used():
     assert 0 < (stack.layers[0].weight - weights).norm() <= 1e-3 * 1.0001
 
 
+@pytest.mark.parametrize("clip", [1e-3, 1e6])
+def test_every_group_is_clipped_as_torch_clips(clip):
+    learner, x = Learner(PredictiveStack(Gaussian(2), (4, 3)), batch=2, clip=clip), waves(22).view(2, 11, 2)
+    learner.rule.accumulate(learner.model, Chunk.of_stream(x), learner.state, learner.carry)
+    groups = [[parameter for parameter in group if parameter.grad is not None] for group in learner.groups.values()]
+    gradients = [[parameter.grad.clone() for parameter in group] for group in groups]
+    norms = learner._clip()
+    for group, before, norm in zip(groups, gradients, norms, strict=True):
+        clipped = [parameter.grad.clone() for parameter in group]
+        for parameter, gradient in zip(group, before, strict=True):
+            parameter.grad.copy_(gradient)
+        torch.testing.assert_close(torch.nn.utils.clip_grad_norm_(group, clip), norm)
+        torch.testing.assert_close([parameter.grad for parameter in group], clipped)
+
+
 def test_training_goes_on_with_a_learner_and_ends_when_the_callback_says_so():
     stack = PredictiveStack(Gaussian(2), (4,))
     learner = fit(stack, waves(), batch=2, chunk=20, steps=3)

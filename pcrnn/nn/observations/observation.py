@@ -122,7 +122,7 @@ class Observation(nn.Module, ABC):
         """Update running statistics of the family, if it has any, from one chunk of observations, [B, T, ...]."""
 
     def known(self, x: Tensor) -> Tensor | None:
-        """True where a channel was observed, [..., D]; None where a family has no missing values."""
+        """True where a channel was observed, [..., D]; None where all were, as always of a family without gaps."""
         return None
 
     def counted(self, x: Tensor, mask: Tensor | None) -> Tensor | None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcrnn import ops
 from pcrnn.nn.observations.observation import Observation, StackDefaults
 from pcrnn.nn.running_variance import HALF_LIFE, RunningVariance
 
@@ -48,13 +49,15 @@ class RealObservation(Observation):
         return eta
 
     def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
-        return (x - eta).masked_fill(x.isnan(), 0).to(error.dtype)
+        missing, residual = ops.missing(x), x - eta
+        return (residual if missing is None else residual.masked_fill(missing, 0)).to(error.dtype)
 
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return direction
 
-    def known(self, x: Tensor) -> Tensor:
-        return ~x.isnan()
+    def known(self, x: Tensor) -> Tensor | None:
+        missing = ops.missing(x)
+        return None if missing is None else ~missing
 
 
 class Gaussian(RealObservation):
@@ -81,7 +84,6 @@ class Gaussian(RealObservation):
         noise = torch.randn(eta.shape, dtype=eta.dtype, device=eta.device, generator=generator)
         return eta + temperature * noise * self.precision.rsqrt()
 
-    @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         self.running.update(x - eta, self.counted(x, mask))
 
@@ -149,7 +151,6 @@ class StudentT(RealObservation):
         gamma = gamma.clamp_min(torch.finfo(eta.dtype).tiny)  # of few degrees it may round to 0
         return eta + temperature * noise * (self.variance / gamma).sqrt()
 
-    @torch.no_grad()
     def adapt(self, eta: Tensor, x: Tensor, mask: Tensor | None = None) -> None:
         q, root = self._standardised(eta, x)
         downweighted = (self.variance * (self.degrees + 1)).sqrt() * (q / root)
