@@ -9,9 +9,10 @@
 # %% [markdown]
 # # A stream, watched live
 #
-# `pcrnn.Online` takes one observation at a time: it says how surprising the observation was, then learns from it. Memory
-# and time per step stay the same however long the stream is. Here a machine with two sensors runs for some days; then a
-# bearing begins to wear. Everything runs on a CPU in a few seconds (with the extra `online`; without it in a minute).
+# `pcrnn.Online` takes one observation at a time: it says how surprising the observation was, then learns from it.
+# Memory and time per step stay the same however long the stream is. Here a machine with two sensors runs for some days;
+# then a bearing begins to wear. Everything runs on a CPU in a few seconds (with the extra `online`; without it in a
+# minute).
 
 # %%
 import matplotlib.pyplot as plt

@@ -334,3 +334,7 @@ def test_a_probe_leaves_the_stack_and_the_generator_alone(probe):
     assert all(torch.equal(a, b) for a, b in zip(before, stack.state_dict().values(), strict=True))
     assert torch.equal(generator, torch.get_rng_state())
     assert isinstance(typing.cast(typing.Any, found).table(), list)
+
+
+def test_a_curve_of_one_point_falls_nowhere():
+    assert falls(torch.ones(1), torch.ones(1, 3), torch.ones(3)).isnan().all()

@@ -119,8 +119,10 @@ def falls(x: Tensor, y: Tensor, level: Tensor, *, first: bool = False) -> Tensor
     """Where curves y [n, ...] over x [n] fall below `level` [...] for good (or for the first time), [...].
 
     Between two points log y is a straight line, so that the half-life of an exponential is exact; what is below a
-    hundredth of the level counts as that. NaN for a curve that is above at its end, or never was.
+    hundredth of the level counts as that. NaN for a curve that is above at its end, or never was, as of one point.
     """
+    if len(x) < 2:
+        return torch.full_like(y[0], math.nan)
     above = (y >= level).long()
     count = torch.arange(1, len(x) + 1).view(-1, *[1] * (y.dim() - 1))
     last = (above.cumprod(0).sum(0) if first else (above * count).amax(0)) - 1
