@@ -217,7 +217,8 @@ class LayerBackward:
             feedback.state_error, self.activity.state_error, self.activity.saved.inverse_rms
         )
         output += state_residual
-        if self.activity.saved.inferred_output is None:  # else what Q reads is held constant
+        inferred = self.activity.saved.inferred_output is not None
+        if output.shape[1] > 1 and not inferred:  # else what Q reads is of the chunk before, or held constant
             output[:, :-1].sub_(_product(state_residual[:, 1:], self.layer.predictor))
         return Signal(expectation, feedback_part, state_residual, output)
 
@@ -306,8 +307,8 @@ class LayerBackward:
 
     def _components(self, trace: Trace | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """Views of the two tensors of a trace with a row a component, [B C, ...]."""
-        if trace is None:
-            return None, None
+        if trace is None or self.layer.cell.components == 1:
+            return trace or (None, None)
         rows = trace.bias.shape[0] * self.layer.cell.components
         return trace.weight.view(rows, -1, trace.weight.shape[2]), trace.bias.view(rows, -1)
 

@@ -314,10 +314,10 @@ class PredictiveLayer(nn.Module):
             formed = torch.cat([state.expectation.unsqueeze(1), expectation], 1)[:, : observed.shape[1]]
             error, surprise = self.observation.prediction_error(formed, observed)
             steps = message.shape[1]
+            seen = self.observation.residual(formed, observed, error)[:, :steps]
             if observed.shape[1] > steps:
                 scores = error[:, 1:], surprise[:, 1:]
                 error, surprise = error[:, :steps], surprise[:, :steps]
-            seen = self.observation.residual(formed[:, :steps], observed[:, :steps], error)
             if inference is not None:
                 belief = Belief(previous_output, self.state_variance, formed[:, :steps], self.readout)
                 inferred_output = inference.refine(belief, self.observation, observed[:, :steps])

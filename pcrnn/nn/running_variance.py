@@ -1,5 +1,6 @@
 """Running variance per channel: what precisions and state surprises are made of."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ class Held:
 
     believed: Tensor  # the variance, at least the floor, [D]
     largest: Tensor  # square as which a larger one counts, [D]
-    total: Tensor  # weighted sum of the squares of the chunk, so far, [D]
-    count: Tensor  # weight of its errors, [D]
+    total: Tensor  # weighted sum of the squares of the chunk, so far, [1, D]
+    count: Tensor  # weight of its errors, [1, D]
     steps: int = 0  # of the chunk
 
 
@@ -89,17 +90,16 @@ class RunningVariance(nn.Module):
         if counted is not None:
             squares.masked_fill_(~counted, 0)
         steps, others = error.shape[1], [d for d in range(error.dim() - 1) if d != 1]
-        totals = squares.sum(others)  # of every step, [T, D]
-        counts = error.numel() // totals.numel() if counted is None else counted.expand_as(error).sum(others)
-        if steps == 1:  # a stream, whose updates are many: no step is older than another
-            total, count = totals[0], counts if isinstance(counts, int) else counts[0]
-        else:
+        total = squares.sum(others)  # of every step, [T, D]
+        count = error.numel() // total.numel() if counted is None else counted.expand_as(error).sum(others)
+        if steps > 1:  # else it is a stream, whose updates are many: no step is older than another
             ages = torch.arange(steps - 1, -1, -1, device=error.device)
-            weights = torch.exp2(ages / -self.half_life).to(squares.dtype)
-            total = weights @ totals
-            count = weights.sum() * counts if isinstance(counts, int) else weights @ counts.to(weights.dtype)
+            weights = torch.exp2(ages / -self.half_life).to(squares.dtype).unsqueeze(0)
+            total = weights @ total
+            count = weights.sum() * count if isinstance(count, int) else weights @ count.to(weights.dtype)
         if self.held is None:
-            self.move(total, torch.as_tensor(count, device=total.device).expand_as(total), steps)
+            count = torch.as_tensor(count, device=total.device).expand_as(total)
+            self.move(total[0], count[0], steps)
         else:
             self.held.total.add_(total)
             self.held.count.add_(count)
@@ -133,7 +133,9 @@ def _moved(
     kept = torch.maximum(weight * decay, least)
     after = kept + count
     mean = (kept * variance + total.to(kept)) / after
-    moves = mean.isfinite() if unless is None else mean.isfinite() & (unless == 0)
+    moves = mean < math.inf  # nor is it NaN
+    if unless is not None:
+        moves &= unless == 0
     return torch.where(moves, mean, variance), torch.where(moves, after, weight)
 
 
@@ -158,9 +160,8 @@ class PooledVariances:
         sizes = [len(part.variance) for part in self.parts]
         like = self.parts[0].variance if self.parts else torch.empty(0)
         self.pool = like.new_zeros(2 * sum(sizes), dtype=accumulation_dtype(like.dtype))
-        self._sizes, self._whole = sizes, self.pool.view(2, -1)
-        totals, counts = self._whole
-        self._pools = list(zip(totals.split(sizes), counts.split(sizes), strict=True))
+        self._sizes, (self._total, self._count) = sizes, self.pool.view(2, 1, -1)
+        self._pools = list(zip(self._total.split(sizes, 1), self._count.split(sizes, 1), strict=True))
         self._steps = [0] * len(self.parts)
         self._decays: tuple[int, Tensor] | None = None
         self._alike = all(
@@ -197,16 +198,16 @@ class PooledVariances:
         if self._alike and len(set(self._steps)) == 1 and self._steps[0]:
             self._move_together(self._steps[0], unless)
             return
-        for part, pool, steps in zip(self.parts, self._pools, self._steps, strict=True):
-            part.move(pool[0], pool[1], steps, unless)
+        for part, (total, count), steps in zip(self.parts, self._pools, self._steps, strict=True):
+            part.move(total[0], count[0], steps, unless)
 
     def _move_together(self, steps: int, unless: Tensor | None) -> None:
         """All of them at once: of small layers, what they cost is the number of operations."""
         for part in self.parts:
             part.forget(unless)
         variances, weights = [part.variance for part in self.parts], [part.weight for part in self.parts]
-        total, count = self._whole
-        moved = _moved(torch.cat(variances), torch.cat(weights), total, count, self._decay(steps), unless)
+        before, decay = (torch.cat(variances), torch.cat(weights)), self._decay(steps)
+        moved = _moved(*before, self._total[0], self._count[0], decay, unless)
         for targets, values in zip((variances, weights), moved, strict=True):
             torch._foreach_copy_(targets, values.split(self._sizes))  # pyright: ignore[reportPrivateImportUsage]
 
@@ -264,8 +265,8 @@ class ErrorNorm(RunningVariance):
         changed = (ratio > DRIFT) | (ratio < 1 / DRIFT)
         if unless is not None:
             changed &= unless == 0
-        self.variance.copy_(torch.where(changed, self.recent.variance, self.variance))
-        self.weight.copy_(torch.where(changed, self.recent.weight, self.weight))
+        torch.where(changed, self.recent.variance, self.variance, out=self.variance)
+        torch.where(changed, self.recent.weight, self.weight, out=self.weight)
 
     def adapt(self, error: Tensor, counted: Tensor | None = None) -> None:
         """Take in the errors of one chunk, [B, T, D], where `counted` is True, [B, T, D] or [B, T, 1]."""

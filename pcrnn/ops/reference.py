@@ -49,13 +49,15 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
     With `reverse`, s_t = decay_t s_{t+1} + drive_t. `decay`, `drive` and the result are [B, T, N]; `initial`,
     the state just before the first step taken, is [B, N].
     """
-    wide = accumulation_dtype(drive.dtype)
-    states = torch.empty(drive.shape, dtype=wide, device=drive.device)
-    carried = initial.to(wide)
-    steps = zip(decay.to(wide).unbind(1), drive.to(wide).unbind(1), states.unbind(1), strict=True)
+    dtype, wide = drive.dtype, accumulation_dtype(drive.dtype)
+    decay, drive, carried = decay.to(wide), drive.to(wide), initial.to(wide)
+    if drive.shape[1] == 1:
+        return torch.hardshrink(torch.addcmul(drive, decay, carried.unsqueeze(1)), FORGOTTEN).to(dtype)
+    states = torch.empty_like(drive, memory_format=torch.contiguous_format)
+    steps = zip(decay.unbind(1), drive.unbind(1), states.unbind(1), strict=True)
     for decay_BN, drive_BN, state_BN in reversed(list(steps)) if reverse else steps:
         carried = torch.addcmul(drive_BN, decay_BN, carried, out=state_BN)
-    return torch.hardshrink(states, FORGOTTEN).to(drive.dtype)
+    return torch.hardshrink(states, FORGOTTEN).to(dtype)
 
 
 def credit_scan(decay: Tensor, signal: Tensor) -> Tensor:
@@ -133,9 +135,9 @@ def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
 
 
-def _scan_op(drive: Tensor) -> Callable[..., Tensor]:
+def _scan_op(*tensors: Tensor) -> Callable[..., Tensor]:
     """The op, which has a gradient and a kernel; where neither is wanted, what it would run."""
-    plain = type(drive) is Tensor and not drive.requires_grad and drive.device.type == "cpu"
+    plain = all(type(x) is Tensor and not x.requires_grad and x.device.type == "cpu" for x in tensors)
     return scan if plain and not torch.compiler.is_compiling() else torch.ops.pcrnn.scan
 
 
@@ -153,7 +155,7 @@ def gated_cell(
     c, f, o = preactivation.to(accumulation_dtype(dtype)).chunk(3, -1)
     decay, candidate = f.sigmoid(), c.tanh()
     drive = torch.addcmul(candidate, decay, candidate, value=-1)
-    state = (scan or _scan_op(drive))(decay, drive, initial, False)
+    state = (scan or _scan_op(decay, drive, initial))(decay, drive, initial, False)
     output = state * torch.nn.functional.silu(o)
     return decay.to(dtype), candidate.to(dtype), state.to(dtype), output.to(dtype)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from pcrnn.streaming.availability import why_not_installed
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 
@@ -38,8 +40,21 @@ def test_a_layer_that_learns_to_predict_its_input_helps_the_head_and_detects_a_c
     assert error[change] == error.max() > 5 * error[:change][-20:].mean()
 
 
+@pytest.mark.skipif(why_not_installed() is not None, reason="needs Numba: without it 4000 steps take a minute")
+def test_a_stream_finds_the_spike_and_the_worn_bearing(run):
+    names = run("stream")
+    alarms = [t for t, score in enumerate(names["scores"]) if score.alarm]
+    assert {names["SPIKE"]} < set(alarms) and all(t >= names["SPIKE"] for t in alarms)
+    wear = names["WEAR"]
+    assert any(wear <= t < wear + 20 for t in alarms)
+    before, after, late = (
+        names["levels"][part, -1].mean() for part in (slice(2500, wear), slice(wear, wear + 100), slice(-500, None))
+    )
+    assert before < late < after  # it surprises until it is learned
+
+
 def test_every_notebook_is_in_the_menu_and_tested():
     names = {path.stem for path in NOTEBOOKS.glob("*.py")}
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert names == {"surprise", "layer"}
+    assert names == {"surprise", "layer", "stream"}
     assert all(f"notebooks/{name}.py" in menu for name in names)

@@ -224,8 +224,8 @@ _LINES = [
     ),
     (
         "learning_rules/credit.py",
-        "if self.activity.saved.inferred_output is None:  # else what Q reads is held constant",
-        "if self.activity.saved.inferred_output is not None:",
+        "if output.shape[1] > 1 and not inferred:  # else what Q reads is of the chunk before, or held constant",
+        "if output.shape[1] > 1 and inferred:",
     ),
     (
         "learning_rules/bptt.py",
