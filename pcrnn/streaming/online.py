@@ -52,7 +52,10 @@ class Online:
         stack: a stack that predicts its next observation; it learns in place.
         rule: a learning rule, or its name.
         optimiser: over the stack's weights, at its own rates; by default AdamW as `config` has it.
-        channels, symbols, counts, bits: how many there are, where no stack is given.
+        channels: how many real values an observation has, where no stack is given.
+        symbols: how many there are, one of which is an observation.
+        counts: how many an observation has.
+        bits: how many zeros and ones an observation has.
         hidden: sizes of the layers, bottom first, where no stack is given.
         covariates: numbers beside those of the calendar that are known of an observation before it comes, such as an
             action, where no stack is given; of one that is given, what the calendar leaves.
