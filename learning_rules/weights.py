@@ -36,7 +36,7 @@ def weights_of(layer: PredictiveLayer) -> list[Tensor]:
 @contextmanager
 def read_once(stack: PredictiveStack) -> Iterator[None]:
     """Inside the block every weight of a stack is one tensor, also where it is made from other parameters."""
-    if _plain(stack):
+    if are_plain(stack):
         yield
         return
     modules = [module for part in _parts(stack) for module, _ in _places(part)]
@@ -55,7 +55,7 @@ def passing_on(stack: PredictiveStack, on_grad_ready: Hook) -> Iterator[Hook]:
     Yields what the rule is to call with a layer whose gradients are complete: it passes them on, then calls
     `on_grad_ready`.
     """
-    if _plain(stack):
+    if are_plain(stack):
         yield on_grad_ready
         return
     with read_once(stack):
@@ -83,7 +83,7 @@ def _places(part: nn.Module) -> list[tuple[nn.Module, str]]:
     return [*((part, name) for name in own), *((part.cell, name) for name in ("recurrent", "recurrent_bias"))]
 
 
-def _plain(stack: PredictiveStack) -> bool:
+def are_plain(stack: PredictiveStack) -> bool:
     """Whether every weight is a parameter, or None."""
     places = (place for part in _parts(stack) for place in _places(part))
     return all(name in module._parameters or vars(module).get(name, module) is None for module, name in places)

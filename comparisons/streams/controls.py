@@ -17,7 +17,6 @@ from .compiling import compiled
 from .nab import Floats
 
 TOLERANCE = 0.05  # of the range so far
-LEAST_TAIL = 1e-10  # tail probability of a score of 1, as `pcrnn.Online` has it
 
 _follow = compiled(likelihood.follow)
 
@@ -54,7 +53,7 @@ def anomaly_score(surprise: Floats, config: OnlineConfig | None = None) -> Float
     past = np.zeros(likelihood.numbers(config.short))
     tail, fresh = np.empty(len(surprise)), np.empty(len(surprise))
     _fill(np.asarray(surprise, np.float64), past, float(config.long), float(config.quiet), tail, fresh)
-    return fresh * np.clip(np.log(np.maximum(tail, 1e-300)) / math.log(LEAST_TAIL), 0, 1)
+    return fresh * likelihood.anomaly_score(tail)
 
 
 def combine(score: Floats, rule: Floats) -> Floats:

@@ -257,8 +257,13 @@ def _after(stack: PredictiveStack, steps: Tensor, times: int = 1) -> tuple[Tenso
     """Expectation [B times, D] and state after steps of B lanes, [B, T] or [B, T, D], each lane repeated."""
     with evaluating(stack):
         expectation, state = stack(steps.to(_device(stack)))
-    many = tuple(type(layer)(*(part.repeat_interleave(times, 0) for part in layer)) for layer in state.layers)
-    return expectation[:, -1].repeat_interleave(times, 0), StackState(many)
+    return expectation[:, -1].repeat_interleave(times, 0), repeated(state, times)
+
+
+def repeated(state: StackState, times: int) -> StackState:
+    """A state of which every lane stands so many times, one beside the other."""
+    many = (type(layer)(*(part.repeat_interleave(times, 0) for part in layer)) for layer in state.layers)
+    return StackState(tuple(many))
 
 
 def _device(stack: PredictiveStack) -> torch.device:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pcrnn.cli.watch_flags import WatchFlags
 from pcrnn.cli.watch_stop import Stop
 from pcrnn.errors import UsageError
-from pcrnn.runs.folder import RunFolder
+from pcrnn.runs.folder import InUseError, RunFolder
 from pcrnn.streaming.source import Source
 from pcrnn.writing import make_folder
 
@@ -52,9 +52,7 @@ def _locked(state: Path) -> Iterator[None]:
     with ExitStack() as held:
         try:
             held.enter_context(folder.locked())
-        except UsageError as error:
-            if "another process" not in str(error):
-                raise
+        except InUseError:
             raise UsageError(
                 f"--state {state}: expected a stream that nobody else learns, but another process does; "
                 "end it or choose another folder"

@@ -190,7 +190,7 @@ def gated_cell(preactivation: Tensor, initial: Tensor) -> tuple[Tensor, Tensor, 
     if transformable.transforming():
         return transformable.gated_cell(preactivation, initial)
     if torch.is_grad_enabled() and (preactivation.requires_grad or initial.requires_grad):
-        return reference.gated_cell(preactivation, initial)
+        return reference.gated_cell(preactivation, initial, torch.ops.pcrnn.scan)
     return _op("gated_cell", preactivation)(preactivation, initial)
 
 

@@ -135,27 +135,21 @@ def poisson_error(eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return (x - rate).to(eta.dtype), (rate - x * wide + torch.lgamma(x.to(wide.dtype) + 1)).sum(-1)
 
 
-def _scan_op(*tensors: Tensor) -> Callable[..., Tensor]:
-    """The op, which has a gradient and a kernel; where neither is wanted, what it would run."""
-    plain = all(type(x) is Tensor and not x.requires_grad and x.device.type == "cpu" for x in tensors)
-    return scan if plain and not torch.compiler.is_compiling() else torch.ops.pcrnn.scan
-
-
 def gated_cell(
-    preactivation: Tensor, initial: Tensor, scan: Callable[..., Tensor] | None = None
+    preactivation: Tensor, initial: Tensor, scan: Callable[..., Tensor] = scan
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gated leaky integrator over one chunk: decay a, candidate tanh(c), state s and output r, each [B, T, N].
 
     a_t = sigmoid(f_t),  s_t = a_t s_{t-1} + (1 - a_t) tanh(c_t),  r_t = s_t silu(o_t),  preactivation = [c, f, o]
 
-    Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]; scan, in place of the op of that
-    name. Differentiable as written.
+    Args: preactivation [B, T, 3 N]; initial, the state before the first step, [B, N]; scan, in place of the one above,
+    which has no gradient. Differentiable as written, as far as it is.
     """
     dtype = preactivation.dtype
     c, f, o = preactivation.to(accumulation_dtype(dtype)).chunk(3, -1)
     decay, candidate = f.sigmoid(), c.tanh()
     drive = torch.addcmul(candidate, decay, candidate, value=-1)
-    state = (scan or _scan_op(decay, drive, initial))(decay, drive, initial, False)
+    state = scan(decay, drive, initial, False)
     output = state * torch.nn.functional.silu(o)
     return decay.to(dtype), candidate.to(dtype), state.to(dtype), output.to(dtype)
 

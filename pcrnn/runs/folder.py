@@ -34,6 +34,10 @@ _CONFIG_LIMIT = 1 << 20  # bytes; a real one has about a thousand
 _LONGEST_STEM = 100  # characters of a name made from a file's; a file system takes 255 bytes
 
 
+class InUseError(UsageError):
+    """A folder that another process writes to."""
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The paths inside one run's folder.
@@ -101,14 +105,14 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder for one writer; the lock goes with the process, even if it is killed.
 
-        Raises UsageError when another process holds it.
+        Raises InUseError when another process holds it.
         """
         with open_lock(self.lock) as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise UsageError(
+                    raise InUseError(
                         f"{self.path}: expected a run that nobody writes, but another process trains in it; "
                         "wait for it to end or choose another --out"
                     ) from None

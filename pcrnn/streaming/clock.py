@@ -47,28 +47,28 @@ def calendar(seconds, features, covariates):
 
 def follow(seconds, clock):
     """Take a time into the clock [2 + DISTANCES]; returns when the next observation is expected."""
-    if math.isnan(clock[0]):
-        clock[0] = seconds
+    if math.isnan(clock[LAST]):
+        clock[LAST] = seconds
         return seconds
-    known = int(clock[1])
-    place = known % 5
-    clock[2 + place] = max(seconds - clock[0], 0.0)  # a clock that is set back says nothing of the distance
-    clock[0], clock[1] = seconds, known + 1.0
-    count = min(known + 1, 5)
+    known = int(clock[KNOWN])
+    place = known % DISTANCES
+    clock[FIRST + place] = max(seconds - clock[LAST], 0.0)  # a clock that is set back says nothing of the distance
+    clock[LAST], clock[KNOWN] = seconds, known + 1.0
+    count = min(known + 1, DISTANCES)
     for k in range(count):  # the median, without a sort, which takes long to compile: as many lie below as half of all
         below = 0
         for other in range(count):
-            if clock[2 + other] < clock[2 + k] or (clock[2 + other] == clock[2 + k] and other < k):
+            if clock[FIRST + other] < clock[FIRST + k] or (clock[FIRST + other] == clock[FIRST + k] and other < k):
                 below += 1
         if below == count // 2:
-            return seconds + clock[2 + k]
+            return seconds + clock[FIRST + k]
     return seconds
 
 
 def interval(clock: np.ndarray) -> float:
     """The usual distance of two observations, seconds; 0 before the second."""
-    known = min(int(clock[1]), DISTANCES)
-    return float(np.sort(clock[2 : 2 + known])[known // 2]) if known else 0.0
+    known = min(int(clock[KNOWN]), DISTANCES)
+    return float(np.sort(clock[FIRST : FIRST + known])[known // 2]) if known else 0.0
 
 
 def number_of(features: Sequence[str]) -> np.ndarray:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from learning_rules.credit import signal_hops
 from learning_rules.local import Local, LocalCarry
+from learning_rules.weights import are_plain
 from pcrnn import trees
 from pcrnn.nn.cells import GatedCell, RotatingCell
 from pcrnn.nn.layer import PredictiveLayer
@@ -63,8 +64,7 @@ def _of_stack(stack: PredictiveStack) -> str | None:
         (stack.prior is None, "a target"),
         (not stack.top_down, "top-down expectations"),
         (stack.inference is None, "inference steps"),
-        (all(len(block.levels) == 1 for blocks in stack.connections for block in blocks), "skip connections"),
-        (all(block.levels[0] == at for at, blocks in enumerate(stack.connections) for block in blocks), "skips"),
+        (stack.options["skip"] == "none", "skip connections"),
     ):
         if not covered:
             return what
@@ -78,18 +78,12 @@ def _of_stack(stack: PredictiveStack) -> str | None:
     weights = list(stack.parameters())
     if not all(weight.requires_grad for weight in weights):
         return "frozen weights"
-    if any(type(weight) is not nn.Parameter for weight in weights) or _parametrized(stack):
+    if not are_plain(stack):
         return "weights that are made from others"
     kinds = {(tensor.dtype, tensor.device.type) for tensor in stack.state_dict().values()}
     if len(kinds) > 1 or kinds.pop() not in {(torch.float32, "cpu"), (torch.float64, "cpu")}:
         return "weights that are not all of float32 or all of float64, on the CPU"
     return None if all(weight.is_contiguous() for weight in weights) else "weights that are not contiguous"
-
-
-def _parametrized(stack: PredictiveStack) -> bool:
-    return any(
-        name not in layer._parameters for layer in stack.layers for name in ("weight", "bias", "predictor", "readout")
-    )
 
 
 def _of_optimiser(optimiser: torch.optim.Optimizer, stack: PredictiveStack) -> str | None:
@@ -120,10 +114,9 @@ class CompiledEngine:
         from pcrnn.streaming import loop  # which imports Numba
 
         self.learner, self.plan, self.carried = learner, plan, carried
-        self._advance, self._plans = loop.advance, loop.plan_record(plan)
+        self._advance, self._take_in, self._plans = loop.advance, loop.take_in, loop.plan_record(plan)
         self._bind()
-        if carried.seen[0]:
-            self._take_in_again()
+        self._take_in_again()
 
     def advance(self, x: Array, times: Array, own: Array, rows: Array) -> int:
         """Learn from observations x [T, B X] one after the other, and fill rows [T, B, W]; how many were taken in.
@@ -150,8 +143,7 @@ class CompiledEngine:
             part[...] = before
         for tensor, before in zip(trees.leaves(self.learner.state), state, strict=True):
             tensor.copy_(before)
-        if self.carried.seen[0]:
-            self._take_in_again()
+        self._take_in_again()
 
     def _call(self, x: Array, times: Array, own: Array, rates: Array, learns: bool, rows: Array) -> int:
         c = self.carried
@@ -162,13 +154,12 @@ class CompiledEngine:
         )  # fmt: skip
 
     def _take_in_again(self) -> None:
-        """The pending observation: what came of it is scratch memory, which only this engine has."""
-        from pcrnn.streaming import loop
-
-        loop.take_in(
-            self.stacks, self.layers, self.parameters, self.statistics, self.carried.pending, self.carried.covariates,
-            self.like,
-        )  # fmt: skip
+        """The pending observation, if there is one: what came of it is scratch memory, which only this engine has."""
+        if self.carried.seen[0]:
+            self._take_in(
+                self.stacks, self.layers, self.parameters, self.statistics, self.carried.pending,
+                self.carried.covariates, self.like,
+            )  # fmt: skip
 
     def _rates(self, steps: int) -> Array:
         """What every step's learning rates are multiplied with; 1 where the optimiser's own stay."""
@@ -185,21 +176,20 @@ class CompiledEngine:
         return rates
 
     def _bind(self) -> None:
-        learner, stack = self.learner, self.learner.model
+        stack = self.learner.model
         assert isinstance(stack, PredictiveStack)
         self._kept: list[Any] = []  # what the tables point at
         self._rate = math.nan
         self._number: type = np.float32 if stack.base.eta.dtype == torch.float32 else np.float64
         self.like = np.zeros(1, self._number)
-        depth, size, lanes = len(stack.layers), stack.observation.size, learner.batch
-        values = 1 if stack.observation.symbolic else size
+        depth, lanes = self.plan.depth, self.plan.lanes
         self.stacks = np.zeros(1, records.STACK)
         self.layers = np.zeros(depth, records.LAYER)
         self.parameters = np.zeros(1 + records.PER_LAYER * depth, records.PARAMETER)
         self.statistics = np.zeros(3 + 2 * depth, records.STATISTIC)
         self.routes = self._routes(stack)
         self.surprise, self.state_surprise = np.zeros((depth + 1, lanes)), np.zeros((depth, lanes))
-        self._fill_stack(stack, values)
+        self._fill_stack(stack)
         for index, layer in enumerate(stack.layers):
             self._fill_layer(stack, index, layer)
         self._fill_statistics(stack)
@@ -211,8 +201,7 @@ class CompiledEngine:
         """The learner's tensors, where somebody has exchanged them."""
         if not self.is_bound():
             self._bind()
-            if self.carried.seen[0]:
-                self._take_in_again()
+            self._take_in_again()
 
     def is_bound(self) -> bool:
         """Whether the tables still point at the learner's tensors; looks at one of each kind, which takes no time."""
@@ -233,10 +222,10 @@ class CompiledEngine:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _new(self, *shape: int, number: type | None = None) -> int:
+    def _new(self, *shape: int) -> int:
         """Address of scratch memory that begins with a cache line."""
         count = max(1, math.prod(shape))
-        raw = np.zeros(count + 16, number or self._number)
+        raw = np.zeros(count + 16, self._number)
         skipped = (-raw.ctypes.data % 64) // raw.itemsize
         self._kept.append(raw)
         return raw.ctypes.data + skipped * raw.itemsize
@@ -257,8 +246,8 @@ class CompiledEngine:
                     routes[index, signal] = self._hops[index + 1].index(min(n - 1, depth - 2 - index))
         return routes
 
-    def _fill_stack(self, stack: PredictiveStack, values: int) -> None:
-        rule, lanes, size = self.learner.rule, self.learner.batch, stack.observation.size
+    def _fill_stack(self, stack: PredictiveStack) -> None:
+        rule, lanes, size = self.learner.rule, self.plan.lanes, self.plan.size
         assert isinstance(rule, Local)
         widest = max(size, *(layer.hidden_size for layer in stack.layers))
         group = self.learner.optimiser.param_groups[0]
@@ -266,10 +255,9 @@ class CompiledEngine:
         largest = max(float(torch.finfo(stack.base.eta.dtype).max) ** 0.5, 1e4)
         self._set(
             self.stacks[0],
-            depth=len(stack.layers), size=size, values=values, covariates=stack.covariates, lanes=lanes,
+            depth=self.plan.depth, size=size, values=self.plan.values, covariates=self.plan.covariates, lanes=lanes,
             family=_FAMILIES[type(stack.observation)], optimiser=_OPTIMISERS[type(self.learner.optimiser)],
             carries=int(rule.trace == "exact"), own_error=int(rule.credit == "layer"),
-            normalizes=int(stack.sensory.error_norm.half_life is not None),
             eta=self._own(stack.base.eta), old_eta=self._new(lanes, size), error=self._new(lanes, size),
             message_error=self._new(lanes, size), surprise=self.surprise.ctypes.data,
             state_surprise=self.state_surprise.ctypes.data, scratch=self._new(max(widest, 16)),

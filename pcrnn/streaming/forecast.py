@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcrnn.analysis.generate import rollout
+from pcrnn.analysis.generate import repeated, rollout
 from pcrnn.errors import UsageError
 from pcrnn.nn.activity import StackState
 from pcrnn.nn.stack import PredictiveStack
-from pcrnn.streaming import clock
+from pcrnn.streaming import clock, scaling
 from pcrnn.streaming.stream import Carried, Plan
 
 
@@ -48,7 +48,7 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
         )
     known = _covariates(past, horizon, own)
     drawn = rollout(
-        past.stack, past.expectation.repeat_interleave(draws, 0), _repeated(past.state, draws), horizon, seed=seed,
+        past.stack, past.expectation.repeat_interleave(draws, 0), repeated(past.state, draws), horizon, seed=seed,
         limits=_limits(past),
         covariates=None if known is None else torch.from_numpy(known).to(past.expectation).expand(draws, -1, -1),
     )  # fmt: skip
@@ -58,12 +58,6 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
     tails = torch.tensor([(1 - interval) / 2, 0.5, (1 + interval) / 2], dtype=torch.float64)
     low, middle, high = drawn.double().quantile(tails, dim=0).numpy()
     return Forecast(*(_in_units(past, values) for values in (middle, low, high)))
-
-
-def _repeated(state: StackState, times: int) -> StackState:
-    return StackState(
-        tuple(type(layer)(*(part.repeat_interleave(times, 0) for part in layer)) for layer in state.layers)
-    )
 
 
 def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | None:
@@ -76,7 +70,7 @@ def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | Non
     interval = clock.interval(carried.clock) if len(plan.features) else 0.0
     for step in range(horizon + 1):
         if len(plan.features):
-            clock.calendar(carried.clock[0] + (step + 1) * interval, plan.features, known[step])
+            clock.calendar(carried.clock[clock.LAST] + (step + 1) * interval, plan.features, known[step])
     if width:
         given = np.asarray(own, np.float64) if own is not None else np.empty(0)
         if given.size != horizon * width or not np.isfinite(given).all():
@@ -97,7 +91,7 @@ def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
     width = carried.high - carried.low
     low, high = carried.low - width, carried.high + width
     if plan.scaled:
-        deviation = np.maximum(np.sqrt(carried.variance), 1e-150)
+        deviation = np.maximum(np.sqrt(carried.variance), scaling.LEAST)
         low, high = (low - carried.mean) / deviation, (high - carried.mean) / deviation
     low, high = np.where(np.isfinite(low), low, -np.inf), np.where(np.isfinite(high), high, np.inf)
     kind = past.stack.base.eta.dtype

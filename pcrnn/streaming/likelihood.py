@@ -15,12 +15,16 @@ that an anomaly does not teach that anomalies are usual.
 One anomaly lasts for several steps and should raise one alarm: a step is `fresh` where its tail is smaller than all
 others since the last fresh step, or that is more than `quiet` steps ago.
 
-The function runs interpreted and, where Numba is installed, compiled.
+`follow` runs interpreted and, where Numba is installed, compiled.
 """
 
 import math
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 OUTLIER = 8.0
+LEAST_TAIL = 1e-10  # tail probability of an anomaly score of 1
 STEPS, MEAN, VARIANCE, LEAST, AGE, RING = range(6)
 """What `past` holds: steps so far, mean and variance of a, the tail of the last fresh step, steps since it; and from
 RING on the surprises of the last `short` steps."""
@@ -37,31 +41,36 @@ def follow(surprise, past, long, quiet):
 
     A surprise that is not finite counts as a thousand deviations.
     """
-    short = past.shape[0] - 5
-    past[0] += 1
-    steps = past[0]
-    deviation = math.sqrt(past[2])
+    short = past.shape[0] - RING
+    past[STEPS] += 1
+    steps = past[STEPS]
+    deviation = math.sqrt(past[VARIANCE])
     if not math.isfinite(surprise):
-        surprise = past[1] + 1e3 * max(deviation, 1.0)
-    past[5 + int(steps - 1) % short] = surprise
+        surprise = past[MEAN] + 1e3 * max(deviation, 1.0)
+    past[RING + int(steps - 1) % short] = surprise
     held = min(int(steps), short)
     total = 0.0
     for k in range(held):
-        total += past[5 + k]
-    distance = total / held - past[1]
+        total += past[RING + k]
+    distance = total / held - past[MEAN]
     if steps == 1:
-        past[1], past[3] = surprise, 1.0
+        past[MEAN], past[LEAST] = surprise, 1.0
         return 0.5, 0.0
     tail = 0.5
     if steps > 2 * short:  # before, the variance is not known
         if deviation > 0:
             tail = 0.5 * math.erfc(distance / deviation / math.sqrt(2.0))
-        distance = min(max(distance, -8.0 * deviation), 8.0 * deviation)
+        distance = min(max(distance, -OUTLIER * deviation), OUTLIER * deviation)
     weight = max(2 / (steps + 1), 1 / long)
-    past[1] += weight * distance
-    past[2] = (1 - weight) * (past[2] + weight * distance * distance)
-    past[4] += 1
-    fresh = tail < past[3] or past[4] > quiet
+    past[MEAN] += weight * distance
+    past[VARIANCE] = (1 - weight) * (past[VARIANCE] + weight * distance * distance)
+    past[AGE] += 1
+    fresh = tail < past[LEAST] or past[AGE] > quiet
     if fresh:
-        past[3], past[4] = tail, 0.0
+        past[LEAST], past[AGE] = tail, 0.0
     return tail, 1.0 if fresh else 0.0
+
+
+def anomaly_score(tail: ArrayLike) -> NDArray[np.float64]:
+    """log(tail) / log(LEAST_TAIL), between 0 for what is usual and 1 for one step in ten thousand million."""
+    return np.clip(np.log(np.maximum(tail, 1e-300)) / math.log(LEAST_TAIL), 0, 1)

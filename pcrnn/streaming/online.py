@@ -26,6 +26,7 @@ from pcrnn.nn.activity import StackState
 from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, RealObservation, StudentT
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.streaming import clock, saved
+from pcrnn.streaming.availability import why_not_compiled
 from pcrnn.streaming.config import OnlineConfig as OnlineConfig
 from pcrnn.streaming.forecast import Forecast, Past, forecast
 from pcrnn.streaming.general import GeneralEngine
@@ -127,7 +128,7 @@ class Online:
         self._engine, self._reason = self._choose()
 
     def _choose(self) -> tuple[Any, str]:
-        reason = "asked for" if self._asked is False else _why_not_compiled(self._learner)
+        reason = "asked for" if self._asked is False else why_not_compiled(self._learner)
         if reason is None:
             from pcrnn.streaming.compiled import CompiledEngine
 
@@ -355,9 +356,3 @@ def _problem(values: Array, observation: Observation) -> str | None:
         wrong = (values != 0) & (values != 1)
         return f"zeros and ones, got {values[wrong][0]:g}" if wrong.any() else None
     return None
-
-
-def _why_not_compiled(learner: Learner) -> str | None:
-    from pcrnn.streaming.availability import why_not_compiled
-
-    return why_not_compiled(learner)

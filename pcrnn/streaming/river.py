@@ -29,13 +29,11 @@ import numpy as np
 from pcrnn.errors import UsageError
 from pcrnn.streaming.config import OnlineConfig
 from pcrnn.streaming.features import Covariates, Features, numbers_of, time_of
+from pcrnn.streaming.likelihood import anomaly_score
 from pcrnn.streaming.river_base import OverOnline, base
 from pcrnn.streaming.river_forecaster import SurpriseForecaster
 
 __all__ = ["PredictiveClassifier", "PredictiveRegressor", "SurpriseDetector", "SurpriseForecaster"]
-
-LEAST_TAIL = 1e-10
-"""The tail probability at which an anomaly score ends."""
 
 
 class SurpriseDetector(OverOnline, base.AnomalyDetector):
@@ -92,8 +90,8 @@ class SurpriseDetector(OverOnline, base.AnomalyDetector):
         """The anomaly score of x if it came now, between 0 and 1; nothing changes."""
         numbers = numbers_of(x)
         if self._online is None or self._features is None:
-            return _on_log_scale(0.5)
-        return _on_log_scale(self._online.score_one(self._features.row(numbers), time_of(x)).tail)
+            return float(anomaly_score(0.5))
+        return float(anomaly_score(self._online.score_one(self._features.row(numbers), time_of(x)).tail))
 
     def debug_one(self, x: dict[Hashable, Any]) -> str:
         """What was expected of each feature, with an interval of 90 %, and the surprise of every level."""
@@ -108,11 +106,6 @@ class SurpriseDetector(OverOnline, base.AnomalyDetector):
             f"{name}: {got:.5g}, expected {eta:.5g} ({low:.5g} to {high:.5g})" for name, got, eta, low, high in columns
         ]
         return "\n".join([*lines, "surprise of the levels, nats: " + ", ".join(f"{s:.5g}" for s in score.levels)])
-
-
-def _on_log_scale(tail: float) -> float:
-    """A tail probability as a score from 0 to 1."""
-    return min(1.0, math.log(max(tail, LEAST_TAIL)) / math.log(LEAST_TAIL))
 
 
 class _FromCovariates(OverOnline):

@@ -18,21 +18,22 @@ import math
 
 OUTLIER = 16.0
 FARTHEST = 1e6  # deviations as which a value farther out counts, so that no likelihood overflows
-UNSEEN, CONSTANT = 0.0, 1.0  # values of `count` before the first value, and before a second one
+LEAST = 1e-150  # deviation, and in shares of the mean
+ROUNDING = 1e-12
 
 
 def standardise(x, mean, variance, count, z, deviation):
     """Fill z [K] and the deviation s_{t-1} [K] by which it was divided; of a missing value, NaN, z is NaN."""
     for k in range(x.shape[0]):
         if count[k] > 1:
-            deviation[k] = max(math.sqrt(variance[k]), 1e-12 * abs(mean[k]), 1e-150)
+            deviation[k] = max(math.sqrt(variance[k]), ROUNDING * abs(mean[k]), LEAST)
         elif count[k] == 1 and mean[k] != 0:
             deviation[k] = 1e-3 * abs(mean[k])
         else:
             deviation[k] = 1.0
         centre = x[k] if count[k] == 0 else mean[k]
         distance = (x[k] - centre) / deviation[k]
-        z[k] = distance if math.isnan(distance) else min(max(distance, -1e6), 1e6)
+        z[k] = distance if math.isnan(distance) else min(max(distance, -FARTHEST), FARTHEST)
 
 
 def follow(x, mean, variance, count, horizon):
@@ -51,7 +52,7 @@ def follow(x, mean, variance, count, horizon):
         else:
             count[k] += 1
             weight = max(1 / count[k], 1 / horizon)
-            limit = 16 * max(math.sqrt(variance[k]), 1e-12 * abs(mean[k]), 1e-150)
+            limit = OUTLIER * max(math.sqrt(variance[k]), ROUNDING * abs(mean[k]), LEAST)
             distance = min(max(x[k] - mean[k], -limit), limit)
             mean[k] += weight * distance
             variance[k] = (1 - weight) * (variance[k] + weight * distance * distance)

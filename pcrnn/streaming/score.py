@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pcrnn.errors import UsageError
 from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, StudentT
+from pcrnn.streaming.likelihood import anomaly_score
 from pcrnn.streaming.stream import Plan
 
 
@@ -109,7 +110,7 @@ class Score:
     def anomaly(self) -> Any:
         """The anomaly score, [...], from 0 to 1: log(tail) / log(1e-10) of a step that is fresh, 0 of others, and 1
         outside the range, where that counts; see `pcrnn.streaming.likelihood`."""
-        score = self._fresh * np.clip(np.log(np.maximum(self.tail, 1e-300)) / math.log(1e-10), 0, 1)
+        score = self._fresh * anomaly_score(self.tail)
         return self._plain(np.where(self._out_of_range, 1.0, score))
 
     @property

@@ -16,7 +16,6 @@ from pcrnn.ops.compiled.records import ROTATING
 from pcrnn.ops.compiled.vector_math import (
     add_outer,
     add_transposed,
-    add_transposed_columns,
     copy,
     dot,
     fill,
@@ -34,8 +33,7 @@ def learn_layer(stack, layers, index, parameters, routes, like):
         if index > 0:
             lower = layers[index - 1]
             for signal in range(lower.signals):
-                at = layer_handed(stack, lower, signal, lane, like)
-                fill(at, like.dtype.type(0))
+                fill(_handed(stack, lower, signal, lane, like), like.dtype.type(0))
         for signal in range(layer.signals - 1, -1, -1):  # the first one last: its gradients stay
             _signal(stack, layers, index, parameters, lane, signal, routes, like)
             if index > 0 and (signal > 0 or stack.lanes > 1):
@@ -43,11 +41,11 @@ def learn_layer(stack, layers, index, parameters, routes, like):
     if stack.lanes == 1:
         _learn_outer(stack, layers, index, parameters, routes, like)
     else:
-        _learn_dense(stack, layer, index, layers, parameters, like)
+        _learn_dense(stack, layers, index, parameters, like)
 
 
 @inlined
-def layer_handed(stack, layer, signal, lane, like):
+def _handed(stack, layer, signal, lane, like):
     """What a layer was sent for a signal, [N]."""
     n = layer.units
     return vector(layer.handed + (signal * stack.lanes + lane) * n * like.itemsize, n, like)
@@ -70,7 +68,7 @@ def _signal(stack, layers, index, parameters, lane, signal, routes, like):
     residual = vector(layer.grad_residual + lane * n * item, n, like)
     error = _errors(stack, layers, index, lane, like)
     fill(output, number(0))
-    add_transposed(vector(layer.feedback, d * n, like), error, output)
+    add_transposed(vector(layer.feedback, d * n, like), n, 0, error, output)
     share = number(-1.0 / stack.lanes)
     for i in range(n):
         output[i] *= share
@@ -79,7 +77,7 @@ def _signal(stack, layers, index, parameters, lane, signal, routes, like):
     for i in range(n):
         residual[i] = raw[i] * spread
     if routes[index, signal] >= 0:
-        handed = vector(layer.handed + (signal * stack.lanes + lane) * n * item, n, like)
+        handed = _handed(stack, layer, signal, lane, like)
         normed = vector(layer.state_error + lane * n * item, n, like)
         inverse = vector(layer.inverse_rms + lane * item, 1, like)[0]
         mean = dot(handed, normed) / number(n)
@@ -96,7 +94,8 @@ def _signal(stack, layers, index, parameters, lane, signal, routes, like):
             gate = mixed[n + i]
             products[i] = output[i] * gate
             products[n + i] = output[i] * mixed[i] * gate * (number(1) - gate)
-        add_transposed(vector(parameters[layer.first_parameter + 4].value, 2 * n * n, like), products, gated)
+        mixing = vector(parameters[layer.first_parameter + 4].value, 2 * n * n, like)
+        add_transposed(mixing, n, 0, products, gated)
     memory = vector(layer.grad_memory + lane * n * item, n, like)
     gate = vector(layer.grad_gate + lane * n * item, n, like)
     cells.output_credit(layer, lane, gated, memory, gate, like)
@@ -126,8 +125,8 @@ def _send_rows(stack, layers, index, parameters, lane, signal, routes, first, cr
     rows = vector(parameters[layer.first_parameter].value + start, credit.shape[0] * layer.window, like)
     for theirs in range(lower.signals):
         if routes[index - 1, theirs] == signal:
-            handed = layer_handed(stack, lower, theirs, lane, like)
-            add_transposed_columns(rows, layer.window, stack.size, credit, handed)
+            handed = _handed(stack, lower, theirs, lane, like)
+            add_transposed(rows, layer.window, stack.size, credit, handed)
 
 
 @compiled
@@ -143,12 +142,12 @@ def _learn_outer(stack, layers, index, parameters, routes, like):
     gated, error = vector(layer.gated, n, like), _errors(stack, layers, index, 0, like)
     bias = vector(parameters[own + 1].gradient, layer.blocks * n, like)
     trace = vector(layer.trace, layer.components * traced * n * width, like)
+    immediate = vector(layer.immediate, traced * n, like)
     norm = 0.0
     if stack.carries:
         bias_trace = vector(layer.bias_trace, layer.components * traced * n, like)
         norm += _advance(layer, 0, trace, bias_trace, message, memory, bias, bias, False, like)
     else:
-        immediate = vector(layer.immediate, traced * n, like)
         for block in range(traced):
             for i in range(n):
                 bias[block * n + i] = memory[i] * immediate[block * n + i]
@@ -159,7 +158,6 @@ def _learn_outer(stack, layers, index, parameters, routes, like):
     if layer.mixes:
         norm += square_norm(products) * square_norm(gated)
     scale = clip_factor(stack, norm)
-    immediate = vector(layer.immediate, traced * n, like)
     credit = vector(stack.scratch, BLOCK, like)
     for block in range(layer.blocks):
         through_memory = block < traced
@@ -182,8 +180,9 @@ def _learn_outer(stack, layers, index, parameters, routes, like):
 
 
 @compiled
-def _learn_dense(stack, layer, index, layers, parameters, like):
+def _learn_dense(stack, layers, index, parameters, like):
     """Several lanes: their gradients are added up first."""
+    layer = layers[index]
     n, d, width, traced, item = layer.units, stack.size, layer.window, layer.traced, like.itemsize
     own = layer.first_parameter
     number = like.dtype.type

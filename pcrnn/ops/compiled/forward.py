@@ -35,9 +35,7 @@ def _observe_lane(stack, layers, parameters, statistics, x, covariates, lane, li
     eta = vector(stack.eta, d, like)
     error = vector(stack.error + lane * d * item, d, like)
     sent = vector(stack.message_error + lane * d * item, d, like)
-    unit = 1.0
-    if stack.normalizes:
-        unit = 1 / math.sqrt(believed(statistics[UNIT], vector(statistics[UNIT].variance, 1, like)[0]))
+    unit = 1 / math.sqrt(believed(statistics[UNIT], vector(statistics[UNIT].variance, 1, like)[0]))
     scale = statistics[BASE_SCALE]
     prediction_error(stack, eta, x, vector(scale.variance, scale.size, like), scale.floor, error, sent)
     _bound(sent, unit, stack.limit)

@@ -20,7 +20,7 @@ def _record(integers: str, floats: str = "") -> np.dtype:
 
 
 STACK = _record(
-    "depth size values covariates lanes family optimiser carries own_error normalizes "
+    "depth size values covariates lanes family optimiser carries own_error "
     # Addresses; of level 0: eta [D], error and residual of the targets [B, D], of the observations [B, D].
     "eta old_eta error message_error surprise state_surprise scratch",
     "degrees limit largest_error clip beta1 beta2 epsilon rate",

@@ -117,18 +117,7 @@ def matvec_add(matrix, x, addend, out):
 
 
 @compiled
-def add_transposed(matrix, x, out):
-    """out += matrix' x; matrix [I J] by rows, x [I], out [J]."""
-    columns = out.shape[0]
-    for i in range(x.shape[0]):
-        factor = x[i]
-        row = part(matrix, i * columns, columns)
-        for j in range(columns):
-            out[j] += factor * row[j]
-
-
-@compiled
-def add_transposed_columns(matrix, columns, first, x, out):
+def add_transposed(matrix, columns, first, x, out):
     """out += matrix[:, first : first + J]' x of a matrix of so many columns."""
     size = out.shape[0]
     for i in range(x.shape[0]):
