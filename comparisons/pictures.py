@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FAINT, INK = canvas.FAINT, canvas.INK
+HEADING_INCHES = 0.64
 LEGEND_INCHES = 1.5  # that a legend at the right takes
 DASHED = (0, (5, 3))
 
@@ -34,7 +35,7 @@ def drawing(
             axes.spines[["top", "right"]].set_visible(False)
         if layout:
             right = 1 - LEGEND_INCHES / width if legend else 1
-            figure.tight_layout(rect=(0, 0, right, 1 - 0.64 / height))
+            figure.tight_layout(rect=(0, 0, right, 1 - HEADING_INCHES / height))
         if legend:
             figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="center right", frameon=False)
         canvas.save(figure, stem)

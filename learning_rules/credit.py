@@ -328,6 +328,7 @@ class LayerBackward:
         sent = saved.unit * gradient[:, 1:] * (unbounded if known is None else unbounded & known)
         feedback_part = torch.zeros_like(gradient) if feedback_part is None else feedback_part.clone()
         mean = observation.statistic(observed, residual.dtype) - residual
+        mean = mean if known is None else mean.masked_fill(~known, 0)  # nothing is sent there, and 0 times NaN is not 0
         feedback_part[:, :-1].sub_(observation.mean_jvp(mean, sent))
         return feedback_part
 

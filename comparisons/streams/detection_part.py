@@ -82,7 +82,6 @@ class LabelledStreams:
                 heights = [height] * len(scores)
                 axes.plot(scores, heights, "o", color=colour, markersize=4, alpha=0.8, label=label)
         axes.set_yticks(range(len(shown)), [row["who"] for row in reversed(shown)], size=7)
-        axes.legend(frameon=False, fontsize=6.5)
         axes.set(title=self.title, xlabel="benchmark's standard score, rates chosen by surprise")
 
 

@@ -54,7 +54,7 @@ class Forecasts:
         ]
         draw_dots(axes, lines, 4)
         axes.tick_params(axis="y", labelsize=6.5)
-        axes.set(title=self.title, xlabel="error, in that of the copy of the last value")
+        axes.set(title=self.title, xlabel="error, in that of copying the last value")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,6 @@ class OneStream:
             axes.plot(row["us"], row["metric"], linestyle="", markersize=6, label=label, **style)
         axes.set_xscale("log")
         plain_numbers(axes, "x")
-        axes.legend(frameon=False, fontsize=6.5)
         axes.set(title=self.title, xlabel="µs a step, CPU time", ylabel=self.unit.name.strip())
 
     def _measured(self, row: Row) -> Measured:

@@ -53,14 +53,14 @@ class StepCost:
     def draw(self, axes: "Axes", rows: list[Row]) -> None:
         """Time over plain stacks, a line each."""
         plain, _, _ = _split(rows)
-        stacks = list(dict.fromkeys(row["stack"] for row in plain))
+        ours = [row for row in plain if row["who"] == _names(plain)[0]]
+        stacks = [row["stack"] for row in sorted(ours, key=lambda row: row["parameters"])]
         for who, colour in colours(_names(plain)).items():
-            us = [row["us"] for row in plain if row["who"] == who]
-            axes.plot(range(len(us)), us, "o-", color=colour, label=who, markersize=4)
+            us = sorted((stacks.index(row["stack"]), row["us"]) for row in plain if row["who"] == who)
+            axes.plot(*zip(*us, strict=True), "o-", color=colour, label=who, markersize=4)
         axes.set_yscale("log")
         plain_numbers(axes)
         axes.set_xticks(range(len(stacks)), stacks)
-        axes.legend(frameon=False, fontsize=6.5)
         axes.set(title="a step of Online", xlabel="layers x units", ylabel="µs, CPU time")
 
 
@@ -98,10 +98,11 @@ def _against(whom: str, who: str, plain: list[Row]) -> str:
     ours = {row["stack"]: row["us"] for row in plain if row["who"] == who and row["stack"] in theirs}
     ratios = [us / theirs[stack] for stack, us in ours.items()]
     word = VERDICTS[min(ratios) < 1 - LEVEL, max(ratios) > 1 + LEVEL]
+    share = " to ".join(dict.fromkeys(f"{ratio:.2g}" for ratio in (min(ratios), max(ratios))))
     size = "as many parameters" if whom == LSTM else "as many units"
     return (
         f"{word}: a step of Online by {who} takes {_each(ours.values())} µs for stacks of {' / '.join(ours)}, of "
-        f"{whom}, with {size} {_each(theirs.values())} µs; that is {min(ratios):.2g} to {max(ratios):.2g} of its time."
+        f"{whom}, with {size} {_each(theirs.values())} µs; that is {share} of its time."
     )
 
 

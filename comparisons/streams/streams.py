@@ -35,7 +35,7 @@ from pcrnn.errors import UsageError
 from .. import record
 from ..cells import Cells
 from ..claims import edge_note
-from ..pictures import drawing, grid
+from ..pictures import HEADING_INCHES, drawing
 from ..quality.tasks import Absent
 from ..record import Row, losses_first
 from ..suite import Request
@@ -118,10 +118,19 @@ def restated(found: Row) -> Row:
 
 
 def draw(rows: list[Row], names: Sequence[str], stem: Path) -> None:
-    """A panel a part."""
+    """A panel a part, with the names of what it shows below it."""
     how = "every step is scored before it is learned from; surprise: lower is better; each learner at its best rate"
-    columns = 2 if len(names) in (2, 4) else min(3, len(names))
-    size = (4.4 * columns, 3.9 * -(-len(names) // columns))
-    with drawing(stem, "One pass over a stream", how, max(size[0], 6.5), size[1]) as figure:
-        for name, axes in zip(names, grid(figure, len(names)), strict=True):
+    columns = min(2, len(names))
+    lines = -(-len(names) // columns)
+    width, height = max(5.2 * columns, 6.5), 4.2 * lines + HEADING_INCHES
+    with drawing(stem, "One pass over a stream", how, width, height, layout=False) as figure:
+        figure.set_layout_engine(
+            "constrained", rect=(0, 0, 0.99, 1 - HEADING_INCHES / height), hspace=0.06, wspace=0.04
+        )
+        parts = figure.subfigures(lines, columns, squeeze=False).flat
+        for name, part in zip(names, parts, strict=False):
+            axes = part.subplots()
             PARTS[name].draw(axes, of_part(rows, name))
+            shown, called = axes.get_legend_handles_labels()
+            if shown:
+                part.legend(shown, called, loc="outside lower center", ncols=2, frameon=False, fontsize=7)

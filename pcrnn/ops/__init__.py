@@ -149,10 +149,15 @@ def scan(decay: Tensor, drive: Tensor, initial: Tensor, reverse: bool = False) -
     return _op("scan", drive)(decay, drive, initial, reverse)
 
 
+_SURELY_0 = -1000.0
+"""Natural parameter of a count or bit that is 0 for certain, in every type: error and surprise of a 0 are exactly 0."""
+
+
 def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Error [..., D] and surprise [...] of a family by name; `precision` [D] for the Gaussian.
 
-    A Gaussian's x is NaN where a channel is missing: its error is 0 there, and the surprise leaves it out.
+    Of all families but the categorical one x is NaN where a channel is missing: its error is 0 there, and the surprise
+    leaves it out.
     """
     if family == "gaussian":
         assert precision is not None
@@ -163,6 +168,9 @@ def prediction_error(family: str, eta: Tensor, x: Tensor, precision: Tensor | No
             left_out = 0.5 * (math.log(2 * math.pi) - precision.log())  # what a channel without error still adds
             error, surprise = error.masked_fill(gone, 0), surprise - (gone * left_out).sum(-1)
         return _limited(error), surprise
+    gone = None if family == "categorical" else missing(x)
+    if gone is not None:
+        eta, x = eta.masked_fill(gone, _SURELY_0), x.masked_fill(gone, 0)
     error, surprise = _op(f"{family}_error", eta)(eta, x)
     return (_limited(error) if family == "poisson" else error), surprise
 

@@ -46,8 +46,8 @@ class Online:
     Memory and time of a step do not grow with the stream. Where Numba is installed (`pip install pcrnn[online]`) and
     covers the stack and its rule, a step is one call of compiled code; `engine` says which it is, and why.
 
-    What is observed is told by a stack, or by exactly one of the sizes: `channels` real values, of which NaN or None is
-    missing; one of `symbols`; `counts`; `bits`.
+    What is observed is told by a stack, or by exactly one of the sizes: `channels` real values; one of `symbols`;
+    `counts`; `bits`. Of all but symbols NaN or None is a missing one.
 
     Args:
         stack: a stack that predicts its next observation; it learns in place.
@@ -344,15 +344,16 @@ def _problem(values: Array, observation: Observation) -> str | None:
     if isinstance(observation, RealObservation):
         large = np.abs(values) > LARGEST
         return f"values of at most {LARGEST:g} in size, or NaN, got {values[large][0]:g}" if large.any() else None
-    if not np.isfinite(values).all():
-        return "no missing value: only real values may be missing"
     if isinstance(observation, Categorical):
+        if np.isnan(values).any():
+            return "a symbol, got none; where one may be missing, give its absence a number of its own"
         wrong = (values < 0) | (values >= observation.size) | (values != np.floor(values))
         return f"symbols from 0 to {observation.size - 1}, got {values[wrong][0]:g}" if wrong.any() else None
+    known = ~np.isnan(values)
     if isinstance(observation, Poisson):
-        wrong = (values < 0) | (values != np.floor(values))
-        return f"whole counts of at least 0, got {values[wrong][0]:g}" if wrong.any() else None
+        wrong = known & ((values < 0) | (values != np.floor(values)) | np.isinf(values))
+        return f"whole counts of at least 0, or NaN, got {values[wrong][0]:g}" if wrong.any() else None
     if isinstance(observation, Bernoulli):
-        wrong = (values != 0) & (values != 1)
-        return f"zeros and ones, got {values[wrong][0]:g}" if wrong.any() else None
-    return None
+        wrong = known & (values != 0) & (values != 1)
+        return f"zeros and ones, or NaN, got {values[wrong][0]:g}" if wrong.any() else None
+    return "finite values, or NaN, got an infinite one" if np.isinf(values).any() else None

@@ -1,4 +1,4 @@
-"""Where a channel of a Gaussian is NaN it was not observed: nothing of it is learned, sent up or counted."""
+"""Where a channel is NaN it was not observed: nothing of it is learned, sent up or counted."""
 
 import math
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import learning_rules
-from pcrnn import Chunk, Gaussian, PredictiveStack, ops
+from pcrnn import Bernoulli, Chunk, Gaussian, Poisson, PredictiveStack, StudentT, ops
 from pcrnn.nn.running_variance import PRIOR, RunningVariance
-from tests.identities.conftest import assert_same, in_chunks, whole_stack_at_once
+from tests.identities.conftest import assert_same, coupled, in_chunks, whole_stack_at_once
 
 TOLERANCE = dict(rtol=1e-10, atol=1e-12)
 
@@ -21,10 +21,27 @@ def gappy():
     return x
 
 
-def learned(rule, x, chunk=99, **options):
+FAMILIES = {
+    "gaussian": lambda size: Gaussian(size),
+    "student-t": lambda size: StudentT(size),
+    "bernoulli": lambda size: Bernoulli(size),
+    "joint bernoulli": lambda size: coupled(size, 1.5),
+    "poisson": lambda size: Poisson(size),
+}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def as_observed(family, x):
+    """The same gaps in what a family can observe."""
+    bits = x.heaviside(x.new_zeros(())).where(~x.isnan(), math.nan)
+    return {"bernoulli": bits, "joint bernoulli": bits, "poisson": x.exp().floor()}.get(family, x)
+
+
+def learned(rule, x, chunk=99, family="gaussian", **options):
     """Gradients of all layers, summed over chunks of frozen weights, and all surprises."""
     torch.manual_seed(1)
-    stack = PredictiveStack(Gaussian(2), (4, 3, 5), normalize_errors=False, **options)
+    stack = PredictiveStack(FAMILIES[family](2), (4, 3, 5), normalize_errors=False, **options)
+    x = as_observed(family, x)
     for part in stack.modules():
         if isinstance(part, RunningVariance):
             part.variance.uniform_(0.3, 2.0)
@@ -48,10 +65,28 @@ def test_error_and_surprise_are_those_of_the_known_channels(gappy):
     torch.testing.assert_close(through, -family.precision * weight * known, **TOLERANCE)
 
 
+@every_family
+def test_what_is_missing_has_no_error_and_no_surprise(gappy, family):
+    """What is beside it has what it would have alone; of bits that depend on each other, beside what was expected."""
+    model, eta = FAMILIES[family](2), torch.randn(gappy.shape, requires_grad=True)
+    x, known = as_observed(family, gappy), gappy.isfinite()
+    error, surprise = model.prediction_error(eta, x)
+    residual = model.residual(eta, x, error)
+    assert (error[~known] == 0).all() and (residual[~known] == 0).all()
+    assert (surprise[~known.any(-1)] == 0).all()
+    (gradient,) = torch.autograd.grad(surprise.sum(), eta)
+    torch.testing.assert_close(error, -gradient, **TOLERANCE)
+    filled = x.where(known, model.mean(eta).detach()) if family == "joint bernoulli" else x.nan_to_num()
+    whole = model.prediction_error(eta, filled)[0]
+    apart = known.all(-1) if family == "joint bernoulli" else known.any(-1)
+    torch.testing.assert_close(error[apart][known[apart]], whole[apart][known[apart]], **TOLERANCE)
+
+
+@every_family
 @pytest.mark.parametrize("options", [{}, {"skip": "dense"}, {"cell": "rotating"}])
-def test_all_hops_equal_bptt_inside_one_chunk(gappy, options):
+def test_all_hops_equal_bptt_inside_one_chunk(gappy, family, options):
     local, bptt = learning_rules.make("local", hops=2), learning_rules.make("bptt")
-    assert_same(learned(local, gappy, **options), learned(bptt, gappy, **options))
+    assert_same(learned(local, gappy, family=family, **options), learned(bptt, gappy, family=family, **options))
 
 
 @pytest.mark.parametrize("credit", ["layer", "top"])
@@ -60,6 +95,13 @@ def test_exact_traces_do_not_depend_on_how_the_sequence_is_cut(gappy, credit, in
     rule = learning_rules.make("local", credit=credit)
     cut, whole = (learned(rule, gappy, chunk=chunk, inference_steps=inference_steps) for chunk in (4, 99))
     assert_same(cut, whole)
+    assert all(part.isfinite().all() for part in whole)
+
+
+@every_family
+@pytest.mark.parametrize("credit", ["layer", "cascade"])
+def test_nothing_that_is_learned_is_a_nan(gappy, family, credit):
+    whole = learned(learning_rules.make("local", credit=credit), gappy, family=family)
     assert all(part.isfinite().all() for part in whole)
 
 

@@ -121,7 +121,7 @@ def observations(case, steps=STEPS):
         x = (x > 0).astype(float)
     elif case["family"] == "poisson":
         x = np.floor(np.exp(x))
-    elif case["missing"]:
+    if case["missing"]:
         x[generator.random(x.shape) < 0.1] = np.nan
     return x, covariates if case["options"]["covariates"] else None
 

@@ -85,7 +85,15 @@ def test_one_observation_and_a_stretch_of_one_channel(compiled):
     assert len({score.surprise for score in scores}) == 1
     assert isinstance(scores[0].surprise, float) and isinstance(scores[0].alarm, bool)
     assert scores[0].expected.shape == (1,) and online.seen == 2
-    assert Online(channels=1, hidden=(4,)).learn_one(None).surprise == 0  # missing: nothing to be surprised by
+
+
+@pytest.mark.parametrize("kind", ["channels", "counts", "bits"])
+def test_nothing_is_surprising_of_what_is_missing(kind, compiled):
+    online = Online(**{kind: 2}, hidden=(4,), compiled=compiled)
+    online.learn_many(np.ones((5, 2)))
+    assert online.learn_one([None, None]).surprise == 0
+    assert 0 < abs(online.learn_one([None, 1]).surprise) < abs(online.score_one([1, 1]).surprise)
+    assert np.isfinite(online.learn_one([1, 1]).rows).all()
 
 
 def test_lanes_are_streams_side_by_side_that_teach_one_stack(compiled):
@@ -257,9 +265,10 @@ REFUSED = [
     (lambda: Online(channels=1).learn_one(np.inf), "x: expected values of at most 1e.150 in size, or NaN, got inf"),
     (lambda: Online(symbols=3).learn_one(3), "x: expected symbols from 0 to 2, got 3"),
     (lambda: Online(symbols=3).learn_one(0.5), "x: expected symbols from 0 to 2, got 0.5"),
-    (lambda: Online(counts=1).learn_one(-1), "x: expected whole counts of at least 0, got -1"),
-    (lambda: Online(bits=1).learn_one(2), "x: expected zeros and ones, got 2"),
-    (lambda: Online(bits=1).learn_one(np.nan), "no missing value: only real values may be missing"),
+    (lambda: Online(counts=1).learn_one(-1), "x: expected whole counts of at least 0, or NaN, got -1"),
+    (lambda: Online(bits=1).learn_one(2), "x: expected zeros and ones, or NaN, got 2"),
+    (lambda: Online(counts=1).learn_one(np.inf), "x: expected whole counts of at least 0, or NaN, got inf"),
+    (lambda: Online(symbols=3).learn_one(None), "x: expected a symbol, got none; where one may be missing, give its"),
     (lambda: Online(channels=1, covariates=1).learn_one(1.0), "covariates: expected 1 finite numbers"),
     (lambda: Online(channels=1, config=OnlineConfig(calendar=("hour",))).learn_one(1.0), "time: expected a datetime"),
     (

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pcrnn import ops
 from pcrnn.nn.observations.observation import Observation, sharpened
 
 
@@ -41,7 +42,8 @@ class JointBernoulli(Bernoulli):
     the chance of each, and x - m is what is sent up. The coupling J, [D, D], of which the part below the diagonal
     counts, is a parameter of the family, learned by every level from its own surprise: in J_kj it is what is left of
     x_k times what was not expected of x_j, the activity of two neighbours. Surprise is the sum of the cross-entropies
-    of x_k at l_k, in one pass; to draw x takes D steps.
+    of x_k at l_k, in one pass; to draw x takes D steps. A channel that was not observed counts, for those after it, as
+    what was expected of it.
 
     Source: a fully visible belief net whose biases come from the past (Neal 1992, "Connectionist learning of belief
     networks"; Boulanger-Lewandowski et al. 2012, "Modeling temporal dependencies in high-dimensional sequences", with
@@ -66,14 +68,16 @@ class JointBernoulli(Bernoulli):
 
     def prediction_error(self, eta: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, coupling = self.mean(eta), self._coupling(eta.dtype)
-        x = self.statistic(x, eta.dtype)
-        odds = eta + (x - mean) @ coupling.T
-        surprise = F.binary_cross_entropy_with_logits(odds, x.expand_as(odds), reduction="none").sum(-1)
-        left = x - odds.sigmoid()
-        return left - mean * (1 - mean) * (left @ coupling), surprise
+        odds = eta + self._unexpected(mean, x) @ coupling.T
+        x = self.statistic(x, eta.dtype).expand_as(odds)
+        missing = ops.missing(x)
+        left = _without(x - odds.sigmoid(), missing)
+        error = _without(left - mean * (1 - mean) * (left @ coupling), missing)
+        surprises = F.binary_cross_entropy_with_logits(odds, _without(x, missing), reduction="none")
+        return error, _without(surprises, missing).sum(-1)
 
     def residual(self, eta: Tensor, x: Tensor, error: Tensor) -> Tensor:
-        return self.statistic(x, error.dtype) - self.mean(eta)
+        return self._unexpected(self.mean(eta), x)
 
     def sample(self, eta: Tensor, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
         mean, coupling = self.mean(eta), self._coupling(eta.dtype)
@@ -83,6 +87,15 @@ class JointBernoulli(Bernoulli):
             odds += (drawn[..., k] - mean[..., k]).unsqueeze(-1) * coupling[:, k]
         return drawn
 
+    def _unexpected(self, mean: Tensor, x: Tensor) -> Tensor:
+        """x - m, [..., D]; 0 where x is NaN, as if what was expected had come."""
+        x = self.statistic(x, mean.dtype)
+        return _without(x - mean, ops.missing(x))
+
     def _coupling(self, dtype: torch.dtype) -> Tensor:
         """J, 0 where a channel would depend on one that comes after it."""
         return self.coupling.to(dtype).tril(-1)
+
+
+def _without(values: Tensor, missing: Tensor | None) -> Tensor:
+    return values if missing is None else values.masked_fill(missing, 0)

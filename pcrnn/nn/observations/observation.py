@@ -8,8 +8,9 @@ Families of real values have a scale beside it, and e is not T(x) - mu(eta) = x 
 `residual`.
 
 Shapes: eta, errors and means are [..., D]; x is [...] of int64 symbols for `Categorical` and [..., D] of floats for
-the others; surprise is [...]. Time is the second dimension where statistics are learned, [B, T, ...]. Source:
-Wainwright & Jordan, "Graphical models, exponential families" (2008).
+the others, NaN where a channel was not observed: its error is 0 and it has no part in the surprise, which is [...].
+Time is the second dimension where statistics are learned, [B, T, ...]. Source: Wainwright & Jordan, "Graphical models,
+exponential families" (2008).
 """
 
 from abc import ABC, abstractmethod
@@ -122,8 +123,9 @@ class Observation(nn.Module, ABC):
         """Update running statistics of the family, if it has any, from one chunk of observations, [B, T, ...]."""
 
     def known(self, x: Tensor) -> Tensor | None:
-        """True where a channel was observed, [..., D]; None where all were, as always of a family without gaps."""
-        return None
+        """True where a channel was observed, [..., D]; None where all were, as always of symbols."""
+        missing = None if self.symbolic else ops.missing(x)
+        return None if missing is None else ~missing
 
     def counted(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """True where a channel was observed and its step counts, [..., D] or [..., 1]; None where all do."""

@@ -55,10 +55,6 @@ class RealObservation(Observation):
     def mean_jvp(self, mean: Tensor, direction: Tensor) -> Tensor:
         return direction
 
-    def known(self, x: Tensor) -> Tensor | None:
-        missing = ops.missing(x)
-        return None if missing is None else ~missing
-
 
 class Gaussian(RealObservation):
     """A real vector of D channels; eta is the mean, scaled by a precision learned per channel.

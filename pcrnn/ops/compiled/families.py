@@ -58,6 +58,9 @@ def _bernoulli(eta, x, error):
     """x - sigmoid(eta), and the sum of binary cross-entropies, log(1 + exp(-eta)) + (1 - x) eta."""
     surprise = 0.0
     for d in range(eta.shape[0]):
+        if math.isnan(x[d]):
+            error[d] = 0
+            continue
         odds = np.float64(eta[d])
         error[d] = x[d] - 1 / (1 + math.exp(-odds))
         surprise += (1 - x[d]) * odds + max(-odds, 0.0) + math.log1p(math.exp(-abs(odds)))
@@ -69,6 +72,9 @@ def _poisson(stack, eta, x, error):
     """x - exp(eta), bounded as in `pcrnn.ops.prediction_error`, and the sum of exp(eta) - x eta + log x!."""
     surprise = 0.0
     for d in range(eta.shape[0]):
+        if math.isnan(x[d]):
+            error[d] = 0
+            continue
         rate = math.exp(np.float64(eta[d]))
         error[d] = _limited(stack, x[d] - rate)
         surprise += rate - x[d] * np.float64(eta[d]) + math.lgamma(x[d] + 1)
@@ -123,4 +129,4 @@ def _limited(stack, error):
 @inlined
 def is_missing(stack, x, d):
     """Whether channel d was not observed."""
-    return stack.family >= GAUSSIAN and math.isnan(x[d])
+    return stack.family != CATEGORICAL and math.isnan(x[d])
