@@ -20,7 +20,10 @@ from .page import command, html_page
 from .quality import applications, axes, curves, quality, study, tagging
 from .quality.contenders import BPTT, OUTSIDE
 from .record import ROOT, Row, losses_first
-from .streams import streams
+from .search import mean_and_spread
+from .streams import detection, streams
+from .streams.one_stream import TEXT, WEATHER
+from .streams.parts import of_part
 from .suite import SUITES
 
 README = ROOT / "README.md"
@@ -269,6 +272,46 @@ def online_part(result: Row) -> list[str]:
     return [record.table(list(cells.values()), columns), f"{about} {command('online', result)}"]
 
 
+def streams_part(result: Row) -> list[str]:
+    """Surprise of every contender, what a step costs, and what the surprise is worth as an anomaly detector's."""
+    lines: dict[str, dict[str, str]] = {}
+    columns = {"who": "learner"}
+    for setup in (TEXT, WEATHER):
+        for row in of_part(result["rows"], setup.name):
+            columns |= {setup.name: f"{setup.title}, {setup.unit.name.strip()}"}
+            columns |= {"us": f"µs a step, {TEXT.title}"} if setup is TEXT else {}
+            score = applications.plus_minus(row)
+            line = {setup.name: marked(score, row) if row["search"] else score}
+            line |= {"us": f"{row['us']:.3g}"} if setup is TEXT and row["us"] else {}
+            lines.setdefault(row["who"], {"who": row["who"]}).update(line)
+    for row in of_part(result["rows"], detection.PART):
+        if row["chosen_by"] == detection.SCORE:
+            continue
+        columns |= {"nats": "anomalies, nats/step", "score": "their score", "rule": "with the range rule"}
+        nats = applications.plus_minus(mean_and_spread("metric", "spread", row["nats"])) if any(row["nats"]) else ""
+        scores = {column: row[treatment]["standard"] for column, treatment in _TREATMENTS.items()}
+        line = {column: _points(values) for column, values in scores.items() if values != [None]}
+        mark = next((mark for search in row["folds"].values() if (mark := edge(search))), "")
+        line |= {"nats": f"{nats} ({mark})" if mark else nats}
+        lines.setdefault(row["who"], {"who": row["who"]}).update(line)
+    caption = "One pass: each step is scored before it is learned from. Networks have as many parameters as the stack; "
+    caption += "the score is the standard one of the Numenta Anomaly Benchmark, at the rate of the least surprise"
+    searches = [row for row in result["rows"] if row.get("search")]
+    searches += [search for row in of_part(result["rows"], detection.PART) for search in row["folds"].values()]
+    return _parts([record.table(list(lines.values()), columns)], caption, "streams", result, searches)
+
+
+_TREATMENTS = {"score": detection.ALONE, "rule": detection.WITH_RULE}
+
+
+def _points(values: Sequence[float | None]) -> str:
+    """Mean and spread of a benchmark's score over seeds."""
+    found = mean_and_spread("mean", "spread", values)
+    if found["mean"] is None:
+        return "diverged"
+    return f"{found['mean']:.1f}" + ("" if found["spread"] is None else f" ± {found['spread']:.1f}")
+
+
 def scaling_part(result: Row) -> list[str]:
     """What was measured, with the model's sentence."""
     columns = {"way": "way", "processes": "processes", "tokens_per_second": "tokens/s", "speed_up": "speed-up"}
@@ -292,6 +335,7 @@ README_PARTS: dict[str, Callable[[Row], list[str]]] = {
     "alignment": alignment_part,
     "online": online_part,
     "scaling": scaling_part,
+    "streams": streams_part,
 }
 TABLES = ("quality", "speed", "memory")  # that stand below the verdict on the page
 

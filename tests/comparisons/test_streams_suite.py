@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pcrnn.comparisons import record, report
 from pcrnn.comparisons.cells import Cells
 from pcrnn.comparisons.quality import tasks
 from pcrnn.comparisons.record import losses_first
@@ -95,6 +96,26 @@ def test_the_header_of_the_page_has_the_machine(tmp_path, monkeypatch):
     streams.run(Request(quick=True, out=tmp_path, only=("speed",)))
     assert "processor " in (tmp_path / "streams.md").read_text().splitlines()[2]
     assert json.loads((tmp_path / "streams.json").read_text())["config"]["only"] == ["speed"]
+
+
+def test_the_readme_has_a_line_a_contender_with_what_it_does_on_each_stream():
+    search = {"0.001": 2.0, "0.003": 1.0, "0.01": 2.0}
+    text = {"part": "text", "who": OURS, "metric": 2.7512, "spread": 0.0123, "us": 81.44, "lr": 3e-3, "search": search}
+    edge = {"part": "weather", "who": "GRU", "metric": 1.5, "spread": 0.1, "us": 9.0, "lr": 0.01, "search": {"0.01": 1}}
+    folds = {"A": {"lr": 3e-3, "search": search}, "B": {"lr": 3e-3, "search": search}}
+    scores = {ALONE: {"standard": [40.0, 42.0]}, WITH_RULE: {"standard": [60.0, 62.0]}}
+    nab = {"part": "nab", "who": OURS, "chosen_by": NATS, "folds": folds, "nats": [-0.14, -0.16]} | scores
+    by_score = nab | {"chosen_by": SCORE, "nats": [9.0, 9.0]}
+    rule = nab | {"who": detection.RULE, "chosen_by": None, "folds": {}, "nats": [None], ALONE: {"standard": [None]}}
+    result = {"rows": [text, edge, nab, by_score, rule, *({"part": "speed"} | row for row in COSTS)]}
+    about = {"config": {"seeds": 2, "only": []}, "environment": record.environment()}
+    table, caption = report.streams_part(result | about)
+    assert table.splitlines()[2:] == [
+        f"| {OURS} | 2.751 ± 0.012 | 81.4 |  | -0.1500 ± 0.014 | 41.0 ± 1.4 | 61.0 ± 1.4 |",
+        "| GRU |  |  | 1.500 ± 0.1 (one rate tried) |  |  |  |",
+        "| range rule alone |  |  |  |  |  | 61.0 ± 1.4 |",
+    ]
+    assert "`pcrnn compare streams`" in caption
 
 
 # What is not there
