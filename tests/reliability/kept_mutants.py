@@ -284,8 +284,8 @@ _LINES = [
     ),
     (
         "pcrnn/nn/observations/bernoulli.py",
-        "return left - mean * (1 - mean) * (left @ coupling), surprise",
-        "return left, surprise",
+        "error = _without(left - mean * (1 - mean) * (left @ coupling), missing)",
+        "error = left",
     ),
     (
         "pcrnn/nn/observations/real.py",
