@@ -66,7 +66,7 @@ def new_network(stream: Stream, settings: OnlineSettings, name: str) -> Recurren
 def _read_in_chunks(stream: Stream, model: Model, contender: str, settings: OnlineSettings, chunk: int) -> OnePass:
     """The pass of a model that learns by the rule of a contender of that name, after every `chunk` steps."""
     rule, parameters = CONTENDERS[contender].rule(), size_of(model)
-    learner = Learner(cast(PredictiveStack, model), rule, settings.optimiser(), batch=1)
+    learner = Learner(cast(PredictiveStack, model), rule, settings.optimiser(stream), batch=1)
     observations, targets = _heard(model, stream), _to_expect(model, stream)
     surprise: list[Tensor] = []
     squared: list[Tensor] = []

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcrnn import Online, OnlineConfig
+from pcrnn import Online
 from pcrnn.errors import DivergedError
 
 from ..quality.contenders import make_rule
@@ -24,8 +24,7 @@ def every_step(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
     """The pass of an `Online` at the rate of the settings; its own scaling is off, as the stream has been scaled."""
     torch.manual_seed(seed)
     stack = new_stack(stream, settings)
-    config = OnlineConfig(lr=settings.lr, warm_up=settings.warmup, weight_decay=settings.weight_decay, scaling=False)
-    online, parameters = Online(stack, make_rule(LOCAL), config=config), size_of(stack)
+    online, parameters = Online(stack, make_rule(LOCAL), config=settings.online()), size_of(stack)
     x, known = stream.x.numpy(), _known_beforehand(stream).numpy()
     online.score_one(x[0], covariates=known[0])  # changes nothing; compiles what is not compiled yet
     surprise: list[Tensor] = []

@@ -8,7 +8,7 @@ Shapes: T time, D channels, C covariates.
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -33,20 +33,23 @@ class OnlineSettings:
 
     Args:
         lr: constant rate of AdamW, after a warm-up of so many updates.
-        weight_decay: of matrices, as `pcrnn.Online` comes.
         hidden: units of each layer of a stack; networks have as many parameters as it.
         family: likelihood of real values, a name of `pcrnn.tables.FAMILIES`.
     """
 
     lr: float = 3e-3
     warmup: int = 10
-    weight_decay: float = OnlineConfig.weight_decay
     hidden: tuple[int, ...] = (32, 32)
     family: str = "student-t"
 
-    def optimiser(self) -> OptimiserConfig:
-        """AdamW whose rate stays what it is: a stream does not say how long it will be."""
-        return OptimiserConfig(lr=self.lr, warmup=self.warmup, steps=10**12, weight_decay=self.weight_decay)
+    def online(self) -> OnlineConfig:
+        """For `pcrnn.Online`; everything beside the rate as it comes, but the streams have been scaled."""
+        return OnlineConfig(lr=self.lr, warm_up=self.warmup, scaling=False)
+
+    def optimiser(self, stream: "Stream") -> OptimiserConfig:
+        """The same AdamW for everybody, whose rate stays what it is: a stream does not say how long it will be."""
+        optimiser = self.online().optimiser(symbolic=stream.symbols > 0)
+        return replace(optimiser, warmup=self.warmup, steps=10**12)
 
 
 @dataclass(frozen=True, eq=False)

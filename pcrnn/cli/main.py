@@ -33,7 +33,7 @@ COMMANDS = Table(
         "sample": "pcrnn.cli.sample:Sample",
         "forecast": "pcrnn.cli.forecast:Forecast",
         "detect": "pcrnn.cli.detect:Detect",
-        "watch": "pcrnn.cli.watch:Watch",
+        "watch": "pcrnn.cli.watch.command:Watch",
         "probe": "pcrnn.cli.probe:Probe",
         "verify": "pcrnn.cli.verify:Verify",
         "export": "pcrnn.cli.export:Export",

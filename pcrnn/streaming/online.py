@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from learning_rules import Rule
-from pcrnn.config import OptimiserConfig
 from pcrnn.errors import DivergedError, UsageError
 from pcrnn.nn.activity import StackState
 from pcrnn.nn.observations import Bernoulli, Categorical, Observation, Poisson, RealObservation, StudentT
@@ -105,9 +104,8 @@ class Online:
         self.stack, self.lanes = stack, lanes
         self.makes_optimiser = optimiser is None and schedule is None
         if optimiser is None:
-            settings = OptimiserConfig(lr=config.lr, weight_decay=config.weight_decay, clip=config.clip)
             with without_compiler():
-                optimiser = adamw(stack, settings)
+                optimiser = adamw(stack, config.optimiser(symbolic=stack.observation.symbolic))
             schedule = schedule or partial(_warmed_up, config)
         self._learner = Learner(stack, rule, optimiser, batch=lanes, schedule=schedule, clip=config.clip)
         real = isinstance(stack.observation, RealObservation)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from pcrnn.cli.watch_stop import Stop
+from pcrnn.cli.watch.stop import Stop
 from pcrnn.streaming.source import CHUNK, Source
 
 FLAGS = ("--hidden", 4, "--no-expected")
@@ -128,7 +128,7 @@ def test_handlers_are_put_back(followed):
 
 def test_a_second_signal_does_not_wait():
     script = (
-        "import os, signal; from pcrnn.cli.watch_stop import Stop\n"
+        "import os, signal; from pcrnn.cli.watch.stop import Stop\n"
         "with Stop() as stop:\n"
         "    os.kill(os.getpid(), signal.SIGTERM); print(stop.signal, stop.waits(None), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGINT); print('still here')"

@@ -8,17 +8,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from pcrnn.cli import watch_notes
-from pcrnn.cli.watch_notes import CompilingNote
+from pcrnn.cli.watch import notes
+from pcrnn.cli.watch.notes import CompilingNote
 
 
 @pytest.fixture
 def misses(monkeypatch):
     """Numba's count of what it did not find on the disk, of a compiled step that is none."""
-    monkeypatch.setattr(watch_notes, "PATIENCE", 0.01)
+    monkeypatch.setattr(notes, "PATIENCE", 0.01)
     counted = Counter(one_before=1)
     entry = SimpleNamespace(stats=SimpleNamespace(cache_misses=counted))
-    monkeypatch.setitem(watch_notes.sys.modules, "pcrnn.streaming.loop", SimpleNamespace(advance=entry))
+    monkeypatch.setitem(notes.sys.modules, "pcrnn.streaming.loop", SimpleNamespace(advance=entry))
     return counted
 
 

@@ -15,11 +15,13 @@ from pcrnn.ops.compiled.records import SGD
 
 
 @inlined
-def _adamw(value, first, second, gradient, j, rate, beta1, beta2, root, epsilon, kept):
-    """m <- m + (1 - beta1)(g - m), v <- beta2 v + (1 - beta2) g^2, p <- kept p - rate m / (sqrt(v) root + epsilon)."""
-    one = value.dtype.type(1)
-    m = first[j] + (one - beta1) * (gradient - first[j])
-    v = beta2 * second[j] + (one - beta2) * (gradient * gradient)
+def _adamw(value, first, second, gradient, j, rate, gain1, gain2, root, epsilon, kept):
+    """m <- m + (1 - beta1)(g - m), v <- v + (1 - beta2)(g^2 - v), p <- kept p - rate m / (sqrt(v) root + epsilon).
+
+    Args: gain1 and gain2, 1 - beta: of float32 betas the difference would have half of its digits.
+    """
+    m = first[j] + gain1 * (gradient - first[j])
+    v = second[j] + gain2 * (gradient * gradient - second[j])
     first[j] = m
     second[j] = v
     value[j] = value[j] * kept - rate * m / (math.sqrt(v) * root + epsilon)
@@ -37,9 +39,9 @@ def step_dense(stack, parameter, gradient, scale, like):
             value[j] = value[j] * kept - rate * (scale * gradient[j])
         return
     first, second = vector(parameter.first, size, like), vector(parameter.second, size, like)
-    beta1, beta2, epsilon = number(stack.beta1), number(stack.beta2), number(stack.epsilon)
+    gain1, gain2, epsilon = number(1 - stack.beta1), number(1 - stack.beta2), number(stack.epsilon)
     for j in range(size):
-        _adamw(value, first, second, scale * gradient[j], j, rate, beta1, beta2, root, epsilon, kept)
+        _adamw(value, first, second, scale * gradient[j], j, rate, gain1, gain2, root, epsilon, kept)
 
 
 @compiled
@@ -66,14 +68,14 @@ def step_rows(stack, parameter, first_row, factors, scale, x, like):
         vector(parameter.first + start, rows * columns, like),
         vector(parameter.second + start, rows * columns, like),
     )
-    beta1, beta2, epsilon = number(stack.beta1), number(stack.beta2), number(stack.epsilon)
+    gain1, gain2, epsilon = number(1 - stack.beta1), number(1 - stack.beta2), number(stack.epsilon)
     for i in range(rows):
         factor = number(scale) * factors[i]
         at = i * columns
         row, m, v = part(value, at, columns), part(first, at, columns), part(second, at, columns)
         source = part(x, at, columns) if of_each_row else x
         for j in range(columns):
-            _adamw(row, m, v, factor * source[j], j, rate, beta1, beta2, root, epsilon, kept)
+            _adamw(row, m, v, factor * source[j], j, rate, gain1, gain2, root, epsilon, kept)
 
 
 @inlined

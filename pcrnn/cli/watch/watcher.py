@@ -4,12 +4,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from pcrnn.cli.watch_flags import WatchFlags
-from pcrnn.cli.watch_inputs import Batch, Rows, Text
-from pcrnn.cli.watch_notes import CompilingNote, Reports
-from pcrnn.cli.watch_scores import Table, each
-from pcrnn.cli.watch_state import Notes, bytes_of_table, new_settings, new_stream, note, saved_stream
-from pcrnn.cli.watch_stop import Stop
+from pcrnn.cli.watch.flags import WatchFlags
+from pcrnn.cli.watch.inputs import Batch, Rows, Text
+from pcrnn.cli.watch.notes import CompilingNote, Reports
+from pcrnn.cli.watch.scores import Table, each
+from pcrnn.cli.watch.state import Notes, bytes_of_table, new_settings, new_stream, note, saved_stream
+from pcrnn.cli.watch.stop import Stop
 from pcrnn.errors import DataError, DivergedError, PcrnnError
 from pcrnn.streaming.live import Alarm, Picture
 from pcrnn.streaming.online import Online

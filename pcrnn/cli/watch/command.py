@@ -1,21 +1,12 @@
-"""The command `pcrnn watch`: learn from a live stream, and say how surprising each observation was.
-
-watch_flags     what can be asked of it
-watcher         Watcher: reads the input, learns, writes, saves
-watch_inputs    what pieces of an input are observations: rows of numbers, or characters
-watch_scores    rows of scores, on standard output or at the end of a file
-watch_state     what a stream keeps for good
-watch_notes     what is said on standard error
-watch_stop      signals
-"""
+"""What `pcrnn watch` runs: it opens the input and the folder of --state, and lets a `Watcher` read."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcrnn.cli.watch_flags import WatchFlags
-from pcrnn.cli.watch_stop import Stop
+from pcrnn.cli.watch.flags import WatchFlags
+from pcrnn.cli.watch.stop import Stop
 from pcrnn.errors import UsageError
 from pcrnn.runs.folder import InUseError, RunFolder
 from pcrnn.streaming.source import Source
@@ -33,7 +24,7 @@ class Watch(WatchFlags):
             source = held.enter_context(Source(self.input, self.follow))
             if self.state is not None:
                 held.enter_context(_locked(self.state))
-            from pcrnn.cli.watcher import Watcher  # and torch with it: --help must not wait for that
+            from pcrnn.cli.watch.watcher import Watcher  # and torch with it: --help must not wait for that
 
             watcher = Watcher(self, source)
             held.callback(watcher.close)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 import learning_rules
-from pcrnn.cli.watch_flags import WatchFlags
+from pcrnn.cli.watch.flags import WatchFlags
 from pcrnn.config import rule_option_names
 from pcrnn.errors import CheckpointError, UsageError
 from pcrnn.runs import checkpoint as checkpoints

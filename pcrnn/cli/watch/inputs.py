@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pcrnn.cli.watch_flags import WatchFlags
-from pcrnn.cli.watch_notes import Reports
-from pcrnn.cli.watch_state import Notes, Settings
+from pcrnn.cli.watch.flags import WatchFlags
+from pcrnn.cli.watch.notes import Reports
+from pcrnn.cli.watch.state import Notes, Settings
 from pcrnn.errors import DataError, PcrnnError
 from pcrnn.streaming.alphabet import Alphabet, escaped
 from pcrnn.streaming.cells import BadRowError
