@@ -32,7 +32,7 @@ class OnlineConfig:
     """AdamW's averaging constants of gradient and squared gradient; None is `BETAS`, of symbols `BETAS_OF_SYMBOLS`."""
     clip: Annotated[float, AT_LEAST_0] = 100.0
     """Largest gradient norm, of each layer for the local rule; 0 never clips. Of a single step it often is above ten:
-    a smaller limit makes all steps count alike, and costs a stack on text 0.1 to 0.8 bits."""
+    a limit of 10 makes steps count alike and costs a stack on text 0.1 bits, one of 1 0.4."""
     scaling: bool = True
     """Standardise real values by the running mean and deviation of those before; see `pcrnn.streaming.scaling`."""
     horizon: Annotated[float | None, Range(at_least=2)] = None
