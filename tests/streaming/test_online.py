@@ -163,6 +163,19 @@ def test_copies_go_on_by_themselves(compiled):
         np.testing.assert_array_equal(each.learn_many(x[40:]).rows, rows)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "betas", "wanted"),
+    [({"channels": 1}, None, (0.9, 0.999)), ({"symbols": 3}, None, (0.9, 0.9999)), ({"symbols": 3}, (0.5, 0.9), None)],
+)
+def test_adamw_remembers_the_squares_of_sparse_gradients_longer_unless_told(sizes, betas, wanted, tmp_path):
+    online = Online(**sizes, hidden=(4,), config=OnlineConfig(betas=betas, clip=3.0))
+    online.learn_many(np.ones(3))
+    online.save(tmp_path)
+    for each in (online, Online.load(tmp_path)):
+        assert {group["betas"] for group in each._learner.optimiser.param_groups} == {wanted or betas}
+        assert each._learner.clip == 3.0
+
+
 def test_an_own_optimiser_is_saved_and_one_that_cannot_be_made_again_is_refused(tmp_path):
     stack = PredictiveStack(Gaussian(1), (4,))
     online = Online(stack, "local", torch.optim.SGD(stack.parameters(), 1e-3, weight_decay=0.1))
@@ -251,6 +264,8 @@ REFUSED = [
     (lambda: Online(PredictiveStack(Gaussian(1), (2,), target=Categorical(2))), "got one with a target"),
     (lambda: Online(channels=1, lanes=0), "lanes: expected at least 1, got 0"),
     (lambda: Online(channels=1, config=OnlineConfig(lr=-1.0)), "lr: expected a number above 0"),
+    (lambda: OnlineConfig(betas=(0.9, 1.0)), "betas: expected two numbers of at least 0 and below 1"),
+    (lambda: OnlineConfig(betas=(0.9,)), "betas: expected a list of 2 values"),
     (
         lambda: OnlineConfig(calendar=("hours",)),
         "calendar: expected some of hour, weekday, month, got 'hours'; did you",
