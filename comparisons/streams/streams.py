@@ -5,6 +5,7 @@
 Learners, each with AdamW at its own best constant rate after a warm-up of ten updates:
 
     local, chunk 1     `pcrnn.Online`: it learns after every step, by local errors and exact traces
+    differences        the same of real values, where it observes how far they have moved
     local, chunk 8     the same stack and rule, after every 8 steps: weights are up to 8 steps old
     bptt, chunk 8, 32  the same stack, by BPTT truncated to so many steps
     LSTM, GRU          torch's, one layer with as many parameters as the stack, by BPTT truncated to 8 and to 32 steps

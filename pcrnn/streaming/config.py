@@ -33,8 +33,12 @@ class OnlineConfig:
     clip: Annotated[float, AT_LEAST_0] = 100.0
     """Largest gradient norm, of each layer for the local rule; 0 never clips. Of a single step it often is above ten:
     a limit of 10 makes steps count alike and costs a stack on text 0.1 bits, one of 1 0.4."""
+    difference: bool = False
+    """Observe how far real values have moved since the one before; expectations, intervals and forecasts are of the
+    values all the same. For channels that move little in a step."""
     scaling: bool = True
-    """Standardise real values by the running mean and deviation of those before; see `pcrnn.streaming.scaling`."""
+    """Standardise real values, or their differences, by the running mean and deviation of those before; see
+    `pcrnn.streaming.scaling`."""
     horizon: Annotated[float | None, Range(at_least=2)] = None
     """Steps that the scale is a mean over; None weighs all of the past alike."""
     calendar: tuple[str, ...] = ()

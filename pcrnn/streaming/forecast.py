@@ -56,8 +56,8 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
         shares = torch.nn.functional.one_hot(drawn, past.stack.observation.size).double().mean(0).numpy()
         return Forecast(shares, shares, shares)
     tails = torch.tensor([(1 - interval) / 2, 0.5, (1 + interval) / 2], dtype=torch.float64)
-    low, middle, high = drawn.double().quantile(tails, dim=0).numpy()
-    return Forecast(*(_in_units(past, values) for values in (middle, low, high)))
+    low, middle, high = torch.from_numpy(_in_units(past, drawn.double().numpy())).quantile(tails, dim=0).numpy()
+    return Forecast(middle, low, high)
 
 
 def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | None:
@@ -84,12 +84,13 @@ def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | Non
 
 
 def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Least and greatest value that a draw may have, standardised: the range seen, widened by its own width."""
+    """Least and greatest value that a draw may have, standardised: the range seen, widened by its own width; of a
+    change, that width either way."""
     plan, carried = past.plan, past.carried
     if not plan.real:
         return None
     width = carried.high - carried.low
-    low, high = carried.low - width, carried.high + width
+    low, high = (-width, width) if plan.difference else (carried.low - width, carried.high + width)
     if plan.scaled:
         deviation = np.maximum(np.sqrt(carried.variance), scaling.LEAST)
         low, high = (low - carried.mean) / deviation, (high - carried.mean) / deviation
@@ -98,9 +99,10 @@ def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
     return torch.from_numpy(low).to(kind), torch.from_numpy(high).to(kind)
 
 
-def _in_units(past: Past, values: NDArray[np.float64]) -> NDArray[np.float64]:
+def _in_units(past: Past, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draws [S, H, D] in the units of the stream; of changes, the values that they lead to."""
     carried = past.carried
-    if not past.plan.scaled:
-        return values
-    deviation = np.where(carried.number > 1, np.sqrt(carried.variance), 0.0)
-    return carried.mean + deviation * values
+    if past.plan.scaled:
+        deviation = np.where(carried.number > 1, np.sqrt(carried.variance), 0.0)
+        drawn = carried.mean + deviation * drawn
+    return np.nan_to_num(carried.last) + drawn.cumsum(1) if past.plan.difference else drawn

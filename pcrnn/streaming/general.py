@@ -18,7 +18,7 @@ from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.observations import RealObservation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.streaming import clock, likelihood, scaling
-from pcrnn.streaming.stream import Array, Carried, Plan, beyond
+from pcrnn.streaming.stream import Array, Carried, Plan, beyond, change, keep
 from pcrnn.training.learner import Learner
 
 
@@ -58,9 +58,12 @@ class GeneralEngine:
         waits = c.seen[0] > 0
         if waits and plan.covariates:
             c.covariates[:] = self._known(seconds, own)
-        z, deviation = np.array(now), np.ones(len(now))
+        moved = np.array(now)
+        if plan.difference:
+            change(now, c.last, moved)
+        z, deviation = moved.copy(), np.ones(len(now))
         if plan.scaled:
-            scaling.standardise(now, c.mean, c.variance, c.number, z, deviation)
+            scaling.standardise(moved, c.mean, c.variance, c.number, z, deviation)
         variance = self._variance()
         with torch.no_grad():
             surprise, eta, state = self._learn(z) if waits and learns else self._score(z, waits)
@@ -75,7 +78,8 @@ class GeneralEngine:
         rows[:, plan.eta : plan.variance] = eta
         per_lane = (plan.lanes, plan.values)
         if plan.real:
-            scales = variance, c.mean.reshape(per_lane), deviation.reshape(per_lane)
+            centre = c.mean + np.nan_to_num(c.last) if plan.difference else c.mean
+            scales = variance, centre.reshape(per_lane), deviation.reshape(per_lane)
             rows[:, plan.variance : plan.tail] = np.concatenate(
                 [np.broadcast_to(scale, per_lane) for scale in scales], 1
             )
@@ -84,7 +88,9 @@ class GeneralEngine:
             row[plan.tail : plan.tail + 2] = likelihood.follow(row[plan.depth], c.past[lane], plan.long, plan.quiet)
             row[plan.tail + 2] = beyond(now[at], c.low[at], c.high[at]) if plan.real else 0.0
         if plan.scaled:
-            scaling.follow(now, c.mean, c.variance, c.number, plan.horizon)
+            scaling.follow(moved, c.mean, c.variance, c.number, plan.horizon)
+        if plan.difference:
+            keep(now, c.last)
         c.pending[:], c.covariates[:] = z, known
         c.seen[0] += 1
         return True

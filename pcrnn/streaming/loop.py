@@ -3,6 +3,8 @@
 One function for one observation and for a million, so that it is compiled once. `general` says the same in torch.
 """
 
+import math
+
 import numpy as np
 
 from pcrnn.ops.compiled.forward import commit, observe
@@ -14,7 +16,7 @@ from pcrnn.ops.compiled.step import score
 from pcrnn.ops.compiled.vector_math import copy, fill
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
-_NUMBERS = ("real", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width")
+_NUMBERS = ("real", "difference", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width")
 PLAN = np.dtype(
     [(name, np.int64) for name in _NUMBERS] + [(name, np.float64) for name in ("horizon", "long", "quiet")], align=True
 )
@@ -23,6 +25,7 @@ _entry = entry(clock, likelihood, scaling, stream)
 _standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
 _calendar, _follow_clock = compiled(clock.calendar), compiled(clock.follow)
 _follow_surprise, _beyond = compiled(likelihood.follow), compiled(stream.beyond)
+_change, _keep = compiled(stream.change), compiled(stream.keep)
 
 
 @_entry
@@ -37,14 +40,15 @@ def advance(fingerprint):
     """
 
     def advance(
-        plans, stacks, layers, parameters, statistics, routes, features, mean, variance, count, past, low, high, times_,
-        pending, covariates, seen, x, times, own, rates, learns, rows, like,
+        plans, stacks, layers, parameters, statistics, routes, features, mean, variance, count, past, low, high, last,
+        times_, pending, covariates, seen, x, times, own, rates, learns, rows, like,
     ):  # fmt: skip
         _ = fingerprint
         control = flush_subnormals()
         plan, stack = plans[0], stacks[0]
         lanes, values = stack.lanes, stack.values
         z, deviation, known = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * stack.covariates)
+        moved = np.empty(lanes * values)
         for t in range(x.shape[0]):
             now, waits = x[t], seen[0] > 0
             if stack.covariates > 0:
@@ -52,12 +56,16 @@ def advance(fingerprint):
                 if waits and _differ(known, covariates):  # what was thought to be known of this step is not so
                     copy(known, covariates)
                     observe(stack, layers, parameters, statistics, pending, covariates, like)
-            if plan.scaled:
-                _standardise(now, mean, variance, count, z, deviation)
+            if plan.difference:
+                _change(now, last, moved)
             else:
-                copy(now, z)
+                copy(now, moved)
+            if plan.scaled:
+                _standardise(moved, mean, variance, count, z, deviation)
+            else:
+                copy(moved, z)
                 fill(deviation, 1.0)
-            _before(plan, stack, layers, statistics, mean, deviation, waits, rows[t], like)
+            _before(plan, stack, layers, statistics, mean, deviation, last, waits, rows[t], like)
             if stack.covariates > 0:
                 following = times[t]
                 if plan.features > 0:
@@ -87,7 +95,9 @@ def advance(fingerprint):
                     at = lane * values
                     row[plan.tail + 2] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
             if plan.scaled:
-                _follow_scale(now, mean, variance, count, plan.horizon)
+                _follow_scale(moved, mean, variance, count, plan.horizon)
+            if plan.difference:
+                _keep(now, last)
             copy(z, pending)
             copy(known, covariates)
             seen[0] += 1
@@ -129,7 +139,7 @@ def _differ(a, b):
 
 
 @compiled
-def _before(plan, stack, layers, statistics, mean, deviation, waits, rows, like):
+def _before(plan, stack, layers, statistics, mean, deviation, last, waits, rows, like):
     """What was expected of an observation before it came: eta, the likelihood's scale, and the stream's."""
     top, item = layers[stack.depth - 1], like.itemsize
     scale = statistics[BASE_SCALE - 1 + 2 * stack.depth]
@@ -142,8 +152,12 @@ def _before(plan, stack, layers, statistics, mean, deviation, waits, rows, like)
         variance = vector(scale.variance, scale.size, like)
         for d in range(plan.channels):
             row[plan.variance + d] = believed(scale, variance[d])
-            row[plan.variance + plan.channels + d] = mean[lane * stack.size + d]
-            row[plan.variance + 2 * plan.channels + d] = deviation[lane * stack.size + d]
+            at = lane * stack.size + d
+            centre = mean[at]
+            if plan.difference and not math.isnan(last[at]):
+                centre += last[at]
+            row[plan.variance + plan.channels + d] = centre
+            row[plan.variance + 2 * plan.channels + d] = deviation[at]
 
 
 _DOUBLE = np.zeros(1)

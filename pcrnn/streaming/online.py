@@ -109,10 +109,14 @@ class Online:
             schedule = schedule or partial(_warmed_up, config)
         self._learner = Learner(stack, rule, optimiser, batch=lanes, schedule=schedule, clip=config.clip)
         real = isinstance(stack.observation, RealObservation)
+        if config.difference and not real:
+            kind = type(stack.observation).__name__
+            raise UsageError(f"difference: expected real values, got {kind}; leave it out")
         values = 1 if stack.observation.symbolic else stack.observation.size
         self._plan = Plan(
             depth=len(stack.layers), lanes=lanes, size=stack.observation.size, values=values,
-            covariates=stack.covariates, features=features, real=real, scaled=real and config.scaling,
+            covariates=stack.covariates, features=features, real=real, difference=config.difference,
+            scaled=real and config.scaling,
             horizon=config.horizon or math.inf, short=config.short, long=config.long, quiet=config.quiet,
         )  # fmt: skip
         self._shapes: list[tuple[int, ...]] = [(values,) if lanes == 1 else (lanes, values)]

@@ -27,6 +27,7 @@ class Carried(NamedTuple):
     past: Array  # of the surprise, see `likelihood`, [B, RING + short]
     low: Array  # least value seen, [B X]; infinite before the first
     high: Array  # greatest value seen
+    last: Array  # the value before, of which the next is a change, [B X]; NaN before the first
     clock: Array  # see `clock`, [2 + DISTANCES]
     pending: Array  # the last observation, standardised, which is learned from when the next one comes, [B X]
     covariates: Array  # with which it was taken in, [B C]
@@ -42,8 +43,8 @@ class Carried(NamedTuple):
         clock[0] = math.nan
         return cls(
             mean=np.zeros(numbers), variance=np.zeros(numbers), number=np.zeros(numbers), past=past,
-            low=np.full(numbers, math.inf), high=np.full(numbers, -math.inf), clock=clock, pending=np.zeros(numbers),
-            covariates=np.zeros(lanes * covariates), seen=np.zeros(1),
+            low=np.full(numbers, math.inf), high=np.full(numbers, -math.inf), last=np.full(numbers, math.nan),
+            clock=clock, pending=np.zeros(numbers), covariates=np.zeros(lanes * covariates), seen=np.zeros(1),
         )  # fmt: skip
 
 
@@ -57,7 +58,8 @@ class Plan(NamedTuple):
     covariates: int  # C
     features: NDArray[np.int64]  # of the calendar, [F]
     real: bool  # whether values have a scale and a range
-    scaled: bool  # whether they are standardised
+    difference: bool  # whether their changes are observed
+    scaled: bool  # whether they, or these, are standardised
     horizon: float  # of the scale, in steps
     short: int  # of the anomaly likelihood, in steps
     long: float
@@ -80,7 +82,8 @@ class Plan(NamedTuple):
 
     @property
     def variance(self) -> int:
-        """Where the likelihood's squared scales begin, one a channel; then means and deviations of the stream."""
+        """Where the likelihood's squared scales begin, one a channel; then the value that eta = 0 expects, and the
+        deviation that eta is in."""
         return self.eta + self.size
 
     @property
@@ -92,6 +95,19 @@ class Plan(NamedTuple):
     def width(self) -> int:
         """W."""
         return self.tail + 3
+
+
+def change(x, last, moved):
+    """Fill moved [K], how far x is from the value before it; NaN where either is missing."""
+    for k in range(x.shape[0]):
+        moved[k] = x[k] - last[k]
+
+
+def keep(x, last):
+    """Take x [K] into the last values; a missing one leaves the one before."""
+    for k in range(x.shape[0]):
+        if not math.isnan(x[k]):
+            last[k] = x[k]
 
 
 def beyond(x, low, high):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pcrnn.comparisons.streams import chunked, every_step
 from pcrnn.comparisons.streams.baselines import copy_last, counts
-from pcrnn.comparisons.streams.contenders import LEARNERS, contenders
+from pcrnn.comparisons.streams.contenders import LEARNERS, LEARNERS_OF_VALUES, contenders
 from pcrnn.comparisons.streams.one_pass import OnePass, OnlineSettings, Stream
 
 from pcrnn import Categorical, Gaussian, Online, OnlineConfig, StudentT
@@ -98,7 +98,7 @@ def test_the_first_step_is_expected_alike_by_all(kind, name):
     assert read(name, stream).surprise[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, "copy-last"])
+@pytest.mark.parametrize("name", [*LEARNERS_OF_VALUES, "copy-last"])
 def test_surprise_and_squared_error_are_of_one_prediction(name):
     """The scale of a Gaussian is 1 until it has learned of its first errors."""
     found = read(name, series(), GAUSSIAN)
@@ -116,7 +116,7 @@ def test_a_learner_is_its_seeds(name):
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, "copy-last"])
+@pytest.mark.parametrize("name", [*LEARNERS_OF_VALUES, "copy-last"])
 def test_what_is_missing_costs_nothing(name):
     x = values(channels=2)
     x[5], x[20, 0], x[40:] = math.nan, math.nan, math.nan

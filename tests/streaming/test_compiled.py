@@ -44,6 +44,7 @@ FAMILIES = {
     "gaussian": lambda d, h: Gaussian(d, half_life=h),
     "student-t": lambda d, h: StudentT(d, half_life=h, degrees=3.0),
 }
+REAL = ("gaussian", "student-t")
 RULES = [{"credit": credit} for credit in ("layer", "top", "neighbour", "hierarchy", "cascade")] + [{"hops": 2}]
 
 
@@ -78,6 +79,7 @@ def cases(draw):
         "clip": draw(st.sampled_from([1.0, 0.1] if optimiser == "sgd" else [1.0, 0.1, 0.0])),  # SGD would diverge
         "lanes": draw(st.sampled_from([1, 1, 3])),
         "missing": draw(st.booleans()),
+        "difference": draw(st.booleans()) and family in REAL,
         "seed": draw(st.integers(0, 99)),
     }
 
@@ -96,7 +98,7 @@ def make(stack, case, compiled):
     schedule = (lambda update: 3e-3 * min(1.0, (update + 1) / 20)) if case["optimiser"] is None else None
     return Online(
         stack, learning_rules.make("local", **case["rule"]), optimiser_of(case, stack), lanes=case["lanes"],
-        config=OnlineConfig(clip=case["clip"]), schedule=schedule, compiled=compiled,
+        config=OnlineConfig(clip=case["clip"], difference=case["difference"]), schedule=schedule, compiled=compiled,
     )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ def test_compiled_and_general_engine_agree(case):
 
 PLAIN = {
     "family": "student-t", "size": 2, "hidden": (8, 8), "half_life": 64.0, "rule": {}, "optimiser": "adamw",
-    "clip": 1.0, "lanes": 1, "missing": True, "seed": 0,
+    "clip": 1.0, "lanes": 1, "missing": True, "difference": False, "seed": 0,
     "options": {"covariates": 2},
 }  # fmt: skip
 

@@ -246,6 +246,37 @@ def test_forecast_continues_the_stream_and_changes_nothing(compiled):
     np.testing.assert_array_equal(forecast.expected, online.forecast(10).expected)
 
 
+def test_differences_are_of_the_units_of_the_stream(compiled):
+    """A walk far from zero: where it went, expectation, interval and forecast begin at its last value."""
+    steps = np.random.default_rng(0).standard_normal((600, 2)) + np.array([0.5, -2])
+    walk = 1000 + np.cumsum(steps, 0)
+    walk[300, 0] = np.nan
+    online = Online(channels=2, hidden=(8,), config=OnlineConfig(difference=True), compiled=compiled)
+    assert online.learn_one(walk[0]).surprise == 0  # nothing has moved yet
+    score = online.learn_many(walk[1:])
+    assert np.isnan(walk[300]).any() and np.isfinite(score.rows).all()
+    late = slice(-200, None)
+    error = walk[late] - score.expected[late]
+    assert 0.8 < error.std() < 1.3 and np.abs(error.mean(0)).max() < 0.4
+    low, high = score.interval(0.9)
+    assert 0.8 < ((walk[1:] > low) & (walk[1:] < high))[late].mean() < 0.97
+    assert score.surprise[late].mean() < 2 * 1.7
+    ahead = online.forecast(10)
+    assert (np.abs(ahead.expected - walk[-1] - np.arange(1, 11)[:, None] * [0.5, -2]) < 4).all()
+    width = ahead.high - ahead.low
+    assert (width[-1] > 1.5 * width[0]).all()  # a walk is known the less the farther ahead
+
+
+def test_a_stream_far_from_zero_is_less_surprising_by_its_differences(compiled):
+    walk = np.cumsum(np.random.default_rng(0).standard_normal((1500, 3)), 0)
+    online = [
+        Online(channels=3, hidden=(8,), config=OnlineConfig(difference=difference, scaling=False), compiled=compiled)
+        for difference in (False, True)
+    ]
+    values, changes = (each.learn_many(walk).surprise[-500:].mean() for each in online)
+    assert changes < values - 1
+
+
 def test_forecast_knows_the_calendar_ahead(compiled):
     times = START + np.arange(1200) * np.timedelta64(1, "h")
     hour = (np.arange(1210) % 24) / 24
@@ -264,6 +295,10 @@ REFUSED = [
     (lambda: Online(PredictiveStack(Gaussian(1), (2,), target=Categorical(2))), "got one with a target"),
     (lambda: Online(channels=1, lanes=0), "lanes: expected at least 1, got 0"),
     (lambda: Online(channels=1, config=OnlineConfig(lr=-1.0)), "lr: expected a number above 0"),
+    (
+        lambda: Online(counts=2, config=OnlineConfig(difference=True)),
+        "difference: expected real values, got Poisson; leave it out",
+    ),
     (lambda: OnlineConfig(betas=(0.9, 1.0)), "betas: expected two numbers of at least 0 and below 1"),
     (lambda: OnlineConfig(betas=(0.9,)), "betas: expected a list of 2 values"),
     (

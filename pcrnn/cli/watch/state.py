@@ -25,6 +25,7 @@ Notes = Mapping[str, Any]
 _KEY = "watch"  # where Online.notes has what belongs to this command
 _NOTED = {"settings", "rows", "alphabet", "place", "lines", "out"}
 _OF_CONFIG = ("lr", "alarm", "margin", "probation")
+_SWITCHES = ("characters", "difference")
 
 
 def new_settings(flags: WatchFlags) -> Settings:
@@ -37,7 +38,7 @@ def new_settings(flags: WatchFlags) -> Settings:
         raise UsageError(f"--symbols: expected --characters, got rows with --symbols {flags.symbols}; leave out one")
     if flags.credit is not None and "credit" not in rule_option_names(found["rule"]):
         raise UsageError(f"--credit: expected the rule local, got {found['rule']}; leave out one")
-    return found | {"characters": flags.characters}
+    return found | {name: getattr(flags, name) for name in _SWITCHES}
 
 
 def new_stream(settings: Settings, compiled: bool | None, size: Mapping[str, Any]) -> Online:
@@ -45,7 +46,7 @@ def new_stream(settings: Settings, compiled: bool | None, size: Mapping[str, Any
     torch.manual_seed(settings["seed"])
     options = {} if settings["credit"] is None else {"credit": settings["credit"]}
     rule = learning_rules.make(settings["rule"], **options)
-    config = OnlineConfig(**{name: settings[name] for name in (*_OF_CONFIG, "calendar")})
+    config = OnlineConfig(**{name: settings[name] for name in (*_OF_CONFIG, "calendar", "difference")})
     return Online(rule=rule, hidden=settings["hidden"], config=config, compiled=compiled, **size)
 
 
@@ -84,7 +85,7 @@ def _require_same(flags: WatchFlags, notes: Notes) -> None:
     """UsageError that names every flag which contradicts what was saved."""
     saved = notes["settings"] | {name: (notes["rows"] or {}).get(name) for name in ("names", "channels", "time")}
     given = {name: flags.given(name) for name in saved}
-    given["characters"] = flags.characters or None
+    given |= {name: getattr(flags, name) or None for name in _SWITCHES}
     differ = [
         f"--{name} {_as_flag(value)} (saved: {_as_flag(saved[name])})"
         for name, value in given.items()
