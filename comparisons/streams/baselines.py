@@ -10,7 +10,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pcrnn.nn.observations import RealObservation, StudentT
 from pcrnn.nn.running_variance import PRIOR as PRIOR_ERRORS
@@ -23,14 +22,15 @@ PRIOR = 0.1  # times that every symbol counts as seen before it was
 
 @torch.no_grad()
 def copy_last(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
-    """Expects the last value that was observed, 0 before the first, with the running scale of its family's errors.
+    """Expects that values move by as much as they do in the mean, 0, with the running scale of its family's errors.
 
     All steps at once: a likelihood of errors in scales, and the scales, log p(x) = log p((x - eta) / s) - log s.
     """
     family = cast(RealObservation, stream.family(settings))
     _running_scale(np.zeros((1, 1)), *_constants(family))  # compiles what is not compiled yet
     begun = time.process_time()
-    expected, after = _last_known(stream.x)[:-1], stream.x[1:]
+    after = stream.x[1:]
+    expected = torch.zeros_like(after)
     variance = torch.from_numpy(_running_scale((after - expected).double().numpy(), *_constants(family)))
     root = variance.sqrt()
     errors = ((after - expected) / root).float()
@@ -69,13 +69,6 @@ def _running_scale(errors, degrees, kept_of_past, floor, largest):
             weight = past + count
             variance = (past * variance + min(square, largest * squared_scale)) / weight
     return scales
-
-
-def _last_known(x: Tensor) -> Tensor:
-    """The last observed value of each channel at every step, [T, D]."""
-    steps = torch.arange(len(x)).unsqueeze(-1).expand_as(x)
-    last = steps.masked_fill(x.isnan(), -1).cummax(0).values
-    return x.gather(0, last.clamp_min(0)).masked_fill(last < 0, 0)
 
 
 def counts(context: int) -> Contender:

@@ -6,7 +6,7 @@ constant rate; networks have as many parameters as the stack, and the same likel
 
 from .baselines import copy_last, counts
 from .chunked import LOCAL, network, stack
-from .every_step import differences, every_step
+from .every_step import every_step
 from .one_pass import Contender, Stream
 
 LEARNERS: dict[str, Contender] = {
@@ -19,17 +19,11 @@ LEARNERS: dict[str, Contender] = {
     "GRU, chunk 8": network("GRU", 8),
     "GRU, chunk 32": network("GRU", 32),
 }
-"""Those that learn from any stream, by the steps from one update to the next."""
-LEARNERS_OF_VALUES: dict[str, Contender] = LEARNERS | {"differences, chunk 1": differences}
+"""Those that learn, by the steps from one update to the next."""
 OF_VALUES: dict[str, Contender] = {"copy-last": copy_last}
 OF_SYMBOLS: dict[str, Contender] = {"unigram": counts(0), "bigram": counts(1)}
 
 
-def learners(stream: Stream) -> dict[str, Contender]:
-    """Everybody who learns from such a stream, by name."""
-    return LEARNERS if stream.symbols else LEARNERS_OF_VALUES
-
-
 def contenders(stream: Stream) -> dict[str, Contender]:
     """Everybody who reads such a stream, by name."""
-    return learners(stream) | (OF_SYMBOLS if stream.symbols else OF_VALUES)
+    return LEARNERS | (OF_SYMBOLS if stream.symbols else OF_VALUES)

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..record import Row
 from ..search import WIDENINGS, search_by_rate, search_rate
-from .contenders import LEARNERS_OF_VALUES, OF_VALUES
+from .contenders import LEARNERS, OF_VALUES
 from .controls import anomaly_score, combine, random_surprise, range_rule
 from .nab import Floats, LabelledSeries
 from .nab_score import PROFILES, nab_score
@@ -69,12 +69,12 @@ class Detection:
         """A search takes about two rates more, and some seeds read at two rates."""
         runs = (len(self.setup.rates) + 2) / self.setup.search_every + 1.5 * seeds
         steps = sum(len(series.values) for series in self.corpus)
-        probed = seconds_a_step(LEARNERS_OF_VALUES, self._streams[self.corpus[0].name], self.setup.settings)
+        probed = seconds_a_step(LEARNERS, self._streams[self.corpus[0].name], self.setup.settings)
         return runs * steps * sum(probed.values())
 
     def rows(self, reader: Reader) -> list[Row]:
         rows: list[Row] = []
-        for who in LEARNERS_OF_VALUES:
+        for who in LEARNERS:
             for chosen_by in (NATS, SCORE):
                 rows.append(self._learner_row(who, chosen_by, reader))
                 nats, standard = rows[-1]["nats"][0], rows[-1][ALONE]["standard"][0]
@@ -100,7 +100,7 @@ class Detection:
 
     def read(self, who: str, chosen: Sequence[LabelledSeries], reader: Reader, rate: float, seed: int) -> Cells:
         """What a contender makes of some series, at a rate, with a seed."""
-        settings, contender = replace(self.setup.settings, lr=rate), (LEARNERS_OF_VALUES | OF_VALUES)[who]
+        settings, contender = replace(self.setup.settings, lr=rate), (LEARNERS | OF_VALUES)[who]
         return {
             series.name: reader.read(
                 PART, (who, contender), self._streams[series.name], settings, seed, partial(_kept, series.probation)

@@ -4,7 +4,6 @@ Shapes: T time, D channels, C covariates, L layers.
 """
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,16 +20,11 @@ from .one_pass import OnePass, OnlineSettings, Stream, diverged, scored, squared
 PIECE = 4096  # steps to learn from in one call: what it says of each of them takes memory
 
 
-def differences(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
-    """The same pass, but the stack observes how far the values have moved."""
-    return every_step(stream, settings, seed, difference=True)
-
-
-def every_step(stream: Stream, settings: OnlineSettings, seed: int, *, difference: bool = False) -> OnePass:
+def every_step(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
     """The pass of an `Online` at the rate of the settings; its own scaling is off, as the stream has been scaled."""
     torch.manual_seed(seed)
-    stack, config = new_stack(stream, settings), replace(settings.online(), difference=difference)
-    online, parameters = Online(stack, make_rule(LOCAL), config=config), size_of(stack)
+    stack = new_stack(stream, settings)
+    online, parameters = Online(stack, make_rule(LOCAL), config=settings.online()), size_of(stack)
     x, known = stream.x.numpy(), _known_beforehand(stream).numpy()
     online.score_one(x[0], covariates=known[0])  # changes nothing; compiles what is not compiled yet
     surprise: list[Tensor] = []
@@ -61,7 +55,7 @@ def _known_beforehand(stream: Stream) -> Tensor:
 
 def _squared_error(x: Tensor, rows: np.ndarray, layers: int) -> Tensor:
     """That of steps [T, D], by what was expected: after a surprise of each level and each layer's state, a row has
-    locations, squared scales and what they are counted from, of all channels."""
+    locations and squared scales of all channels."""
     channels = x.shape[-1]
-    location, variance, centre = torch.from_numpy(rows[:, 2 * layers + 1 :]).split(channels, -1)[:3]
-    return squared_error(x, centre + location, variance)
+    expected, variance = torch.from_numpy(rows[:, 2 * layers + 1 :]).split(channels, -1)[:2]
+    return squared_error(x, expected, variance)

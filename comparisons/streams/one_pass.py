@@ -24,7 +24,7 @@ from pcrnn.nn.observations import Categorical, Observation, RealObservation
 from pcrnn.tables import FAMILIES
 
 from .nab import Floats
-from .scaled import running_scale
+from .scaled import differences, places, running_scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,14 @@ class Stream:
 
     @classmethod
     def scaled(cls, values: Floats, times: NDArray[np.datetime64] | None = None) -> "Stream":
-        """Values [T, D] in running deviations, with the hour of the row after each as covariates if times are given."""
-        covariates = None
-        if times is not None:
-            covariates = torch.from_numpy(Clock("timestamp", times, ("hour",)).covariates_at(0, len(times)))
-        return cls(torch.from_numpy(running_scale(values)).float(), covariates)
+        """As `pcrnn.Online` reads values [T, D]: how far they have moved, in running deviations.
+
+        Covariates are the hour of the row after each if times are given, and the places of the values, in theirs.
+        """
+        known = [] if times is None else [Clock("timestamp", times, ("hour",)).covariates_at(0, len(times))]
+        known.append(places(running_scale(values)))
+        moved = running_scale(differences(values))
+        return cls(torch.from_numpy(moved).float(), torch.from_numpy(np.concatenate(known, 1)).float())
 
     @property
     def channels(self) -> int:

@@ -21,7 +21,7 @@ from ..quality import tasks
 from ..record import Row
 from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, rates_of, search_by_rate, search_rate
 from ..suite import Request
-from .contenders import contenders, learners
+from .contenders import LEARNERS, contenders
 from .one_pass import OnePass, OnlineSettings, Stream
 from .parts import Reader, seconds_a_step
 from .words import Measured, Unit, sentences
@@ -100,7 +100,7 @@ class Opened:
     def seconds(self, seeds: int) -> float:
         runs = len(self.setup.rates) + 1 + seeds - 1  # a search often goes one rate further
         steps = len(self.stream.x) * runs
-        return steps * sum(seconds_a_step(learners(self.stream), self.stream, self.setup.settings).values())
+        return steps * sum(seconds_a_step(LEARNERS, self.stream, self.setup.settings).values())
 
     def rows(self, reader: Reader) -> list[Row]:
         rows = []
@@ -119,7 +119,7 @@ class Opened:
             return reader.read(setup.name, (who, contender), self.stream, settings, seed, self._kept)
 
         about = {"part": setup.name, "who": who, "steps": len(self.stream.x), "hidden": list(setup.settings.hidden)}
-        if who not in learners(self.stream):
+        if who not in LEARNERS:
             return about | {"lr": None, "search": {}} | summarised([read(setup.settings.lr, 0)])
         found = search_rate(setup.rates, reader.seeds, read, lambda cell: cell.get("score"), setup.widenings)
         search = search_by_rate({rate: cell.get("score") for rate, cell in found.tried.items()})

@@ -29,7 +29,7 @@ from ..record import Row
 
 HORIZON = 3  # steps
 BEFORE = 12  # values that are learned from before the first forecast: a season of the shorter series
-LEVEL, DIFFERENCE, SEASON = "pcrnn, level", "pcrnn, difference", "pcrnn, difference and season"
+VALUES, DIFFERENCES, SEASON = "pcrnn, values", "pcrnn, differences", "pcrnn, differences and season"
 
 
 class Forecaster(Protocol):
@@ -94,6 +94,7 @@ def contenders(series: Series) -> dict[str, Make]:
     require_river()
     from river import time_series  # pyright: ignore[reportMissingImports]
 
+    from pcrnn import OnlineConfig
     from pcrnn.streaming.river import SurpriseForecaster
 
     return {
@@ -101,9 +102,9 @@ def contenders(series: Series) -> dict[str, Make]:
         "copy of the season": lambda seed: Copy(series.season),
         "SNARIMAX": lambda seed: time_series.SNARIMAX(**settings(series)["SNARIMAX"]),
         "HoltWinters": lambda seed: time_series.HoltWinters(**settings(series)["HoltWinters"]),
-        LEVEL: lambda seed: SurpriseForecaster(seed=seed),
-        DIFFERENCE: lambda seed: SurpriseForecaster(difference=1, seed=seed),
-        SEASON: lambda seed: SurpriseForecaster(difference=1, season=series.season, seed=seed),
+        VALUES: lambda seed: SurpriseForecaster(config=OnlineConfig(difference=False), seed=seed),
+        DIFFERENCES: lambda seed: SurpriseForecaster(seed=seed),
+        SEASON: lambda seed: SurpriseForecaster(season=series.season, seed=seed),
     }
 
 

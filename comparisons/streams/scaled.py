@@ -1,4 +1,5 @@
-"""The running standardisation of `pcrnn.Online`, of a whole stream at once: all contenders read the same numbers.
+"""What `pcrnn.Online` makes of real values before its stack reads them, of a whole stream at once: all contenders read
+the same numbers.
 
 It is `pcrnn.streaming.scaling`, whose equations stand there, with no horizon. Nothing looks ahead: z_t depends on
 x_1 .. x_t only. Missing values are NaN; they stay NaN and change nothing.
@@ -10,7 +11,7 @@ import math
 
 import numpy as np
 
-from pcrnn.streaming import scaling
+from pcrnn.streaming import scaling, stream
 
 from .compiling import compiled
 from .nab import Floats
@@ -33,6 +34,29 @@ def running_scale(values: Floats) -> Floats:
     z = np.empty_like(values)
     _fill(values, z)
     return z
+
+
+def differences(values: Floats) -> Floats:
+    """How far each of values [T, D] has moved since the last that was observed; NaN where either is missing.
+
+    >>> differences(np.array([[2.0], [4.0], [np.nan], [3.0]])).ravel().tolist()
+    [nan, 2.0, nan, -1.0]
+    """
+    last, moved = np.full(values.shape[1], np.nan), np.empty(values.shape)
+    for x, row in zip(np.asarray(values, np.float64), moved, strict=True):
+        stream.change(x, last, row)
+        stream.keep(x, last)
+    return moved
+
+
+def places(z: Floats) -> Floats:
+    """Of standardised values [T, D] what a stack is told of each: cut off far out, and of a missing one the last."""
+    told = np.zeros(z.shape[1])
+    found = np.empty(z.shape)
+    for x, row in zip(z, found, strict=True):
+        scaling.place(x, told)
+        row[:] = told
+    return found
 
 
 @compiled

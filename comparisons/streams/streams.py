@@ -5,7 +5,6 @@
 Learners, each with AdamW at its own best constant rate after a warm-up of ten updates:
 
     local, chunk 1     `pcrnn.Online`: it learns after every step, by local errors and exact traces
-    differences        the same of real values, where it observes how far they have moved
     local, chunk 8     the same stack and rule, after every 8 steps: weights are up to 8 steps old
     bptt, chunk 8, 32  the same stack, by BPTT truncated to so many steps
     LSTM, GRU          torch's, one layer with as many parameters as the stack, by BPTT truncated to 8 and to 32 steps
@@ -22,8 +21,10 @@ Parts:
     speed     what a step of `Online` costs beside an LSTM that learns at every step
     river     forecasts of River's series, by River's interface
 
-Real values are in running deviations for everybody alike, by the product's own scaling. Finished readings are kept in
-OUT/streams.cells.jsonl, so that a run that was stopped goes on. What is not there is skipped, with the reason.
+Of real values everybody reads what `pcrnn.Online` makes of them: how far they have moved, in running deviations, and
+beforehand where they were. So nats of values are of their differences, and a copy of the last value expects none.
+Finished readings are kept in OUT/streams.cells.jsonl, so that a run that was stopped goes on. What is not there is
+skipped, with the reason.
 """
 
 from collections.abc import Sequence

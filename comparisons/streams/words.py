@@ -10,10 +10,9 @@ from ..record import Row
 from ..search import mean_and_spread
 
 OURS = "local, chunk 1"
-LOCAL, DIFFERENCES, BPTT, NETWORK, CONTROL = "local", "differences", "bptt", "network", "control"  # kinds of contenders
+LOCAL, BPTT, NETWORK, CONTROL = "local", "bptt", "network", "control"  # kinds of contenders
 THEY = {
     LOCAL: "the same rule in longer chunks",
-    DIFFERENCES: "the same on differences",
     BPTT: "the best BPTT of the same stack",
     NETWORK: "the best outside network",
     CONTROL: "the best without a model",
@@ -64,12 +63,11 @@ class Unit(NamedTuple):
 def kind(who: str) -> str:
     """Of a contender, by its name."""
     first = who.partition(",")[0]
-    return first if first in (LOCAL, DIFFERENCES, BPTT) else NETWORK if first in ("LSTM", "GRU") else CONTROL
+    return first if first in (LOCAL, BPTT) else NETWORK if first in ("LSTM", "GRU") else CONTROL
 
 
 def sentences(where: str, measured: Sequence[Measured], unit: Unit, *, of_kinds: bool = True) -> list[str]:
-    """Ours beside the best of others; beside the best of those without a model only where it is not ahead of them. On
-    differences it stands beside the best of all others, too.
+    """Ours beside the best of others; beside the best of those without a model only where it is not ahead of them.
 
     Args:
         of_kinds: a sentence for each kind of learners, not one for all of them.
@@ -86,9 +84,6 @@ def sentences(where: str, measured: Sequence[Measured], unit: Unit, *, of_kinds:
     if (control := unit.best(controls)) is not None:
         sentence = beside(where, ours, control, THEY[CONTROL], unit)
         said += [sentence] if sentence.startswith(("Loses", "Level")) else []
-    for differences in (found for found in measured if kind(found.who) == DIFFERENCES and found.mean is not None):
-        if (best_other := unit.best([found for found in others if found is not differences])) is not None:
-            said.append(beside(where, differences, best_other, "the best of all others", unit))
     return said
 
 

@@ -3,6 +3,7 @@
 Shapes: B lanes, S samples, H steps of the horizon, K windows, D channels.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +40,7 @@ def rollout(
     temperature: float = 1.0,
     seed: int = 0,
     limits: tuple[Tensor, Tensor] | None = None,
-    covariates: Tensor | None = None,
+    covariates: Tensor | Callable[[Tensor, int], Tensor] | None = None,
 ) -> Tensor:
     """Draw `steps` observations, each from what the stack expects after observing the one before.
 
@@ -50,7 +51,8 @@ def rollout(
         seed: of the draws.
         limits: least and greatest value of each channel, [D], to which draws are clipped. A stack that observes its own
             draws is a loop that may grow without bound where they are real numbers.
-        covariates: of every step drawn, [B, steps, C], for a stack that has C.
+        covariates: of every step drawn, [B, steps, C], for a stack that has C; or what makes those of one, [B, 1, C],
+            of what was drawn, [B, 1, D], and its number.
 
     Returns the observations, [B, steps] symbols or [B, steps, D].
     """
@@ -61,7 +63,10 @@ def rollout(
         for step in range(steps):
             x = family.sample(eta, generator, temperature)
             drawn.append(x if limits is None else x.clamp(*limits))
-            known = [] if covariates is None else [covariates[:, step : step + 1]]
+            if callable(covariates):
+                known = [covariates(drawn[-1], step)]
+            else:
+                known = [] if covariates is None else [covariates[:, step : step + 1]]
             eta, state = stack(torch.cat([drawn[-1], *known], -1), state)
     return torch.cat(drawn, 1)
 

@@ -33,9 +33,9 @@ class OnlineConfig:
     clip: Annotated[float, AT_LEAST_0] = 100.0
     """Largest gradient norm, of each layer for the local rule; 0 never clips. Of a single step it often is above ten:
     a limit of 10 makes steps count alike and costs a stack on text 0.1 bits, one of 1 0.4."""
-    difference: bool = False
-    """Observe how far real values have moved since the one before; expectations, intervals and forecasts are of the
-    values all the same. For channels that move little in a step."""
+    difference: bool | None = None
+    """Observe how far real values have moved since the one before, and know beforehand where that was; expectations,
+    intervals and forecasts are of the values all the same. None does so where `Online` makes the stack."""
     scaling: bool = True
     """Standardise real values, or their differences, by the running mean and deviation of those before; see
     `pcrnn.streaming.scaling`."""

@@ -49,8 +49,7 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
     known = _covariates(past, horizon, own)
     drawn = rollout(
         past.stack, past.expectation.repeat_interleave(draws, 0), repeated(past.state, draws), horizon, seed=seed,
-        limits=_limits(past),
-        covariates=None if known is None else torch.from_numpy(known).to(past.expectation).expand(draws, -1, -1),
+        limits=_limits(past), covariates=None if known is None else _Told(past, known),
     )  # fmt: skip
     if past.stack.observation.symbolic:
         shares = torch.nn.functional.one_hot(drawn, past.stack.observation.size).double().mean(0).numpy()
@@ -61,11 +60,11 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
 
 
 def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | None:
-    """Of the rows drawn, [H, C]: what is known of the one after each."""
+    """Of the rows drawn, [H, C]: what is known of the one after each, but for the places of values."""
     plan, carried = past.plan, past.carried
     if not plan.covariates:
         return None
-    width = plan.covariates - 2 * len(plan.features)
+    width, first = plan.own, 2 * len(plan.features) + plan.places
     known = np.zeros((horizon + 1, plan.covariates))
     interval = clock.interval(carried.clock) if len(plan.features) else 0.0
     for step in range(horizon + 1):
@@ -78,9 +77,28 @@ def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | Non
                 f"covariates: expected {width} finite numbers for each of {horizon} steps, got {own!r:.80}; give what "
                 "is known of them beforehand"
             )
-        known[:-1, 2 * len(plan.features) :] = given.reshape(horizon, width)
-        known[-1, 2 * len(plan.features) :] = known[-2, 2 * len(plan.features) :]
+        known[:-1, first:] = given.reshape(horizon, width)
+        known[-1, first:] = known[-2, first:]
     return known[1:]
+
+
+class _Told:
+    """Covariates of the step after each draw. The places of values follow from the draws."""
+
+    def __init__(self, past: Past, known: NDArray[np.float64]) -> None:
+        self.past, self.known, self.values = past, known, np.nan_to_num(past.carried.last)
+
+    def __call__(self, drawn: Tensor, step: int) -> Tensor:
+        plan, carried = self.past.plan, self.past.carried
+        known = np.repeat(self.known[None, step : step + 1], len(drawn), 0)
+        if plan.difference:
+            self.values = self.values + _moved(self.past, drawn[:, 0].double().numpy())
+            spread = np.maximum(np.sqrt(carried.value_variance), scaling.ROUNDING * np.abs(carried.value_mean))
+            deviation = np.where(carried.value_number > 1, np.maximum(spread, scaling.LEAST), 1.0)
+            places = (self.values - carried.value_mean) / deviation
+            at = 2 * len(plan.features)
+            known[:, 0, at : at + plan.places] = places.clip(-scaling.PLACE, scaling.PLACE)
+        return torch.from_numpy(known).to(drawn)
 
 
 def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -99,10 +117,15 @@ def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:
     return torch.from_numpy(low).to(kind), torch.from_numpy(high).to(kind)
 
 
+def _moved(past: Past, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Draws [..., D] off the running scale: values, or how far they have moved."""
+    carried = past.carried
+    if not past.plan.scaled:
+        return drawn
+    return carried.mean + np.where(carried.number > 1, np.sqrt(carried.variance), 0.0) * drawn
+
+
 def _in_units(past: Past, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """Draws [S, H, D] in the units of the stream; of changes, the values that they lead to."""
-    carried = past.carried
-    if past.plan.scaled:
-        deviation = np.where(carried.number > 1, np.sqrt(carried.variance), 0.0)
-        drawn = carried.mean + deviation * drawn
-    return np.nan_to_num(carried.last) + drawn.cumsum(1) if past.plan.difference else drawn
+    drawn = _moved(past, drawn)
+    return np.nan_to_num(past.carried.last) + drawn.cumsum(1) if past.plan.difference else drawn

@@ -18,7 +18,7 @@ from pcrnn.nn.activity import Chunk, StackState
 from pcrnn.nn.observations import RealObservation
 from pcrnn.nn.stack import PredictiveStack
 from pcrnn.streaming import clock, likelihood, scaling
-from pcrnn.streaming.stream import Array, Carried, Plan, beyond, change, keep
+from pcrnn.streaming.stream import Array, Carried, Plan, beyond, change, heard, keep
 from pcrnn.training.learner import Learner
 
 
@@ -57,7 +57,7 @@ class GeneralEngine:
         plan, c = self.plan, self.carried
         waits = c.seen[0] > 0
         if waits and plan.covariates:
-            c.covariates[:] = self._known(seconds, own)
+            c.covariates[:] = self._known(seconds, c.places, own)
         moved = np.array(now)
         if plan.difference:
             change(now, c.last, moved)
@@ -70,7 +70,12 @@ class GeneralEngine:
         if surprise is None or state is None:
             return False
         following = clock.follow(seconds, c.clock) if len(plan.features) else seconds
-        known = self._known(following, own)
+        places = c.places.copy()
+        if plan.difference:
+            standing = np.empty(len(now))
+            scaling.standardise(now, c.value_mean, c.value_variance, c.value_number, standing, np.empty(len(now)))
+            scaling.place(standing, places)
+        known = self._known(following, places, own)
         with torch.no_grad():
             activity, _ = self.stack.observe(self._steps(z, known), state)
         rows[:, : plan.state] = surprise.T
@@ -85,12 +90,16 @@ class GeneralEngine:
             )
         for lane, row in enumerate(rows):
             at = slice(lane * plan.values, (lane + 1) * plan.values)
-            row[plan.tail : plan.tail + 2] = likelihood.follow(row[plan.depth], c.past[lane], plan.long, plan.quiet)
+            row[plan.tail : plan.tail + 2] = 0.5, 0.0
+            if heard(z[at]):
+                row[plan.tail : plan.tail + 2] = likelihood.follow(row[plan.depth], c.past[lane], plan.long, plan.quiet)
             row[plan.tail + 2] = beyond(now[at], c.low[at], c.high[at]) if plan.real else 0.0
         if plan.scaled:
             scaling.follow(moved, c.mean, c.variance, c.number, plan.horizon)
         if plan.difference:
             keep(now, c.last)
+            scaling.follow(now, c.value_mean, c.value_variance, c.value_number, plan.horizon)
+            c.places[:] = places
         c.pending[:], c.covariates[:] = z, known
         c.seen[0] += 1
         return True
@@ -122,14 +131,15 @@ class GeneralEngine:
         """The last observation as the stack observes it, [B, 1] symbols or [B, 1, D + C]."""
         return self._steps(self.carried.pending, self.carried.covariates)
 
-    def _known(self, seconds: float, own: Array) -> Array:
-        """What is known beforehand of a step: its place in the calendar, and the user's own covariates, [B C]."""
-        features = self.plan.features
-        known = np.zeros((self.plan.lanes, self.plan.covariates))
-        if len(features):
-            clock.calendar(seconds, features, known[0])
-            known[1:, : 2 * len(features)] = known[0, : 2 * len(features)]
-        known[:, 2 * len(features) :] = own
+    def _known(self, seconds: float, places: Array, own: Array) -> Array:
+        """What is known beforehand of a step: its time, where values were, the user's covariates; [B C]."""
+        plan, width = self.plan, 2 * len(self.plan.features)
+        known = np.zeros((plan.lanes, plan.covariates))
+        if width:
+            clock.calendar(seconds, plan.features, known[0])
+            known[1:, :width] = known[0, :width]
+        known[:, width : width + plan.places] = places.reshape(plan.lanes, -1)[:, : plan.places]
+        known[:, width + plan.places :] = own
         return known.ravel()
 
     def _steps(self, z: Array, covariates: Array | None) -> Tensor:

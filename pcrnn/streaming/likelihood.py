@@ -15,6 +15,8 @@ that an anomaly does not teach that anomalies are usual.
 One anomaly lasts for several steps and should raise one alarm: a step is `fresh` where its tail is smaller than all
 others since the last fresh step, or that is more than `quiet` steps ago.
 
+A step in which nothing was observed is no part of all this.
+
 `follow` runs interpreted and, where Numba is installed, compiled.
 """
 
@@ -57,9 +59,8 @@ def follow(surprise, past, long, quiet):
         past[MEAN], past[LEAST] = surprise, 1.0
         return 0.5, 0.0
     tail = 0.5
-    if steps > 2 * short:  # before, the variance is not known
-        if deviation > 0:
-            tail = 0.5 * math.erfc(distance / deviation / math.sqrt(2.0))
+    if steps > 2 * short and deviation > 0:  # before, the variance is not known
+        tail = 0.5 * math.erfc(distance / deviation / math.sqrt(2.0))
         distance = min(max(distance, -OUTLIER * deviation), OUTLIER * deviation)
     weight = max(2 / (steps + 1), 1 / long)
     past[MEAN] += weight * distance

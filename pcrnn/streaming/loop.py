@@ -16,7 +16,20 @@ from pcrnn.ops.compiled.step import score
 from pcrnn.ops.compiled.vector_math import copy, fill
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
-_NUMBERS = ("real", "difference", "scaled", "features", "own", "channels", "state", "eta", "variance", "tail", "width")
+_NUMBERS = (
+    "real",
+    "difference",
+    "scaled",
+    "features",
+    "places",
+    "own",
+    "channels",
+    "state",
+    "eta",
+    "variance",
+    "tail",
+    "width",
+)
 PLAN = np.dtype(
     [(name, np.int64) for name in _NUMBERS] + [(name, np.float64) for name in ("horizon", "long", "quiet")], align=True
 )
@@ -25,6 +38,8 @@ _entry = entry(clock, likelihood, scaling, stream)
 _standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
 _calendar, _follow_clock = compiled(clock.calendar), compiled(clock.follow)
 _follow_surprise, _beyond = compiled(likelihood.follow), compiled(stream.beyond)
+_place = compiled(scaling.place)
+_heard = compiled(stream.heard)
 _change, _keep = compiled(stream.change), compiled(stream.keep)
 
 
@@ -41,18 +56,20 @@ def advance(fingerprint):
 
     def advance(
         plans, stacks, layers, parameters, statistics, routes, features, mean, variance, count, past, low, high, last,
-        times_, pending, covariates, seen, x, times, own, rates, learns, rows, like,
+        value_mean, value_variance, value_count, places, times_, pending, covariates, seen, x, times, own, rates,
+        learns, rows, like,
     ):  # fmt: skip
         _ = fingerprint
         control = flush_subnormals()
         plan, stack = plans[0], stacks[0]
         lanes, values = stack.lanes, stack.values
         z, deviation, known = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * stack.covariates)
-        moved = np.empty(lanes * values)
+        standing, spare = np.empty(lanes * values), np.empty(lanes * values)
+        moved, following_places = np.empty(lanes * values), np.empty(lanes * values)
         for t in range(x.shape[0]):
             now, waits = x[t], seen[0] > 0
             if stack.covariates > 0:
-                _known_of(plan, lanes, features, times[t], own[t], known)
+                _known_of(plan, lanes, features, times[t], places, own[t], known)
                 if waits and _differ(known, covariates):  # what was thought to be known of this step is not so
                     copy(known, covariates)
                     observe(stack, layers, parameters, statistics, pending, covariates, like)
@@ -70,7 +87,11 @@ def advance(fingerprint):
                 following = times[t]
                 if plan.features > 0:
                     following = _follow_clock(times[t], times_)
-                _known_of(plan, lanes, features, following, own[t], known)
+                copy(places, following_places)
+                if plan.difference:
+                    _standardise(now, value_mean, value_variance, value_count, standing, spare)
+                    _place(standing, following_places)
+                _known_of(plan, lanes, features, following, following_places, own[t], known)
             stack.rate = rates[t]
             if learns:
                 finite = _advance(stack, layers, parameters, statistics, routes, z, known, waits, like)
@@ -89,7 +110,9 @@ def advance(fingerprint):
                 for layer in range(stack.depth):
                     surprises = vector(stack.state_surprise, stack.depth * lanes, _DOUBLE)
                     row[plan.state + layer] = surprises[layer * lanes + lane]
-                tail, fresh = _follow_surprise(row[stack.depth], past[lane], plan.long, plan.quiet)
+                tail, fresh = 0.5, 0.0
+                if _heard(part(z, lane * values, values)):
+                    tail, fresh = _follow_surprise(row[stack.depth], past[lane], plan.long, plan.quiet)
                 row[plan.tail], row[plan.tail + 1], row[plan.tail + 2] = tail, fresh, 0.0
                 if plan.real:
                     at = lane * values
@@ -98,6 +121,8 @@ def advance(fingerprint):
                 _follow_scale(moved, mean, variance, count, plan.horizon)
             if plan.difference:
                 _keep(now, last)
+                _follow_scale(now, value_mean, value_variance, value_count, plan.horizon)
+                copy(following_places, places)
             copy(z, pending)
             copy(known, covariates)
             seen[0] += 1
@@ -119,15 +144,18 @@ def take_in(fingerprint):
 
 
 @compiled
-def _known_of(plan, lanes, features, seconds, own, known):
-    """What is known beforehand of a step: its place in the calendar, and the user's own covariates; [B C]."""
-    width = 2 * plan.features + plan.own
+def _known_of(plan, lanes, features, seconds, places, own, known):
+    """What is known beforehand of a step: its time, where values were, the user's covariates; [B C]."""
     for lane in range(lanes):
-        at = lane * width
+        at = lane * (2 * plan.features + plan.places + plan.own)
         if plan.features > 0:
             _calendar(seconds, features, part(known, at, 2 * plan.features))
+        at += 2 * plan.features
+        for k in range(plan.places):
+            known[at + k] = places[lane * plan.places + k]
+        at += plan.places
         for c in range(plan.own):
-            known[at + 2 * plan.features + c] = own[lane, c]
+            known[at + c] = own[lane, c]
 
 
 @compiled
@@ -167,8 +195,5 @@ def plan_record(plan: stream.Plan) -> np.ndarray:
     """A plan as compiled code reads it."""
     found = np.zeros(1, PLAN)
     for name in PLAN.names or ():
-        if name not in ("features", "own"):
-            found[0][name] = getattr(plan, name)
-    found[0]["features"] = len(plan.features)
-    found[0]["own"] = plan.covariates - 2 * len(plan.features)
+        found[0][name] = len(plan.features) if name == "features" else getattr(plan, name)
     return found

@@ -4,13 +4,15 @@
     for x in stream:
         score = online.learn_one(x)          how surprising x was; then the stack has learned from it
 
-Shapes: X numbers of an observation (D channels; 1 for a symbol), B lanes, T observations, H steps of a forecast.
+Shapes: X numbers of an observation (D channels; 1 for a symbol), B lanes, T observations, H steps of a forecast, O
+covariates of the user's own.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,14 +95,18 @@ class Online:
         schedule: Schedule | None = None,
         compiled: bool | None = None,
     ) -> None:
-        self.config = config = OnlineConfig() if config is None else config
+        config = OnlineConfig() if config is None else config
         features = clock.number_of(config.calendar)
         sizes = {"channels": channels, "symbols": symbols, "counts": counts, "bits": bits}
+        difference = channels is not None if config.difference is None else config.difference
+        self.config = config = replace(config, difference=difference)
         if stack is None:
-            stack = PredictiveStack(_observation(sizes), hidden, covariates=2 * len(features) + covariates)
+            family = _observation(sizes)
+            known = 2 * len(features) + (family.size if difference else 0)
+            stack = PredictiveStack(family, hidden, covariates=known + covariates)
         elif any(size is not None for size in sizes.values()) or covariates:
             raise UsageError("Online: expected a stack or sizes, got both; leave out one")
-        _check_stack(stack, features, lanes)
+        _check_stack(stack, features, lanes, difference=difference)
         self.stack, self.lanes = stack, lanes
         self.makes_optimiser = optimiser is None and schedule is None
         if optimiser is None:
@@ -109,13 +115,10 @@ class Online:
             schedule = schedule or partial(_warmed_up, config)
         self._learner = Learner(stack, rule, optimiser, batch=lanes, schedule=schedule, clip=config.clip)
         real = isinstance(stack.observation, RealObservation)
-        if config.difference and not real:
-            kind = type(stack.observation).__name__
-            raise UsageError(f"difference: expected real values, got {kind}; leave it out")
         values = 1 if stack.observation.symbolic else stack.observation.size
         self._plan = Plan(
             depth=len(stack.layers), lanes=lanes, size=stack.observation.size, values=values,
-            covariates=stack.covariates, features=features, real=real, difference=config.difference,
+            covariates=stack.covariates, features=features, real=real, difference=difference,
             scaled=real and config.scaling,
             horizon=config.horizon or math.inf, short=config.short, long=config.long, quiet=config.quiet,
         )  # fmt: skip
@@ -169,7 +172,7 @@ class Online:
         Args:
             x: a number, or [X]; with lanes [B] or [B, X]. A symbol is its number, from 0.
             time: of x, where there is a calendar: a datetime, a numpy.datetime64 or seconds since 1970.
-            covariates: what else was known of x beforehand, where the stack has such: [C - 2 F], with lanes [B, ...].
+            covariates: what else was known of x beforehand, where the stack has such: [O], with lanes [B, ...].
 
         Raises UsageError for anything else, DivergedError where a number is not finite, with nothing of x learned and
         with the scores of what was learned before it in the same call as `score`.
@@ -186,7 +189,7 @@ class Online:
         Args:
             x: [T] or [T, X]; with lanes [T, B] or [T, B, X].
             times: [T], of the observations.
-            covariates: [T, C - 2 F], with lanes [T, B, C - 2 F].
+            covariates: [T, O], with lanes [T, B, O].
         """
         values = self._checked(np.asarray(x, np.float64), many=True)
         steps = len(values)
@@ -211,7 +214,7 @@ class Online:
         Continuations are drawn, each step given the draws before it. Of one lane only.
 
         Args:
-            covariates: the user's own, of every step of the horizon, [H, C - 2 F].
+            covariates: the user's own, of every step of the horizon, [H, O].
 
         Raises UsageError for numbers out of range, and before the first observation.
         """
@@ -272,7 +275,7 @@ class Online:
         return np.ascontiguousarray(values).reshape(-1, self._plan.lanes * self._plan.values)
 
     def _own_covariates(self, covariates: Any, steps: int) -> Array:
-        width = self._plan.covariates - 2 * len(self._plan.features)
+        width = self._plan.own
         if covariates is None and width == 0:
             return np.empty((steps, self.lanes, 0))
         found = np.asarray(covariates, np.float64)
@@ -326,14 +329,20 @@ def _observation(sizes: dict[str, int | None]) -> Observation:
     return kinds[name](size)
 
 
-def _check_stack(stack: PredictiveStack, features: NDArray[np.int64], lanes: int) -> None:
+def _check_stack(stack: PredictiveStack, features: NDArray[np.int64], lanes: int, *, difference: bool) -> None:
     if not isinstance(stack, PredictiveStack) or stack.prior is not None or stack.directions > 1:
         kind = "one with a target" if getattr(stack, "prior", None) is not None else type(stack).__name__
         raise UsageError(f"Online: expected a stack that predicts its next observation, got {kind}")
-    if stack.covariates < 2 * len(features):
+    if difference and not isinstance(stack.observation, RealObservation):
+        kind = type(stack.observation).__name__
+        raise UsageError(f"difference: expected real values, got {kind}; leave it out")
+    places = stack.observation.size if difference else 0
+    if stack.covariates < 2 * len(features) + places:
+        asked = [f"calendar: {2 * len(features)} covariates for {len(features)} cycles"] if len(features) else []
+        asked += [f"difference: {places} covariates for as many channels"] if places else []
         raise UsageError(
-            f"calendar: expected a stack with at least {2 * len(features)} covariates for {len(features)} cycles, got "
-            f"one with {stack.covariates}; build it with PredictiveStack(..., covariates={2 * len(features)})"
+            f"{'; '.join(asked)}: expected a stack with at least {2 * len(features) + places}, got one with "
+            f"{stack.covariates}; build it with PredictiveStack(..., covariates={2 * len(features) + places})"
         )
     if type(lanes) is not int or lanes < 1:
         raise UsageError(f"lanes: expected at least 1, got {lanes}")

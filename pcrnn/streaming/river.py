@@ -82,7 +82,7 @@ class SurpriseDetector(OverOnline, base.AnomalyDetector):
         numbers = numbers_of(x)
         if self._online is None or self._features is None:
             self._features = Features(numbers, self.max_features)
-            self._online = self._begin(channels=self._features.columns)
+            self._online = self._begin(difference=None, channels=self._features.columns)
         self._features.admit(numbers)
         self._online.learn_one(self._features.row(numbers), time_of(x))
 
@@ -122,7 +122,8 @@ class _FromCovariates(OverOnline):
         numbers = numbers_of(x)
         if self._online is None or self._covariates is None:
             self._covariates = Covariates(numbers, self.max_features)
-            self._online = self._begin(covariates=self._covariates.columns, **self._sizes())
+            sizes = {"covariates": self._covariates.columns} | self._sizes()
+            self._online = self._begin(difference=False, **sizes)  # x, not the target before, says where the next is
         self._covariates.admit(numbers)
         self._online.learn_one(observed, time_of(x), self._covariates.standardised(numbers))
         self._covariates.follow(numbers, self._online.config.horizon or math.inf)

@@ -43,11 +43,17 @@ class OverOnline(base.Estimator):
         config = OnlineConfig() if self.config is None else self.config
         return config if self.lr is None else dataclasses.replace(config, lr=self.lr)
 
-    def _begin(self, **sizes: Any) -> Online:
-        """A new stream, whose weights come from the seed alone; torch's own generator stays where it is."""
+    def _begin(self, *, difference: bool | None, **sizes: Any) -> Online:
+        """A new stream, whose weights come from the seed alone; torch's own generator stays where it is.
+
+        Args:
+            difference: of the settings, where these leave it open.
+        """
+        config = self._settings()
+        config = dataclasses.replace(config, difference=difference) if config.difference is None else config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            return Online(hidden=self.hidden, config=self._settings(), **sizes)
+            return Online(hidden=self.hidden, config=config, **sizes)
 
     @classmethod
     def _unit_test_params(cls) -> Iterator[dict[str, Any]]:

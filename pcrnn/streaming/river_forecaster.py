@@ -18,16 +18,13 @@ from pcrnn.streaming.river_base import Forecaster, OverOnline
 class SurpriseForecaster(OverOnline, Forecaster):
     """Forecaster: the median of what is drawn from the stack, given everything so far.
 
-    The stack observes w, what is left of y when a copy of the past is taken away,
-
-        w_t = y_t - c_t,    c_t = y_{t-1}, y_{t-s} or y_{t-1} + y_{t-s} - y_{t-s-1}
-
-    with `difference`, with a `season` s, or with both; so what it has not learned yet is forecast as a copy. Features
-    are told beforehand, as by `PredictiveRegressor`; where `forecast` gets none they count as usual. A missing y, NaN,
-    counts in later differences as what the copy had expected. Before anything was learned it forecasts 0.
+    With a `season` of s steps the stack reads what is left of y when the one a season before is taken away, y_t -
+    y_{t-s}. Of that, or of y, it observes how far it has moved (`OnlineConfig.difference`), so what it has not learned
+    yet is forecast as a copy. Features are told beforehand, as by `PredictiveRegressor`; where `forecast` gets none
+    they count as usual. A missing y, NaN, counts a season later as the one a season before it. Before anything was
+    learned it forecasts 0.
 
     Args:
-        difference: 1 observes changes, 0 values.
         season: steps after which the series is like itself. Where it hardly is, a copy of the season only adds noise.
         hidden, max_features, lr, seed, config: as of `PredictiveRegressor`; the seed is of the draws, too.
 
@@ -40,7 +37,6 @@ class SurpriseForecaster(OverOnline, Forecaster):
 
     def __init__(
         self,
-        difference: int = 0,
         season: int | None = None,
         hidden: Sequence[int] = (32, 32),
         max_features: int | None = None,
@@ -48,14 +44,11 @@ class SurpriseForecaster(OverOnline, Forecaster):
         seed: int = 0,
         config: OnlineConfig | None = None,
     ) -> None:
-        if difference not in (0, 1) or (season is not None and season < 1):
-            raise UsageError(
-                f"SurpriseForecaster: expected a difference of 0 or 1 and a season of at least 1, got {difference} and "
-                f"{season}"
-            )
-        self.difference, self.season = difference, season
+        if season is not None and season < 1:
+            raise UsageError(f"SurpriseForecaster: expected a season of at least 1, got {season}")
+        self.season = season
         self.hidden, self.max_features, self.lr, self.seed, self.config = hidden, max_features, lr, seed, config
-        self._past: deque[float] = deque(maxlen=(season or 0) + 1)
+        self._past: deque[float] = deque(maxlen=season or 0)
         self._covariates: Covariates | None = None
 
     def learn_one(self, y: float, x: dict[Hashable, Any] | None = None) -> None:
@@ -64,13 +57,14 @@ class SurpriseForecaster(OverOnline, Forecaster):
         if self._online is None or self._covariates is None:
             none = self.max_features is None and not numbers
             self._covariates = Covariates(numbers, 0 if none else self.max_features)
-            self._online = self._begin(channels=1, covariates=self._covariates.columns)
+            self._online = self._begin(difference=None, channels=1, covariates=self._covariates.columns)
         self._covariates.admit(numbers)
         known = self._covariates.standardised(numbers)
         y = math.nan if y is None else float(y)
-        self._online.learn_one(y - self._copied(self._past), time_of(x or {}), known)
+        before = self._season_before(self._past)
+        self._online.learn_one(y - before, time_of(x or {}), known)
         self._covariates.follow(numbers, self._online.config.horizon or math.inf)
-        self._past.append(self._or_last(self._past) if math.isnan(y) else y)
+        self._past.append(self._copied(self._past) if math.isnan(y) else y)
 
     def forecast(self, horizon: int, xs: Sequence[dict[Hashable, Any]] | None = None) -> list[float]:
         """Medians of the next `horizon` values, of which xs are known beforehand; nothing changes."""
@@ -82,21 +76,18 @@ class SurpriseForecaster(OverOnline, Forecaster):
         drawn = self._online.forecast(horizon, seed=self.seed, covariates=np.array(known)).expected[:, 0]
         values: list[float] = []
         past = deque(self._past, self._past.maxlen)
-        for w in drawn.tolist():
-            past.append(self._or_last(past) + w)
-            values.append(past[-1])
+        for left in drawn.tolist():
+            values.append(left + self._copied(past))
+            past.append(values[-1])
         return values
 
-    def _copied(self, past: Sequence[float]) -> float:
-        """What a copy of the past expects, c_t: NaN where the past is too short for it, 0 where none is taken away."""
-        if len(past) < (self.season or 0) + self.difference:
-            return math.nan
-        copied = past[-1] if self.difference else 0.0
-        if self.season:
-            copied += past[-self.season] - (past[-self.season - 1] if self.difference else 0.0)
-        return copied
+    def _season_before(self, past: Sequence[float]) -> float:
+        """The value a season before the next: NaN where the past is too short for it, 0 where there is no season."""
+        if not self.season:
+            return 0.0
+        return past[0] if len(past) == self.season else math.nan
 
-    def _or_last(self, past: Sequence[float]) -> float:
-        """The same, and where the past does not reach so far back, its last value, or 0."""
-        copied = self._copied(past)
-        return copied if not math.isnan(copied) else past[-1] if past else 0.0
+    def _copied(self, past: Sequence[float]) -> float:
+        """The same, and where the past is too short its last value, or 0."""
+        before = self._season_before(past)
+        return before if not math.isnan(before) else past[-1] if past else 0.0

@@ -20,6 +20,7 @@ OUTLIER = 16.0
 FARTHEST = 1e6  # deviations as which a value farther out counts, so that no likelihood overflows
 LEAST = 1e-150  # deviation, and in shares of the mean
 ROUNDING = 1e-12
+PLACE = 4.0  # deviations as which a value farther out counts, where it is known beforehand
 
 
 def standardise(x, mean, variance, count, z, deviation):
@@ -34,6 +35,13 @@ def standardise(x, mean, variance, count, z, deviation):
         centre = x[k] if count[k] == 0 else mean[k]
         distance = (x[k] - centre) / deviation[k]
         z[k] = distance if math.isnan(distance) else min(max(distance, -FARTHEST), FARTHEST)
+
+
+def place(z, places):
+    """Fill places [K] with standardised values z, at most `PLACE` deviations out; a missing one leaves its own."""
+    for k in range(z.shape[0]):
+        if not math.isnan(z[k]):
+            places[k] = min(max(z[k], -PLACE), PLACE)
 
 
 def follow(x, mean, variance, count, horizon):

@@ -1,7 +1,7 @@
 """What is carried along a stream beside the stack: its scale, its clock, the past of its surprise and its range.
 
 Shapes: B lanes, X numbers of an observation (D channels, or 1 for a symbol), C covariates (2 F of the calendar, then
-the user's own), L layers, W numbers of a row.
+X places where changes are observed, then the user's own), L layers, W numbers of a row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ class Carried(NamedTuple):
     past: Array  # of the surprise, see `likelihood`, [B, RING + short]
     low: Array  # least value seen, [B X]; infinite before the first
     high: Array  # greatest value seen
-    last: Array  # the value before, of which the next is a change, [B X]; NaN before the first
+    last: Array  # the value before, from which changes are counted, [B X]; NaN before the first
+    value_mean: Array  # of the scale of the values, where changes are observed, [B X]
+    value_variance: Array  # [B X]
+    value_number: Array  # [B X]
+    places: Array  # of the last values on that scale, [B X]
     clock: Array  # see `clock`, [2 + DISTANCES]
     pending: Array  # the last observation, standardised, which is learned from when the next one comes, [B X]
     covariates: Array  # with which it was taken in, [B C]
@@ -36,15 +40,16 @@ class Carried(NamedTuple):
     @classmethod
     def empty(cls, plan: Plan) -> Carried:
         """Before the first observation."""
-        lanes, covariates = plan.lanes, plan.covariates
-        numbers = lanes * plan.values
-        past = np.zeros((lanes, likelihood.numbers(plan.short)))
+        numbers = plan.lanes * plan.values
+        past = np.zeros((plan.lanes, likelihood.numbers(plan.short)))
         clock = np.zeros(2 + DISTANCES)
         clock[0] = math.nan
+        of_values = {name: np.zeros(numbers) for name in ("value_mean", "value_variance", "value_number", "places")}
         return cls(
             mean=np.zeros(numbers), variance=np.zeros(numbers), number=np.zeros(numbers), past=past,
             low=np.full(numbers, math.inf), high=np.full(numbers, -math.inf), last=np.full(numbers, math.nan),
-            clock=clock, pending=np.zeros(numbers), covariates=np.zeros(lanes * covariates), seen=np.zeros(1),
+            clock=clock, pending=np.zeros(numbers), covariates=np.zeros(plan.lanes * plan.covariates),
+            seen=np.zeros(1), **of_values,
         )  # fmt: skip
 
 
@@ -58,7 +63,7 @@ class Plan(NamedTuple):
     covariates: int  # C
     features: NDArray[np.int64]  # of the calendar, [F]
     real: bool  # whether values have a scale and a range
-    difference: bool  # whether their changes are observed
+    difference: bool  # whether their changes are observed, and their places told
     scaled: bool  # whether they, or these, are standardised
     horizon: float  # of the scale, in steps
     short: int  # of the anomaly likelihood, in steps
@@ -69,6 +74,16 @@ class Plan(NamedTuple):
     def channels(self) -> int:
         """Of real values, for each of which a row has a scale."""
         return self.size if self.real else 0
+
+    @property
+    def places(self) -> int:
+        """Covariates that are the places of the last values."""
+        return self.values if self.difference else 0
+
+    @property
+    def own(self) -> int:
+        """Covariates that are the user's own, which come last."""
+        return self.covariates - 2 * len(self.features) - self.places
 
     @property
     def state(self) -> int:
@@ -98,9 +113,17 @@ class Plan(NamedTuple):
 
 
 def change(x, last, moved):
-    """Fill moved [K], how far x is from the value before it; NaN where either is missing."""
+    """Fill moved [K], how far x is from the last value observed; NaN where x is missing, and before the first."""
     for k in range(x.shape[0]):
         moved[k] = x[k] - last[k]
+
+
+def heard(z):
+    """Whether any of z [K] was observed."""
+    for k in range(z.shape[0]):  # noqa: SIM110 - Numba compiles no generators
+        if not math.isnan(z[k]):
+            return True
+    return False
 
 
 def keep(x, last):

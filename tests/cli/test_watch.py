@@ -90,7 +90,7 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("flags", [(), ("--difference",)], ids=["values", "differences"])
+@pytest.mark.parametrize("flags", [(), ("--no-difference",)], ids=["differences", "values"])
 @pytest.mark.parametrize("kind", HARD)
 def test_hard_streams_are_read_to_their_end_as_valid_json(program, tmp_path, kind, flags):
     (tmp_path / "s.csv").write_text("\n".join(["a", *HARD[kind]]))
@@ -196,7 +196,7 @@ def test_odd_bytes_inside_a_stream_are_one_bad_line(program, tmp_path, to):
     ("flags", "words"),
     [
         (("--characters", "--channels", "a"), "--characters: expected text, which has no columns, got --channels"),
-        (("--characters", "--difference"), "--characters: expected text, which has no columns, got --difference"),
+        (("--characters", "--no-difference"), "--characters: expected text, which has no columns, got --no-diff"),
         (("--symbols", 5), "--symbols: expected --characters"),
         (("--symbols", 1), "symbols: expected at least 2, got 1"),
         (("--rule", "bptt", "--credit", "top"), "--credit: expected the rule local, got bptt"),

@@ -33,10 +33,10 @@ def line_ends(path, *lines):
     [
         (*SMALL, "--calendar", "hour,month", "--save-every", 50),
         (*SMALL, "--to", "jsonl", "--margin", 0.5, "--credit", "top", "--lr", 0.01, "--seed", 3),
-        (*SMALL, "--difference", "--save-every", 20),
+        (*SMALL, "--no-difference", "--save-every", 20),
         ("--hidden", 4, "--engine", "general", "--channels", "load"),
     ],
-    ids=["calendar", "JSON", "differences", "general"],
+    ids=["calendar", "JSON", "values", "general"],
 )
 def test_a_saved_stream_goes_on_to_the_bit(program, sensor, tmp_path, flags):
     whole = tmp_path / "s.csv"

@@ -1,15 +1,15 @@
 """Who reads a stream once: every step is scored before it is learned from, in the same way for all."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from pcrnn.comparisons.streams import chunked, every_step
 from pcrnn.comparisons.streams.baselines import copy_last, counts
-from pcrnn.comparisons.streams.contenders import LEARNERS, LEARNERS_OF_VALUES, contenders
+from pcrnn.comparisons.streams.contenders import LEARNERS, contenders
 from pcrnn.comparisons.streams.one_pass import OnePass, OnlineSettings, Stream
+from pcrnn.comparisons.streams.scaled import differences, places, running_scale
 
 from pcrnn import Categorical, Gaussian, Online, OnlineConfig, StudentT
 from pcrnn.errors import DivergedError
@@ -98,7 +98,7 @@ def test_the_first_step_is_expected_alike_by_all(kind, name):
     assert read(name, stream).surprise[0] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", [*LEARNERS_OF_VALUES, "copy-last"])
+@pytest.mark.parametrize("name", [*LEARNERS, "copy-last"])
 def test_surprise_and_squared_error_are_of_one_prediction(name):
     """The scale of a Gaussian is 1 until it has learned of its first errors."""
     found = read(name, series(), GAUSSIAN)
@@ -116,7 +116,7 @@ def test_a_learner_is_its_seeds(name):
     assert (first != other).any()
 
 
-@pytest.mark.parametrize("name", [*LEARNERS_OF_VALUES, "copy-last"])
+@pytest.mark.parametrize("name", [*LEARNERS, "copy-last"])
 def test_what_is_missing_costs_nothing(name):
     x = values(channels=2)
     x[5], x[20, 0], x[40:] = math.nan, math.nan, math.nan
@@ -215,18 +215,19 @@ def test_a_copy_is_scored_by_its_running_scale():
     x = values(channels=2)
     family = Gaussian(2)
     expected = [family.surprise(torch.zeros(2), x[0])]
-    for last, now in pairwise(x):
-        expected.append(family.surprise(last, now))
-        family.adapt(last.view(1, 1, 2), now.view(1, 1, 2))
+    for moved in x[1:]:
+        expected.append(family.surprise(torch.zeros(2), moved))
+        family.adapt(torch.zeros(1, 1, 2), moved.view(1, 1, 2))
     found = copy_last(Stream(x), GAUSSIAN, 0)
     np.testing.assert_allclose(found.surprise, torch.stack(expected).numpy(), rtol=1e-6)
 
 
 def test_a_copy_is_of_the_last_value_that_was_observed():
+    """A copy expects no move, and a move is from the last value there was."""
     x = torch.tensor([[math.nan], [2.0], [math.nan], [math.nan], [2.0], [3.0]])
-    found = copy_last(Stream(x), OnlineSettings(family="gaussian"), 0).squared_error
+    found = copy_last(Stream(torch.from_numpy(differences(x.numpy())).float()), GAUSSIAN, 0).squared_error
     assert found is not None
-    assert found[:5].tolist() == [0, 4, 0, 0, 0]
+    assert found[:5].tolist() == [0] * 5
     assert found[5] > 0
 
 
@@ -248,11 +249,13 @@ def test_a_stream_of_rows_with_times_tells_the_hour_of_the_next():
     times = np.datetime64("2014-04-01T05:30", "s") + HALF_PAST * np.arange(STEPS)
     stream = Stream.scaled(values().double().numpy(), times)
     assert stream.covariates is not None
-    assert stream.channels == 2
-    np.testing.assert_allclose(stream.covariates[0], [1, 0], atol=1e-7)  # row 1 is at six o'clock
-    np.testing.assert_allclose(stream.covariates[12], [0, -1], atol=1e-7)
+    assert stream.channels == 3
+    expected = torch.from_numpy(places(running_scale(values().double().numpy()))).float()
+    assert torch.equal(stream.covariates[:, 2:], expected)
+    np.testing.assert_allclose(stream.covariates[0, :2], [1, 0], atol=1e-7)  # row 1 is at six o'clock
+    np.testing.assert_allclose(stream.covariates[12, :2], [0, -1], atol=1e-7)
     assert stream.x.dtype == torch.float32
-    assert Stream.scaled(values().double().numpy()).channels == 0
+    assert Stream.scaled(values().double().numpy()).channels == 1
 
 
 @pytest.mark.parametrize(

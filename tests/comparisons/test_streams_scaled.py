@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from pcrnn.comparisons.streams.scaled import running_scale
+from pcrnn.comparisons.streams.scaled import differences, places, running_scale
 
 from pcrnn import Online
 
@@ -36,14 +36,21 @@ def test_values_are_in_deviations_of_those_before_them():
 
 
 def test_everybody_reads_the_numbers_that_online_makes():
-    """A row of `Online` has the mean and the deviation by which it standardised, at its end before the tail."""
+    """A row of `Online` ends with what 0 stood for and the deviation by which it standardised, before the tail."""
     values = np.stack([np.random.default_rng(4).normal(5, 2, 120), np.repeat(3.0, 120)], 1)
     values[7, 0], values[60:, 1], values[30, 1] = GAP, 40.0, GAP
     rows = Online(channels=2, hidden=(3,), compiled=False).learn_many(values).rows
-    mean, deviation = rows[:, -7:-5], rows[:, -5:-3]
-    scaled = running_scale(values)
-    assert scaled[0].tolist() == [0, 0]  # before the first value there is no mean
-    np.testing.assert_allclose(scaled[1:], ((values - mean) / deviation)[1:], rtol=1e-9, atol=1e-12)
+    centre, deviation = rows[:, -7:-5], rows[:, -5:-3]
+    scaled = running_scale(differences(values))
+    known = ~np.isnan(scaled)
+    assert scaled[1].tolist() == [0, 0] and not known[0].any()  # before the first move there is no mean
+    known[1] = False
+    np.testing.assert_allclose(scaled[known], ((values - centre) / deviation)[known], rtol=1e-6, atol=1e-9)
+
+
+def test_a_place_is_at_most_four_deviations_out_and_stays_where_a_value_is_missing():
+    z = np.array([[0.5, GAP], [9.0, GAP], [GAP, -7.0]])
+    assert places(z).tolist() == [[0.5, 0], [4, 0], [4, -4]]
 
 
 def test_nothing_is_known_at_first():

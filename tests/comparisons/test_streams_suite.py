@@ -169,8 +169,8 @@ def test_others_than_the_first_seed_read_at_the_best_rate_alone(tmp_path, monkey
         tried.append((settings.lr, seed))
         return OnePass(np.full(len(stream.x), abs(math.log(settings.lr / 3e-3)) + seed), None, 1e-6, 7)
 
-    monkeypatch.setattr(one_stream, "learners", lambda stream: {"a learner": learner})
-    monkeypatch.setattr(one_stream, "contenders", one_stream.learners)
+    monkeypatch.setattr(one_stream, "LEARNERS", {"a learner": learner})
+    monkeypatch.setattr(one_stream, "contenders", lambda stream: one_stream.LEARNERS)
     (row,) = one_stream.Opened(one_stream.TEXT, one_stream.read_text(64)).rows(reader(tmp_path, 3))
     assert tried == [(1e-3, 0), (3e-3, 0), (1e-2, 0), (3e-3, 1), (3e-3, 2)]
     assert row["metrics"] == pytest.approx([seed / math.log(2) for seed in range(3)])
@@ -179,8 +179,8 @@ def test_others_than_the_first_seed_read_at_the_best_rate_alone(tmp_path, monkey
 
 def test_who_diverged_at_every_rate_has_no_score(tmp_path, monkeypatch):
     nothing = OnePass(np.full(64, math.nan), None, math.nan, 7)
-    monkeypatch.setattr(one_stream, "learners", lambda stream: {"a learner": lambda *arguments: nothing})
-    monkeypatch.setattr(one_stream, "contenders", one_stream.learners)
+    monkeypatch.setattr(one_stream, "LEARNERS", {"a learner": lambda *arguments: nothing})
+    monkeypatch.setattr(one_stream, "contenders", lambda stream: one_stream.LEARNERS)
     rows = one_stream.Opened(one_stream.TEXT.quick(), one_stream.read_text(64)).rows(reader(tmp_path))
     assert rows[0]["metric"] is None
     assert set(rows[0]["search"].values()) == {None}
@@ -192,7 +192,7 @@ def test_the_weather_is_read_as_it_was_measured():
     pytest.importorskip("pvlib")
     stream = one_stream.read_weather(100)
     assert stream.x.shape == (100, 10)
-    assert stream.x[:7, 0].tolist() == [0] * 7  # no sun shone yet: it was a constant, to the last digit
+    assert stream.x[1:7, 0].tolist() == [0] * 6  # no sun shone yet: it was a constant, to the last digit
 
 
 # Anomalies
@@ -228,7 +228,7 @@ class Crossed:
 @pytest.fixture
 def crossed(monkeypatch) -> Crossed:
     found = Crossed(DetectionSetup(rates=RATES, widenings=0))
-    monkeypatch.setattr(detection, "LEARNERS_OF_VALUES", {OURS: found})
+    monkeypatch.setattr(detection, "LEARNERS", {OURS: found})
     return found
 
 
@@ -259,7 +259,7 @@ def test_a_rate_may_be_chosen_by_the_score(tmp_path, monkeypatch):
             surprise[101:] += 50
         return OnePass(surprise, np.zeros(len(stream.x)), 1e-6, 7)
 
-    monkeypatch.setattr(detection, "LEARNERS_OF_VALUES", {OURS: learner})
+    monkeypatch.setattr(detection, "LEARNERS", {OURS: learner})
     job = Detection(DetectionSetup(rates=RATES, widenings=0), corpus(rows=200))
     by_nats, by_score = (row for row in job.rows(reader(tmp_path)) if row["who"] == OURS)
     assert (by_nats["chosen_by"], by_score["chosen_by"]) == (NATS, SCORE)
@@ -283,7 +283,7 @@ def test_who_diverges_on_one_series_has_no_figures(tmp_path, monkeypatch):
         level = math.nan if settings.lr > 2e-3 or stream.digest == job._streams["2.csv"].digest else 1.0
         return OnePass(np.full(len(stream.x), level), np.zeros(len(stream.x)), 1e-6, 7)
 
-    monkeypatch.setattr(detection, "LEARNERS_OF_VALUES", {OURS: learner})
+    monkeypatch.setattr(detection, "LEARNERS", {OURS: learner})
     job = Detection(DetectionSetup(rates=RATES, widenings=0), corpus())
     row = job.rows(reader(tmp_path))[0]
     assert row["nats"] == [None] and row[ALONE]["standard"] == [None]
@@ -295,7 +295,7 @@ def test_nats_count_after_the_probation(tmp_path, monkeypatch):
     def learner(stream: Stream, settings: OnlineSettings, seed: int) -> OnePass:
         return OnePass(np.where(np.arange(len(stream.x)) < 6, 100.0, 2.0), np.zeros(len(stream.x)), 1e-6, 7)
 
-    monkeypatch.setattr(detection, "LEARNERS_OF_VALUES", {OURS: learner})
+    monkeypatch.setattr(detection, "LEARNERS", {OURS: learner})
     job = Detection(DetectionSetup(rates=(1e-3,)), corpus(4))
     assert job.corpus[0].probation == 6
     assert job.rows(reader(tmp_path))[0]["nats"] == [2.0]
@@ -358,7 +358,7 @@ def test_braintrace_is_timed_where_it_is_installed():
 
 def test_forecasts_are_judged_by_ours_with_both_differences(monkeypatch):
     errors = {"copy of the last value": [4.0], "SNARIMAX": [1.0], "HoltWinters": [2.0]}
-    errors |= {river_series.LEVEL: [9.0, 9.0], river_series.DIFFERENCE: [0.1, 0.1], river_series.SEASON: [1.5, 1.7]}
+    errors |= {river_series.VALUES: [9.0, 9.0], river_series.DIFFERENCES: [0.1, 0.1], river_series.SEASON: [1.5, 1.7]}
     rows = [
         {"part": "river", "series": "S", "forecaster": who, "seed": seed, "mae": mae, "milliseconds": 1.0}
         | {"rivers_mae": None}
@@ -367,7 +367,7 @@ def test_forecasts_are_judged_by_ours_with_both_differences(monkeypatch):
     ]
     (sentence,) = forecast_part.RIVER.summary(rows)
     assert sentence.startswith(
-        "Loses: S, 3 steps ahead: pcrnn, difference and season (1.600 mean absolute error) is 0.600"
+        "Loses: S, 3 steps ahead: pcrnn, differences and season (1.600 mean absolute error) is 0.600"
     )
     assert "(SNARIMAX, 1.000 mean absolute error)" in sentence
     assert "| SNARIMAX | 1 |" in forecast_part.RIVER.tables(rows)[0]

@@ -67,17 +67,6 @@ def test_who_has_no_model_is_named_where_it_is_not_behind():
     assert "(copy-last, 1.00 bits)" in sentence
 
 
-def test_on_differences_it_stands_beside_itself_and_beside_the_best_of_others():
-    ours, theirs = measured(OURS, 3.0, search=INSIDE), measured("differences, chunk 1", 1.0, search=INSIDE)
-    of_ours, of_differences = said(
-        ours, theirs, measured("GRU, chunk 8", 9.0, search=INSIDE), measured("copy-last", 1.5)
-    )[::3]
-    assert of_ours.startswith("Loses: s: local, chunk 1 (3.00 bits) is 2.00 bits behind the same on differences (diff")
-    assert of_differences == (
-        "Wins: s: differences, chunk 1 (1.00 bits) is 0.50 bits ahead of the best of all others (copy-last, 1.50 bits)."
-    )
-
-
 def test_nothing_is_claimed_where_a_search_ended_at_its_edge():
     ours, theirs = measured(OURS, 2.0, search=INSIDE), measured("bptt, chunk 8", 9.0, search=EDGE)
     assert said(ours, theirs) == [

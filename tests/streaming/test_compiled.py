@@ -106,7 +106,8 @@ def engines(case):
     """The same stream, in float64, for the compiled and for the general engine."""
     torch.manual_seed(case["seed"])
     observation = FAMILIES[case["family"]](case["size"], case["half_life"])
-    stack = PredictiveStack(observation, case["hidden"], **case["options"]).double()
+    known = case["options"].get("covariates", 0) + case["difference"] * case["size"]
+    stack = PredictiveStack(observation, case["hidden"], **case["options"] | {"covariates": known}).double()
     return make(copy.deepcopy(stack), case, True), make(stack, case, False)
 
 

@@ -96,6 +96,17 @@ def test_nothing_is_surprising_of_what_is_missing(kind, compiled):
     assert np.isfinite(online.learn_one([1, 1]).rows).all()
 
 
+def test_a_gap_is_no_part_of_the_likelihood(compiled):
+    """A missing step says nothing, and an alarm in a gap is none."""
+    x = series(700, 2)
+    x[400:460] = np.nan
+    online = Online(channels=2, hidden=(8,), compiled=compiled)
+    score = online.learn_many(x)
+    assert (score.surprise[400:460] == 0).all() and (score.tail[400:460] == 0.5).all()
+    assert not score.alarm[400:460].any()
+    assert online._carried.past[0, 0] == 700 - 60 - 1  # steps that were followed; of the first nothing has moved
+
+
 def test_lanes_are_streams_side_by_side_that_teach_one_stack(compiled):
     """Two equal lanes learn as one does: the gradient is the mean of theirs."""
     x = series(120)
@@ -296,6 +307,10 @@ REFUSED = [
     (lambda: Online(channels=1, lanes=0), "lanes: expected at least 1, got 0"),
     (lambda: Online(channels=1, config=OnlineConfig(lr=-1.0)), "lr: expected a number above 0"),
     (
+        lambda: Online(PredictiveStack(Gaussian(3), (2,), covariates=2), config=OnlineConfig(difference=True)),
+        "difference: 3 covariates for as many channels: expected a stack with at least 3, got one with 2",
+    ),
+    (
         lambda: Online(counts=2, config=OnlineConfig(difference=True)),
         "difference: expected real values, got Poisson; leave it out",
     ),
@@ -307,7 +322,7 @@ REFUSED = [
     ),
     (
         lambda: Online(PredictiveStack(Gaussian(1), (2,)), config=OnlineConfig(calendar=("hour",))),
-        "at least 2 covariates",
+        "calendar: 2 covariates for 1 cycles: expected a stack with at least 2, got one with 0",
     ),
     (lambda: Online(channels=2).learn_one([1.0]), r"x: expected \[2\], got \[1\]"),
     (lambda: Online(channels=2).learn_one(1.0), r"x: expected \[2\], got \[\]"),

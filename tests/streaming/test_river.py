@@ -57,7 +57,7 @@ MODELS = {
     "regressor": PredictiveRegressor(**SMALL),
     "classifier": PredictiveClassifier(**SMALL),
     "forecaster": SurpriseForecaster(**SMALL),
-    "forecaster-season": SurpriseForecaster(difference=1, season=4, **SMALL),
+    "forecaster-season": SurpriseForecaster(season=4, **SMALL),
     "scaler-detector": preprocessing.StandardScaler() | SurpriseDetector(**SMALL),
     "scaler-regressor": preprocessing.StandardScaler() | PredictiveRegressor(**SMALL),
 }
@@ -169,10 +169,10 @@ def test_the_forecaster_uses_what_is_known_beforehand():
 @pytest.mark.parametrize(
     ("options", "series", "following"),
     [
-        ({"difference": 1}, [5.0] * 30, [5, 5, 5]),
+        ({}, [5.0] * 30, [5, 5, 5]),
         ({"season": 3}, [1.0, 2.0, 3.0] * 10, [1, 2, 3, 1, 2]),
-        ({"difference": 1, "season": 3}, [n + 10.0 * (n % 3) for n in range(30)], [30, 41, 52, 33]),
-        ({"difference": 1, "season": 50}, [4.0] * 5, [4, 4]),  # a season that has not ended is copied from nowhere
+        ({"season": 3}, [n + 10.0 * (n % 3) for n in range(30)], [30, 41, 52, 33]),
+        ({"season": 50}, [4.0] * 5, [4, 4]),  # a season that has not ended is copied from nowhere
     ],
 )
 def test_a_series_that_its_copy_forecasts_is_forecast(options, series, following):
@@ -182,7 +182,7 @@ def test_a_series_that_its_copy_forecasts_is_forecast(options, series, following
     assert model.forecast(len(following)) == pytest.approx(following, abs=0.02)
 
 
-@pytest.mark.parametrize("options", [{}, {"difference": 1}, {"season": 4}, {"difference": 1, "season": 4}])
+@pytest.mark.parametrize("options", [{}, {"config": OnlineConfig(difference=False)}, {"season": 4}])
 def test_missing_values_leave_forecasts_finite(options):
     model = SurpriseForecaster(**options, **SMALL)
     model.learn_one(math.nan)
@@ -198,14 +198,14 @@ def test_forecasts_before_anything_and_of_a_wrong_length():
     model.learn_one(3.0)
     with pytest.raises(UsageError, match="expected features of 2 steps, got 1"):
         model.forecast(2, [{}])
-    with pytest.raises(UsageError, match="expected a difference of 0 or 1 and a season of at least 1, got 2 and None"):
-        SurpriseForecaster(difference=2)
+    with pytest.raises(UsageError, match="expected a season of at least 1, got 0"):
+        SurpriseForecaster(season=0)
 
 
 @takes_thousands_of_steps
 def test_a_time_reaches_the_calendar_and_nothing_else():
     """Without a calendar it is ignored; with one, the hour makes the forecast."""
-    start, config = datetime(2026, 1, 1), OnlineConfig(calendar=("hour",))
+    start, config = datetime(2026, 1, 1), OnlineConfig(calendar=("hour",), difference=False)
     model, plain = SurpriseForecaster(config=config, **SMALL), SurpriseForecaster(**SMALL)
     for step in range(1200):
         y, x = 10.0 * (step % 24 >= 12), {"when": start + timedelta(hours=step)}
@@ -373,7 +373,7 @@ def test_in_pipelines_filters_and_evaluations():
 def test_river_evaluates_the_forecaster():
     from river.evaluate import forecasting
 
-    model = SurpriseForecaster(difference=1, season=12, **SMALL)
+    model = SurpriseForecaster(season=12, **SMALL)
     metric = forecasting.evaluate(list(datasets.AirlinePassengers()), model, metrics.MAE(), horizon=3)
     assert [each.get() < 40 for each in metric.metrics] == [True] * 3
 

@@ -171,3 +171,11 @@ def test_quantiles_of_poisson():
                 drawn.quantile(share).item() if rate < 500 else rate + (2 * share - 1) / 0.9 * 1.645 * math.sqrt(rate)
             )
             assert _poisson_quantile(np.array([rate]), share)[0] == pytest.approx(want, abs=max(1.01, 0.003 * rate))
+
+
+def test_a_surprise_that_was_constant_for_long_is_followed_when_it_begins_to_vary():
+    past = np.zeros(likelihood.numbers(1))
+    for _ in range(50):
+        likelihood.follow(0.0, past, 8000.0, 200.0)
+    tails = [likelihood.follow(surprise, past, 8000.0, 200.0)[0] for surprise in [1.0, 2.0] * 40 + [9.0]]
+    assert past[likelihood.VARIANCE] > 0 and tails[-1] < 1e-6

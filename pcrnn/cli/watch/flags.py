@@ -41,8 +41,8 @@ class WatchFlags:
     """Column of times: ISO 8601 or Unix time. By default timestamp, time, date, ds or datetime, where there is one."""
     calendar: Annotated[str | None, arg(metavar="{hour,weekday,month},...")] = None
     """Cycles of the time that the stack is told beforehand."""
-    difference: bool = False
-    """Learn from how far values have moved; for channels that move little from row to row."""
+    difference: bool = True
+    """Learn from how far values have moved, told where they were; otherwise from the values."""
     characters: bool = False
     """Learn from text, of which each character is an observation."""
     symbols: Annotated[int | None, Range(at_least=2), _default("256", "INT")] = None
@@ -105,7 +105,7 @@ class WatchFlags:
         """UsageError for flags of which one says that the other is not meant."""
         of_rows = [f"--{name}" for name in (*LISTS, "time") if getattr(self, name) is not None]
         of_rows += ["--format"] if self.format != "auto" else []
-        of_rows += ["--difference"] if self.difference else []
+        of_rows += [] if self.difference else ["--no-difference"]
         if self.characters and of_rows:
             raise UsageError(
                 f"--characters: expected text, which has no columns, got {', '.join(of_rows)}; leave out one"

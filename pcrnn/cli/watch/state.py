@@ -25,7 +25,7 @@ Notes = Mapping[str, Any]
 _KEY = "watch"  # where Online.notes has what belongs to this command
 _NOTED = {"settings", "rows", "alphabet", "place", "lines", "out"}
 _OF_CONFIG = ("lr", "alarm", "margin", "probation")
-_SWITCHES = ("characters", "difference")
+_SWITCHES = {"characters": False, "difference": True}  # and what they are where they are not given
 
 
 def new_settings(flags: WatchFlags) -> Settings:
@@ -46,7 +46,8 @@ def new_stream(settings: Settings, compiled: bool | None, size: Mapping[str, Any
     torch.manual_seed(settings["seed"])
     options = {} if settings["credit"] is None else {"credit": settings["credit"]}
     rule = learning_rules.make(settings["rule"], **options)
-    config = OnlineConfig(**{name: settings[name] for name in (*_OF_CONFIG, "calendar", "difference")})
+    difference = settings["difference"] and not settings["characters"]
+    config = OnlineConfig(difference=difference, **{name: settings[name] for name in (*_OF_CONFIG, "calendar")})
     return Online(rule=rule, hidden=settings["hidden"], config=config, compiled=compiled, **size)
 
 
@@ -85,7 +86,8 @@ def _require_same(flags: WatchFlags, notes: Notes) -> None:
     """UsageError that names every flag which contradicts what was saved."""
     saved = notes["settings"] | {name: (notes["rows"] or {}).get(name) for name in ("names", "channels", "time")}
     given = {name: flags.given(name) for name in saved}
-    given |= {name: getattr(flags, name) or None for name in _SWITCHES}
+    switched = {name: getattr(flags, name) for name in _SWITCHES}
+    given |= {name: None if value == _SWITCHES[name] else value for name, value in switched.items()}
     differ = [
         f"--{name} {_as_flag(value)} (saved: {_as_flag(saved[name])})"
         for name, value in given.items()
