@@ -5,9 +5,10 @@
 Temperature and humidity of a typical year in Greensboro, hour by hour, in one pass of a second. The thermometer shows
 25 degrees too many at hour 7000, and 15 too many for a day from hour 8000 on. Alarms after the first month:
 
-    3664 3975 4360 4814 5728 7000 8000
+    2287 2845 3257 3664 3975 4360 4814 5728 7000 7001 8000
 
-Both faults are found when they begin. The other five are fronts: it got 6 to 11 degrees colder within that hour.
+Both faults are found when they begin, and so is the end of the first. The other eight are fronts: it got 6 to 11
+degrees colder within that hour, or 7 warmer.
 """
 
 from importlib.util import find_spec

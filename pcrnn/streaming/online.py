@@ -60,7 +60,7 @@ class Online:
         bits: how many zeros and ones an observation has.
         hidden: sizes of the layers, bottom first, where no stack is given.
         covariates: numbers beside those of the calendar that are known of an observation before it comes, such as an
-            action, where no stack is given; of one that is given, what the calendar leaves.
+            action, where no stack is given; of one that is given, what the calendar and places of values leave.
         lanes: streams that are read side by side and teach one stack; x then has a row for each.
         config: everything else.
         schedule: learning rate of update 0, 1, ... in place of the constant one.
