@@ -50,7 +50,7 @@ def test_a_stream_finds_the_spike_and_the_worn_bearing(run):
     before, after, late = (
         names["levels"][part, -1].mean() for part in (slice(2500, wear), slice(wear, wear + 100), slice(-500, None))
     )
-    assert before < late < after  # it surprises until it is learned
+    assert max(before, late) < after - 1  # it surprises until it is learned
 
 
 def test_every_notebook_is_in_the_menu_and_tested():
