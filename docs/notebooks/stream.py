@@ -67,7 +67,7 @@ above.plot(np.array(seen)[:, 1], linewidth=0.5)
 above.set_ylabel("vibration")
 for number, level in enumerate(running.T):
     below.plot(level, label=f"level {number}", linewidth=1)
-below.set(xlabel="minute", ylabel="surprise, nats (mean of 50)", ylim=(-2, 12))
+below.set(xlabel="minute", ylabel="surprise, nats (mean of 50)", ylim=(0, 7))
 below.legend()
 plt.show()
 
