@@ -57,7 +57,7 @@ def test_the_rule_passes_over_what_is_missing():
 @pytest.mark.parametrize("margin", [None, 0.05])
 def test_a_surprise_is_treated_as_online_treats_its_own(margin):
     """Alone, and with the range rule, which is its margin."""
-    values, config = walk(2), OnlineConfig(probation=0, margin=margin)
+    values, config = walk(2), OnlineConfig(probation=0, margin=margin, difference=False)
     values[250:] += 40
     found = Online(channels=1, hidden=(3,), config=config, compiled=False).learn_many(values)
     expected = anomaly_score(np.asarray(found.surprise))
