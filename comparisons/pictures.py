@@ -83,6 +83,16 @@ def log2_axis(axes: "Axes", places: Iterable[float], **ticks: Any) -> None:
     axes.minorticks_off()
 
 
+def log10_axis(axes: "Axes") -> None:
+    """A horizontal axis of powers of ten with ticks at 1, 2 and 5 of each, written out; also within a single power."""
+    from matplotlib.ticker import LogLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.minorticks_off()
+    plain_numbers(axes, "x")
+
+
 def plain_numbers(axes: "Axes", axis: str = "y") -> None:
     """Write an axis's numbers out, without powers of ten."""
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter("{x:g}")

@@ -16,7 +16,7 @@ from pcrnn.data import TextSource, open_as
 
 from .. import record
 from ..claims import marked, shown_rate
-from ..pictures import colours, plain_numbers
+from ..pictures import colours, log10_axis
 from ..quality import tasks
 from ..record import Row
 from ..search import WIDENINGS, WIDENINGS_QUICK, mean_and_spread, rates_of, search_by_rate, search_rate
@@ -81,8 +81,7 @@ class OneStream:
             label = marked(row["who"], row) if row["search"] else row["who"]
             style = {"marker": MARKERS.get(row["who"].rpartition(" ")[2], "D"), "color": shade[_model(row["who"])]}
             axes.plot(row["us"], row["metric"], linestyle="", markersize=6, label=label, **style)
-        axes.set_xscale("log")
-        plain_numbers(axes, "x")
+        log10_axis(axes)
         axes.set(title=self.title, xlabel="µs a step, CPU time", ylabel=self.unit.name.strip())
 
     def _measured(self, row: Row) -> Measured:
