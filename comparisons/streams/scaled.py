@@ -50,12 +50,12 @@ def differences(values: Floats) -> Floats:
 
 
 def places(z: Floats) -> Floats:
-    """Of standardised values [T, D] what a stack is told of each: cut off far out, and of a missing one the last."""
-    told = np.zeros(z.shape[1])
+    """Places of standardised values [T, D], as a stack gets them: cut off far out, and of a missing one the last."""
+    last = np.zeros(z.shape[1])
     found = np.empty(z.shape)
     for x, row in zip(z, found, strict=True):
-        scaling.place(x, told)
-        row[:] = told
+        scaling.place(x, last)
+        row[:] = last
     return found
 
 

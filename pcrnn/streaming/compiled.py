@@ -150,7 +150,7 @@ class CompiledEngine:
         return self._advance(
             self._plans, self.stacks, self.layers, self.parameters, self.statistics, self.routes, self.plan.features,
             c.mean, c.variance, c.number, c.past, c.low, c.high, c.last, c.value_mean,
-            c.value_variance, c.value_number, c.places, c.clock, c.pending, c.covariates, c.seen, x, times,
+            c.value_variance, c.value_number, c.clock, c.pending, c.covariates, c.seen, x, times,
             own, rates, learns, rows, self.like,
         )  # fmt: skip
 

@@ -42,7 +42,7 @@ class OnlineConfig:
     horizon: Annotated[float | None, Range(at_least=2)] = None
     """Steps that the scale is a mean over; None weighs all of the past alike."""
     calendar: tuple[str, ...] = ()
-    """Cycles of the time that the stack is told beforehand: some of hour, weekday, month."""
+    """Cycles of the time that the stack gets as covariates: some of hour, weekday, month."""
     short: Annotated[int, AT_LEAST_1] = 10
     """Steps whose mean surprise the anomaly likelihood looks at."""
     long: Annotated[float, Range(at_least=2)] = 8000.0

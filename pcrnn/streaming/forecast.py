@@ -47,9 +47,11 @@ def forecast(past: Past, horizon: int, *, interval: float, draws: int, seed: int
             f"{horizon}, draws {draws}, interval {interval}"
         )
     known = _covariates(past, horizon, own)
+    covariates = None if known is None else torch.from_numpy(known).to(past.expectation).expand(draws, -1, -1)
     drawn = rollout(
         past.stack, past.expectation.repeat_interleave(draws, 0), repeated(past.state, draws), horizon, seed=seed,
-        limits=_limits(past), covariates=None if known is None else _Told(past, known),
+        limits=_limits(past),
+        covariates=_Places(past, covariates) if covariates is not None and past.plan.difference else covariates,
     )  # fmt: skip
     if past.stack.observation.symbolic:
         shares = torch.nn.functional.one_hot(drawn, past.stack.observation.size).double().mean(0).numpy()
@@ -82,23 +84,28 @@ def _covariates(past: Past, horizon: int, own: Any) -> NDArray[np.float64] | Non
     return known[1:]
 
 
-class _Told:
-    """Covariates of the step after each draw. The places of values follow from the draws."""
+class _Places:
+    """Covariates of the step after each draw, among them where values then are, which follows from the draws.
 
-    def __init__(self, past: Past, known: NDArray[np.float64]) -> None:
-        self.past, self.known, self.values = past, known, np.nan_to_num(past.carried.last)
+    Args:
+        known: the others, [S, H, C].
+    """
+
+    def __init__(self, past: Past, known: Tensor) -> None:
+        carried = past.carried
+        self.past, self.known, self.values = past, known, np.nan_to_num(carried.last)
+        scale = carried.value_mean, carried.value_variance, carried.value_number
+        self.deviation = np.empty_like(carried.last)
+        scaling.standardise(carried.last, *scale, np.empty_like(carried.last), self.deviation)
 
     def __call__(self, drawn: Tensor, step: int) -> Tensor:
-        plan, carried = self.past.plan, self.past.carried
-        known = np.repeat(self.known[None, step : step + 1], len(drawn), 0)
-        if plan.difference:
-            self.values = self.values + _moved(self.past, drawn[:, 0].double().numpy())
-            spread = np.maximum(np.sqrt(carried.value_variance), scaling.ROUNDING * np.abs(carried.value_mean))
-            deviation = np.where(carried.value_number > 1, np.maximum(spread, scaling.LEAST), 1.0)
-            places = (self.values - carried.value_mean) / deviation
-            at = 2 * len(plan.features)
-            known[:, 0, at : at + plan.places] = places.clip(-scaling.PLACE, scaling.PLACE)
-        return torch.from_numpy(known).to(drawn)
+        plan = self.past.plan
+        known = self.known[:, step : step + 1].clone()
+        self.values = self.values + _moved(self.past, drawn[:, 0].double().numpy())
+        places = (self.values - self.past.carried.value_mean) / self.deviation
+        first = 2 * len(plan.features)
+        known[:, 0, first : first + plan.places] = torch.from_numpy(places.clip(-scaling.PLACE, scaling.PLACE))
+        return known
 
 
 def _limits(past: Past) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -57,7 +57,7 @@ class GeneralEngine:
         plan, c = self.plan, self.carried
         waits = c.seen[0] > 0
         if waits and plan.covariates:
-            c.covariates[:] = self._known(seconds, c.places, own)
+            c.covariates[:] = self._known(seconds, own)
         moved = np.array(now)
         if plan.difference:
             change(now, c.last, moved)
@@ -70,12 +70,12 @@ class GeneralEngine:
         if surprise is None or state is None:
             return False
         following = clock.follow(seconds, c.clock) if len(plan.features) else seconds
-        places = c.places.copy()
+        known = self._known(following, own)
         if plan.difference:
             standing = np.empty(len(now))
             scaling.standardise(now, c.value_mean, c.value_variance, c.value_number, standing, np.empty(len(now)))
-            scaling.place(standing, places)
-        known = self._known(following, places, own)
+            for z_of_lane, places in zip(standing.reshape(plan.lanes, -1), self._places(known), strict=True):
+                scaling.place(z_of_lane, places)
         with torch.no_grad():
             activity, _ = self.stack.observe(self._steps(z, known), state)
         rows[:, : plan.state] = surprise.T
@@ -99,7 +99,6 @@ class GeneralEngine:
         if plan.difference:
             keep(now, c.last)
             scaling.follow(now, c.value_mean, c.value_variance, c.value_number, plan.horizon)
-            c.places[:] = places
         c.pending[:], c.covariates[:] = z, known
         c.seen[0] += 1
         return True
@@ -131,16 +130,20 @@ class GeneralEngine:
         """The last observation as the stack observes it, [B, 1] symbols or [B, 1, D + C]."""
         return self._steps(self.carried.pending, self.carried.covariates)
 
-    def _known(self, seconds: float, places: Array, own: Array) -> Array:
-        """What is known beforehand of a step: its time, where values were, the user's covariates; [B C]."""
+    def _known(self, seconds: float, own: Array) -> Array:
+        """What is known beforehand of a step: its time, where values were, and the user's covariates; [B C]."""
         plan, width = self.plan, 2 * len(self.plan.features)
-        known = np.zeros((plan.lanes, plan.covariates))
+        known = self.carried.covariates.reshape(plan.lanes, plan.covariates).copy()
         if width:
             clock.calendar(seconds, plan.features, known[0])
             known[1:, :width] = known[0, :width]
-        known[:, width : width + plan.places] = places.reshape(plan.lanes, -1)[:, : plan.places]
         known[:, width + plan.places :] = own
         return known.ravel()
+
+    def _places(self, known: Array) -> Array:
+        """Where values were, of what is known, [B X]: a view of it."""
+        plan, first = self.plan, 2 * len(self.plan.features)
+        return known.reshape(plan.lanes, plan.covariates)[:, first : first + plan.places]
 
     def _steps(self, z: Array, covariates: Array | None) -> Tensor:
         """One step of every lane as the stack observes it, [B, 1] symbols or [B, 1, D + C]."""

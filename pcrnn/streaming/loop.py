@@ -9,38 +9,21 @@ import numpy as np
 
 from pcrnn.ops.compiled.forward import commit, observe
 from pcrnn.ops.compiled.jit import compiled, entry, flush_subnormals, part, restore, vector
-from pcrnn.ops.compiled.records import BASE_SCALE
+from pcrnn.ops.compiled.records import BASE_SCALE, record
 from pcrnn.ops.compiled.statistics import believed
 from pcrnn.ops.compiled.step import advance as _advance
 from pcrnn.ops.compiled.step import score
 from pcrnn.ops.compiled.vector_math import copy, fill
 from pcrnn.streaming import clock, likelihood, scaling, stream
 
-_NUMBERS = (
-    "real",
-    "difference",
-    "scaled",
-    "features",
-    "places",
-    "own",
-    "channels",
-    "state",
-    "eta",
-    "variance",
-    "tail",
-    "width",
-)
-PLAN = np.dtype(
-    [(name, np.int64) for name in _NUMBERS] + [(name, np.float64) for name in ("horizon", "long", "quiet")], align=True
-)
+PLAN = record("real difference scaled features places own channels state eta variance tail width", "horizon long quiet")
 
 _entry = entry(clock, likelihood, scaling, stream)
 _standardise, _follow_scale = compiled(scaling.standardise), compiled(scaling.follow)
 _calendar, _follow_clock = compiled(clock.calendar), compiled(clock.follow)
 _follow_surprise, _beyond = compiled(likelihood.follow), compiled(stream.beyond)
-_place = compiled(scaling.place)
-_heard = compiled(stream.heard)
-_change, _keep = compiled(stream.change), compiled(stream.keep)
+_place, _change = compiled(scaling.place), compiled(stream.change)
+_heard, _keep = compiled(stream.heard), compiled(stream.keep)
 
 
 @_entry
@@ -56,20 +39,20 @@ def advance(fingerprint):
 
     def advance(
         plans, stacks, layers, parameters, statistics, routes, features, mean, variance, count, past, low, high, last,
-        value_mean, value_variance, value_count, places, times_, pending, covariates, seen, x, times, own, rates,
-        learns, rows, like,
+        value_mean, value_variance, value_count, times_, pending, covariates, seen, x, times, own, rates, learns, rows,
+        like,
     ):  # fmt: skip
         _ = fingerprint
         control = flush_subnormals()
         plan, stack = plans[0], stacks[0]
         lanes, values = stack.lanes, stack.values
         z, deviation, known = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * stack.covariates)
-        standing, spare = np.empty(lanes * values), np.empty(lanes * values)
-        moved, following_places = np.empty(lanes * values), np.empty(lanes * values)
+        moved, standing, spare = np.empty(lanes * values), np.empty(lanes * values), np.empty(lanes * values)
         for t in range(x.shape[0]):
             now, waits = x[t], seen[0] > 0
             if stack.covariates > 0:
-                _known_of(plan, lanes, features, times[t], places, own[t], known)
+                copy(covariates, known)  # where values were does not depend on the time
+                _known_of(plan, lanes, features, times[t], own[t], known)
                 if waits and _differ(known, covariates):  # what was thought to be known of this step is not so
                     copy(known, covariates)
                     observe(stack, layers, parameters, statistics, pending, covariates, like)
@@ -87,11 +70,12 @@ def advance(fingerprint):
                 following = times[t]
                 if plan.features > 0:
                     following = _follow_clock(times[t], times_)
-                copy(places, following_places)
-                if plan.difference:
-                    _standardise(now, value_mean, value_variance, value_count, standing, spare)
-                    _place(standing, following_places)
-                _known_of(plan, lanes, features, following, following_places, own[t], known)
+                _known_of(plan, lanes, features, following, own[t], known)
+            if plan.difference:
+                _standardise(now, value_mean, value_variance, value_count, standing, spare)
+                for lane in range(lanes):
+                    at = lane * stack.covariates + 2 * plan.features
+                    _place(part(standing, lane * values, values), part(known, at, values))
             stack.rate = rates[t]
             if learns:
                 finite = _advance(stack, layers, parameters, statistics, routes, z, known, waits, like)
@@ -103,26 +87,12 @@ def advance(fingerprint):
             if not finite:
                 restore(control)
                 return t
-            for lane in range(lanes):
-                row = rows[t, lane]
-                for level in range(stack.depth + 1):
-                    row[level] = vector(stack.surprise, (stack.depth + 1) * lanes, _DOUBLE)[level * lanes + lane]
-                for layer in range(stack.depth):
-                    surprises = vector(stack.state_surprise, stack.depth * lanes, _DOUBLE)
-                    row[plan.state + layer] = surprises[layer * lanes + lane]
-                tail, fresh = 0.5, 0.0
-                if _heard(part(z, lane * values, values)):
-                    tail, fresh = _follow_surprise(row[stack.depth], past[lane], plan.long, plan.quiet)
-                row[plan.tail], row[plan.tail + 1], row[plan.tail + 2] = tail, fresh, 0.0
-                if plan.real:
-                    at = lane * values
-                    row[plan.tail + 2] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
+            _after(plan, stack, past, low, high, now, z, rows[t])
             if plan.scaled:
                 _follow_scale(moved, mean, variance, count, plan.horizon)
             if plan.difference:
                 _keep(now, last)
                 _follow_scale(now, value_mean, value_variance, value_count, plan.horizon)
-                copy(following_places, places)
             copy(z, pending)
             copy(known, covariates)
             seen[0] += 1
@@ -144,18 +114,14 @@ def take_in(fingerprint):
 
 
 @compiled
-def _known_of(plan, lanes, features, seconds, places, own, known):
-    """What is known beforehand of a step: its time, where values were, the user's covariates; [B C]."""
+def _known_of(plan, lanes, features, seconds, own, known):
+    """Fill in what is known beforehand of a step but where values were: its time, and the user's covariates; [B C]."""
     for lane in range(lanes):
         at = lane * (2 * plan.features + plan.places + plan.own)
         if plan.features > 0:
             _calendar(seconds, features, part(known, at, 2 * plan.features))
-        at += 2 * plan.features
-        for k in range(plan.places):
-            known[at + k] = places[lane * plan.places + k]
-        at += plan.places
         for c in range(plan.own):
-            known[at + c] = own[lane, c]
+            known[at + 2 * plan.features + plan.places + c] = own[lane, c]
 
 
 @compiled
@@ -186,6 +152,26 @@ def _before(plan, stack, layers, statistics, mean, deviation, last, waits, rows,
                 centre += last[at]
             row[plan.variance + plan.channels + d] = centre
             row[plan.variance + 2 * plan.channels + d] = deviation[at]
+
+
+@compiled
+def _after(plan, stack, past, low, high, now, z, rows):
+    """What came of an observation: surprises, and how unusual they and its values are for the stream."""
+    lanes, values = stack.lanes, stack.values
+    surprise = vector(stack.surprise, (stack.depth + 1) * lanes, _DOUBLE)
+    state_surprise = vector(stack.state_surprise, stack.depth * lanes, _DOUBLE)
+    for lane in range(lanes):
+        row, at = rows[lane], lane * values
+        for level in range(stack.depth + 1):
+            row[level] = surprise[level * lanes + lane]
+        for layer in range(stack.depth):
+            row[plan.state + layer] = state_surprise[layer * lanes + lane]
+        tail, fresh = 0.5, 0.0
+        if _heard(part(z, at, values)):
+            tail, fresh = _follow_surprise(row[stack.depth], past[lane], plan.long, plan.quiet)
+        row[plan.tail], row[plan.tail + 1], row[plan.tail + 2] = tail, fresh, 0.0
+        if plan.real:
+            row[plan.tail + 2] = _beyond(part(now, at, values), part(low, at, values), part(high, at, values))
 
 
 _DOUBLE = np.zeros(1)

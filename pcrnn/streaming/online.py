@@ -47,7 +47,7 @@ class Online:
     Memory and time of a step do not grow with the stream. Where Numba is installed (`pip install pcrnn[online]`) and
     covers the stack and its rule, a step is one call of compiled code; `engine` says which it is, and why.
 
-    What is observed is told by a stack, or by exactly one of the sizes: `channels` real values; one of `symbols`;
+    What is observed is set by a stack, or by exactly one of the sizes: `channels` real values; one of `symbols`;
     `counts`; `bits`. Of all but symbols NaN or None is a missing one.
 
     Args:

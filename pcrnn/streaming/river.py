@@ -109,13 +109,13 @@ class SurpriseDetector(OverOnline, base.AnomalyDetector):
 
 
 class _FromCovariates(OverOnline):
-    """A target that is observed, and features that are told beforehand as covariates."""
+    """A target that is observed, and features that are covariates, known beforehand."""
 
     max_features: int | None
     _covariates: Covariates | None = None
 
     def _sizes(self) -> dict[str, int]:
-        """What is observed, as `Online` is told."""
+        """What is observed, as `Online` takes it."""
         raise NotImplementedError
 
     def _learn(self, x: dict[Hashable, Any], observed: Any) -> None:

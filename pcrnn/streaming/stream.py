@@ -31,10 +31,9 @@ class Carried(NamedTuple):
     value_mean: Array  # of the scale of the values, where changes are observed, [B X]
     value_variance: Array  # [B X]
     value_number: Array  # [B X]
-    places: Array  # of the last values on that scale, [B X]
     clock: Array  # see `clock`, [2 + DISTANCES]
     pending: Array  # the last observation, standardised, which is learned from when the next one comes, [B X]
-    covariates: Array  # with which it was taken in, [B C]
+    covariates: Array  # with which it was taken in, [B C]; of differences, the places of the last values among them
     seen: Array  # observations so far, [1]
 
     @classmethod
@@ -44,7 +43,7 @@ class Carried(NamedTuple):
         past = np.zeros((plan.lanes, likelihood.numbers(plan.short)))
         clock = np.zeros(2 + DISTANCES)
         clock[0] = math.nan
-        of_values = {name: np.zeros(numbers) for name in ("value_mean", "value_variance", "value_number", "places")}
+        of_values = {name: np.zeros(numbers) for name in ("value_mean", "value_variance", "value_number")}
         return cls(
             mean=np.zeros(numbers), variance=np.zeros(numbers), number=np.zeros(numbers), past=past,
             low=np.full(numbers, math.inf), high=np.full(numbers, -math.inf), last=np.full(numbers, math.nan),
@@ -63,7 +62,7 @@ class Plan(NamedTuple):
     covariates: int  # C
     features: NDArray[np.int64]  # of the calendar, [F]
     real: bool  # whether values have a scale and a range
-    difference: bool  # whether their changes are observed, and their places told
+    difference: bool  # whether their changes are observed, and their places given as covariates
     scaled: bool  # whether they, or these, are standardised
     horizon: float  # of the scale, in steps
     short: int  # of the anomaly likelihood, in steps

@@ -40,9 +40,9 @@ class WatchFlags:
     time: Annotated[str | None, arg(metavar="NAME")] = None
     """Column of times: ISO 8601 or Unix time. By default timestamp, time, date, ds or datetime, where there is one."""
     calendar: Annotated[str | None, arg(metavar="{hour,weekday,month},...")] = None
-    """Cycles of the time that the stack is told beforehand."""
+    """Cycles of the time that the stack gets as covariates."""
     difference: bool = True
-    """Learn from how far values have moved, told where they were; otherwise from the values."""
+    """Learn from how far values have moved, given where they were; otherwise from the values."""
     characters: bool = False
     """Learn from text, of which each character is an observation."""
     symbols: Annotated[int | None, Range(at_least=2), _default("256", "INT")] = None

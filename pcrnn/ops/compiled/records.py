@@ -14,12 +14,13 @@ CATEGORICAL, BERNOULLI, POISSON, GAUSSIAN, STUDENT_T = range(5)
 ADAMW, SGD = 0, 1
 
 
-def _record(integers: str, floats: str = "") -> np.dtype:
+def record(integers: str, floats: str = "") -> np.dtype:
+    """A row of integers and of floats with these names."""
     names = [(name, np.int64) for name in integers.split()] + [(name, np.float64) for name in floats.split()]
     return np.dtype(names, align=True)
 
 
-STACK = _record(
+STACK = record(
     "depth size values covariates lanes family optimiser carries own_error "
     # Addresses; of level 0: eta [D], error and residual of the targets [B, D], of the observations [B, D].
     "eta old_eta error message_error surprise state_surprise scratch",
@@ -27,7 +28,7 @@ STACK = _record(
 )
 """One row: the whole stack. `surprise` [L + 1, B] and `state_surprise` [L, B] are float64."""
 
-LAYER = _record(
+LAYER = record(
     "units inputs window taps cell blocks traced components mixes signals first_parameter "
     # The state before the pending observation, and the traces before it: LayerState and Trace.
     "cell_state output messages expectation trace bias_trace feedback angle "
@@ -39,10 +40,10 @@ LAYER = _record(
 )
 """One row a layer, bottom first."""
 
-PARAMETER = _record("value first second step rows columns gradient", "rate decay")
+PARAMETER = record("value first second step rows columns gradient", "rate decay")
 """Row 0: the base rate. Then five a layer: weight, bias, predictor, readout, mixing; no rows where there is none."""
 PER_LAYER = 5
 
-STATISTIC = _record("variance weight size moves", "factor floor outlier prior drift")
+STATISTIC = record("variance weight size moves", "factor floor outlier prior drift")
 """Rows 0 and 1: the unit of messages and its recent mean; 2: level 0's scale. Then two a layer: scale and sigma."""
 UNIT, RECENT, BASE_SCALE = 0, 1, 2
